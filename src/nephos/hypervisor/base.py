@@ -1,0 +1,137 @@
+"""What a hypervisor driver is asked to do: guests by id, power, console, events.
+
+Types carry ids and numbers only; the driver derives paths and names itself. RAM is MiB, disks are GiB unless a name
+says otherwise. Drivers touch only guests that carry this cloud's id in their metadata.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Protocol
+
+import msgspec
+
+
+class Power(StrEnum):
+    """State of a guest as the hypervisor sees it."""
+
+    RUNNING = "running"
+    PAUSED = "paused"
+    SHUTDOWN = "shutdown"
+    CRASHED = "crashed"
+    SUSPENDED = "suspended"
+    MISSING = "missing"
+
+
+class Nic(msgspec.Struct, frozen=True, kw_only=True):
+    """A guest's network card, in request order (S0-37)."""
+
+    port_id: str
+    mac: str
+    mtu: int = 1500
+    model: str = "virtio"
+
+
+class ImageFile(msgspec.Struct, frozen=True, kw_only=True):
+    """An image in the agent's cache: complete, verified, read-only, readable by QEMU's user."""
+
+    id: str
+    path: Path
+    format: str
+    """raw, qcow2 or iso: as inspected, never as claimed."""
+
+
+class Guest(msgspec.Struct, frozen=True, kw_only=True):
+    """A guest to make.
+
+    `name` is the libvirt name, instance-%08x. `root_gb` 0 means the image's own size. `properties` are the image
+    properties (hw_disk_bus, hw_vif_model, os_command_line, …). `details` go into the domain's metadata for people.
+    """
+
+    id: str
+    name: str
+    vcpus: int
+    ram_mb: int
+    root_gb: int
+    ephemeral_gb: int = 0
+    swap_mb: int = 0
+    nics: tuple[Nic, ...] = ()
+    config_drive: bool = False
+    properties: dict[str, str] = {}
+    extra_specs: dict[str, str] = {}
+    details: dict[str, str] = {}
+
+
+class Boot(msgspec.Struct, frozen=True, kw_only=True):
+    """What a guest boots from: a root image, and kernel and ramdisk for direct kernel boot."""
+
+    root: ImageFile | None = None
+    kernel: ImageFile | None = None
+    ramdisk: ImageFile | None = None
+    config_drive_files: dict[str, bytes] = {}
+    """path in the drive → content; empty when the guest has no config drive."""
+
+
+class Capacity(msgspec.Struct, frozen=True, kw_only=True):
+    """What the host has, before overcommit. `cpu_info` is libvirt's host CPU, as Nova shows it."""
+
+    vcpus: int
+    ram_mb: int
+    disk_gb: int
+    hypervisor_type: str
+    hypervisor_version: int
+    cpu_info: dict[str, Any] = {}
+    architectures: tuple[str, ...] = ("x86_64",)
+
+
+Note = Callable[[str], None]
+"""Called with the name of each mark as it is passed: disk, config drive, domain, running."""
+
+
+class Hypervisor(Protocol):
+    """A hypervisor driver. Every call is idempotent and may come from several threads, one at a time for one guest.
+
+    Raises `errors.HostFault` with the whole reason (S1-11) when the host cannot do it.
+    """
+
+    def capacity(self) -> Capacity: ...
+
+    def create(self, guest: Guest, boot: Boot, note: Note) -> None:
+        """Make disks and domain and start it. Again on a running guest: nothing. After a half-made one: finishes it."""
+        ...
+
+    def destroy(self, guest_id: str) -> None:
+        """Stop the guest and remove its domain, disks and console log. Nothing when there is none."""
+        ...
+
+    def start(self, guest_id: str) -> None: ...
+
+    def stop(self, guest_id: str, *, timeout: float) -> None:
+        """Ask the guest to shut down; after `timeout` seconds pull the plug. 0 pulls it at once."""
+        ...
+
+    def reboot(self, guest_id: str, *, hard: bool, timeout: float = 60) -> None: ...
+
+    def console_log(self, guest_id: str, *, limit: int | None = None) -> bytes:
+        """The serial console from the first byte; with `limit`, its last bytes."""
+        ...
+
+    def guests(self) -> dict[str, Power]:
+        """Every guest of this cloud on the host."""
+        ...
+
+    def watch(self, changed: Callable[[str, Power], None]) -> None:
+        """Call `changed(guest id, power)` on each change that nobody asked for or that completes one."""
+        ...
+
+    def leftovers(self, known: set[str]) -> list[tuple[str, str, str]]:
+        """(kind, name, why) of domains and files with this cloud's mark whose guest is not in `known`."""
+        ...
+
+    def close(self) -> None: ...
+
+    def purge(self) -> None:
+        """Destroy every guest of this cloud and remove its files."""
+        ...

@@ -1,0 +1,271 @@
+"""What a host's wiring is asked to make, and the protocol of a driver that makes it.
+
+The types are the *desired state*: the server builds them from the ledger, the agent keeps them on its disk and hands
+them to its driver. They carry ids, addresses and numbers only; a driver derives every device name, path and argument
+itself (design: trust). All addresses are text as `ipaddress` prints them, MACs are lower case with colons, MTUs bytes.
+
+Drivers are level-triggered: `apply` receives the whole desired state and makes the host equal to it, however the host
+looks now. `changed` is only a hint about what to look at first; `None` means look at everything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import StrEnum
+from typing import NamedTuple, Protocol
+
+import msgspec
+
+
+class Kind(StrEnum):
+    """The kinds of things a driver wires."""
+
+    NETWORK = "network"
+    PORT = "port"
+    GROUP = "group"
+    ROUTER = "router"
+
+
+class Key(NamedTuple):
+    """One thing that is wired: its kind and its id in the ledger."""
+
+    kind: Kind
+    id: str
+
+
+class Wire(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Base of every desired-state type: immutable, compared by value."""
+
+
+class Address(Wire):
+    """One address of a port, with the prefix length of its subnet."""
+
+    address: str
+    prefix: int
+    subnet_id: str
+
+
+class Route(Wire):
+    """A static route: of a subnet (told to guests by DHCP) or of a router."""
+
+    destination: str
+    nexthop: str
+
+
+class Subnet(Wire):
+    """A subnet as DHCP and routers need it.
+
+    `dhcp_address` is the address of the network's DHCP port on it; None when DHCP is off.
+    `ra_mode` and `address_mode` are Neutron's ipv6_ra_mode and ipv6_address_mode.
+    """
+
+    id: str
+    cidr: str
+    version: int
+    gateway: str | None = None
+    dhcp: bool = True
+    dhcp_address: str | None = None
+    dns: tuple[str, ...] = ()
+    routes: tuple[Route, ...] = ()
+    ra_mode: str | None = None
+    address_mode: str | None = None
+
+
+class Endpoint(Wire):
+    """A port of a network, on whichever host it is: what DHCP, ARP and forwarding entries are made of.
+
+    `tunnel` is the tunnel address of the host that holds the port; None when that is unknown or the host itself.
+    """
+
+    port_id: str
+    mac: str
+    addresses: tuple[Address, ...] = ()
+    hostname: str | None = None
+    tunnel: str | None = None
+    dhcp_options: tuple[tuple[str, str], ...] = ()
+
+
+class Network(Wire):
+    """A network that this host carries.
+
+    `kind` is local, flat, vlan or vxlan; `segment` the VLAN id or VNI; `physical` the name of the physical network.
+    `peers` are the tunnel addresses of the other hosts that carry it. `dhcp_mac` is the MAC of its DHCP port, which is
+    the same on every host; None when no subnet has DHCP.
+    """
+
+    id: str
+    kind: str
+    segment: int | None = None
+    physical: str | None = None
+    mtu: int = 1500
+    external: bool = False
+    subnets: tuple[Subnet, ...] = ()
+    dhcp_port_id: str | None = None
+    dhcp_mac: str | None = None
+    domain: str = ""
+    endpoints: tuple[Endpoint, ...] = ()
+    peers: tuple[str, ...] = ()
+
+
+class Rule(Wire):
+    """One security group rule, Neutron's meaning. `protocol` is a name or number as text; None is any."""
+
+    direction: str
+    version: int
+    protocol: str | None = None
+    port_min: int | None = None
+    port_max: int | None = None
+    remote_cidr: str | None = None
+    remote_group_id: str | None = None
+
+
+class Group(Wire):
+    """A security group with its rules, and the addresses (CIDRs or single) of its member ports for remote groups."""
+
+    id: str
+    rules: tuple[Rule, ...] = ()
+    members: tuple[str, ...] = ()
+    stateful: bool = True
+
+
+class Port(Wire):
+    """A guest's port on this host.
+
+    `index` is a number from 1 to 65535, unique among the ports of the host as long as the port lives there: the mark
+    that firewall and metadata know the port by. `pairs` are allowed address pairs as (cidr, mac or None).
+    """
+
+    id: str
+    network_id: str
+    mac: str
+    index: int
+    addresses: tuple[Address, ...] = ()
+    pairs: tuple[tuple[str, str | None], ...] = ()
+    groups: tuple[str, ...] = ()
+    port_security: bool = True
+    admin_up: bool = True
+    device_id: str = ""
+
+
+class RouterInterface(Wire):
+    """A router's leg in a network: `addresses` are the router's own there."""
+
+    port_id: str
+    network_id: str
+    mac: str
+    addresses: tuple[Address, ...]
+
+
+class Floating(Wire):
+    """A floating IP: packets to `address` go to `fixed` and back."""
+
+    address: str
+    fixed: str
+
+
+class RouterGateway(Wire):
+    """A router's leg in an external network. `nexthops` are that network's gateways, one per IP version."""
+
+    port_id: str
+    network_id: str
+    mac: str
+    addresses: tuple[Address, ...]
+    nexthops: tuple[str, ...] = ()
+    snat: bool = True
+
+
+class Router(Wire):
+    """A router whose namespace is on this host."""
+
+    id: str
+    interfaces: tuple[RouterInterface, ...] = ()
+    gateway: RouterGateway | None = None
+    floating: tuple[Floating, ...] = ()
+    routes: tuple[Route, ...] = ()
+    admin_up: bool = True
+
+
+Item = Network | Port | Group | Router
+
+
+class Desired(msgspec.Struct):
+    """All that should be wired on one host, by id."""
+
+    networks: dict[str, Network] = {}
+    ports: dict[str, Port] = {}
+    groups: dict[str, Group] = {}
+    routers: dict[str, Router] = {}
+
+
+class Physical(msgspec.Struct, frozen=True, kw_only=True):
+    """How a physical network is reached from this host (a host setting, never sent by the server).
+
+    `bridge` is the bridge that carries it; the driver makes it when it does not exist and then removes it on purge.
+    `interface` is an uplink to enslave, if any. `address` (with prefix) is put on the bridge when the host itself
+    takes part; `masquerade` then lets that range reach the outside through the host (S1-52, S2-58).
+    """
+
+    bridge: str
+    interface: str | None = None
+    address: str | None = None
+    masquerade: bool = False
+
+
+class WiringSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """A host's own wiring settings. `tunnel_address` must live on this host (S0-26); None means no tunnels."""
+
+    tunnel_address: str | None = None
+    tunnel_port: int = 4789
+    physical: dict[str, Physical] = {}
+
+
+class Fact(msgspec.Struct, frozen=True, kw_only=True):
+    """Something seen on the host: `kind` is address_taken (detail: the address), metadata_served (detail: the path)."""
+
+    kind: str
+    port_id: str
+    detail: str = ""
+
+
+class Leftover(msgspec.Struct, frozen=True, kw_only=True):
+    """A thing on the host that Nephos made and that nothing desired owns. `kind` is e.g. tap, bridge, namespace."""
+
+    kind: str
+    name: str
+    why: str
+
+
+MetadataLookup = Callable[[str, str], bytes | None]
+"""(port id, URL path) → the body, None when there is no such path."""
+
+
+class Wiring(Protocol):
+    """A wiring driver. Calls come from one thread at a time, except `tap_name`."""
+
+    def apply(self, desired: Desired, changed: frozenset[Key] | None = None) -> dict[Key, str]:
+        """Make the host equal to `desired`. Never raises for one bad item: answers the items that failed, with why."""
+        ...
+
+    def tap_name(self, port_id: str) -> str:
+        """The device that a guest's NIC for this port is connected to; `apply` has made it, persistent."""
+        ...
+
+    def serve_metadata(self, lookup: MetadataLookup) -> None:
+        """Answer 169.254.169.254 in every network from `lookup`, from now on."""
+        ...
+
+    def watch(self, report: Callable[[Fact], None]) -> None:
+        """Call `report` for each new fact, from a thread of the driver's own, at most once a fact and port."""
+        ...
+
+    def leftovers(self, desired: Desired) -> list[Leftover]:
+        """What exists here with this cloud's mark and should not."""
+        ...
+
+    def close(self) -> None:
+        """Stop threads and sockets of the driver; the host's wiring stays as it is."""
+        ...
+
+    def purge(self) -> None:
+        """Remove all that the driver ever made on this host, and restore sysctls it changed."""
+        ...
