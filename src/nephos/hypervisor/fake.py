@@ -1,0 +1,262 @@
+"""A hypervisor without guests: it replaces only the last call, so that everything above it runs as it is.
+
+Guests are kept in an append-only log under the state directory, one JSON line for each change, written through to the
+kernel before the call returns but not synced: guests outlive the process and its `kill -9`, not a power cut. No file
+stays open, so that one process can be a thousand hosts.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from threading import Lock
+
+import msgspec
+
+from nephos.errors import HostFault
+from nephos.hypervisor.base import Boot, Capacity, Guest, Note, Power
+from nephos.kernel import clock
+
+DEFAULT_CAPACITY = Capacity(
+    vcpus=64,
+    ram_mb=512 * 1024,
+    disk_gb=4096,
+    hypervisor_type="fake",
+    hypervisor_version=1_000_000,
+    cpu_info={
+        "arch": "x86_64",
+        "model": "fake",
+        "vendor": "Nephos",
+        "topology": {"cells": 1, "sockets": 2, "cores": 16, "threads": 2},
+        "features": [],
+    },
+)
+"""What a fake host has unless told: 64 processors, 512 GiB of memory, 4 TiB of disk."""
+
+CONSOLE = """\
+[    0.000000] Linux version 6.1.0-nephos-fake (nephos@fake) #1 SMP
+[    0.000000] Command line: root=/dev/vda console=tty0 console=ttyS0
+[    0.004000] DMI: Nephos Nephos, BIOS 1.0
+[    0.012000] Memory: {ram_kb}K/{ram_kb}K available
+[    0.020000] smp: Brought up 1 node, {vcpus} CPUs
+[    0.310000] virtio_blk virtio0: [vda] attached
+[    0.340000] virtio_net: {nics} network cards
+[    0.420000] EXT4-fs (vda): mounted filesystem
+[    0.500000] Run /sbin/init as init process
+cloud-init: instance-id {id}
+cloud-init: boot {boot} finished at {at}
+{name} login: """
+
+_COMPACT_ABOVE = 4096
+"""The log is rewritten when it has this many more lines than guests."""
+
+
+class FakeGuest(msgspec.Struct, omit_defaults=True):
+    """A line of the log: a guest as it is after a change. `boots` are the times of its boots, µs since the epoch."""
+
+    id: str
+    power: Power
+    name: str = ""
+    vcpus: int = 1
+    ram_mb: int = 0
+    nics: int = 0
+    boots: list[int] = []
+    gone: bool = False
+    indestructible: bool = False
+
+
+class FakeHypervisor:
+    """`hypervisor.base.Hypervisor` for scale, development and tests.
+
+    `state_dir` holds `guests.log`. `delays` are seconds to wait before a mark (`disk`, `config drive`, `domain`,
+    `running`) or a call (`destroy`, `start`, `stop`, `reboot`) is done.
+
+    A create fails with `HostFault` when the guest's name or one of its details contains `fake-fail-<mark>`, at that
+    mark; a destroy when it contains `fake-fail-destroy`.
+    """
+
+    def __init__(
+        self,
+        *,
+        state_dir: Path,
+        cloud_id: str,
+        capacity: Capacity = DEFAULT_CAPACITY,
+        delays: Mapping[str, float] | None = None,
+    ) -> None:
+        self.cloud_id = cloud_id
+        self._capacity = capacity
+        self._delays = dict(delays or {})
+        self._log = state_dir / "guests.log"
+        self._lock = Lock()
+        self._watchers: list[Callable[[str, Power], None]] = []
+        self._encoder = msgspec.json.Encoder()
+        self._guests: dict[str, FakeGuest] = {}
+        self._lines = 0
+        state_dir.mkdir(parents=True, exist_ok=True, mode=0o711)
+        self._load()
+
+    def capacity(self) -> Capacity:
+        return self._capacity
+
+    def create(self, guest: Guest, boot: Boot, note: Note) -> None:
+        known = self._guests.get(guest.id)
+        if known is not None and known.power is Power.RUNNING:
+            note("running")
+            return
+        words = (guest.name, *guest.details.values())
+        for mark in ("disk", "config drive", "domain", "running"):
+            if mark == "config drive" and not guest.config_drive:
+                continue
+            self._wait(mark)
+            if any(f"fake-fail-{mark}" in word for word in words):
+                raise HostFault(f"cannot make guest {guest.id}: {mark}: it asked to fail here (fake-fail-{mark})")
+            if mark == "running":
+                self._save(
+                    FakeGuest(
+                        id=guest.id,
+                        power=Power.RUNNING,
+                        name=guest.name,
+                        vcpus=guest.vcpus,
+                        ram_mb=guest.ram_mb,
+                        nics=len(guest.nics),
+                        boots=[clock.now_us()],
+                        indestructible=any("fake-fail-destroy" in word for word in words),
+                    )
+                )
+            note(mark)
+        self._tell(guest.id, Power.RUNNING)
+
+    def destroy(self, guest_id: str) -> None:
+        known = self._guests.get(guest_id)
+        if known is None:
+            return
+        self._wait("destroy")
+        if known.indestructible:
+            raise HostFault(f"cannot destroy guest {guest_id}: it asked to fail here (fake-fail-destroy)")
+        self._save(FakeGuest(id=guest_id, power=Power.MISSING, gone=True))
+        self._tell(guest_id, Power.MISSING)
+
+    def start(self, guest_id: str) -> None:
+        known = self._get(guest_id)
+        self._wait("start")
+        if known.power is Power.RUNNING:
+            return
+        self._boot(known)
+
+    def stop(self, guest_id: str, *, timeout: float) -> None:
+        known = self._get(guest_id)
+        self._wait("stop")
+        if known.power is Power.SHUTDOWN:
+            return
+        self.become(guest_id, Power.SHUTDOWN)
+
+    def reboot(self, guest_id: str, *, hard: bool, timeout: float = 60) -> None:
+        known = self._get(guest_id)
+        self._wait("reboot")
+        self._boot(known)
+
+    def console_log(self, guest_id: str, *, limit: int | None = None) -> bytes:
+        known = self._get(guest_id)
+        boots = (
+            CONSOLE.format(
+                id=known.id,
+                name=known.name,
+                ram_kb=known.ram_mb * 1024,
+                vcpus=known.vcpus,
+                nics=known.nics,
+                boot=number,
+                at=clock.iso(at),
+            )
+            for number, at in enumerate(known.boots, 1)
+        )
+        text = "\n".join(boots).encode()
+        return text if limit is None else text[max(0, len(text) - limit) :]
+
+    def guests(self) -> dict[str, Power]:
+        with self._lock:
+            return {guest.id: guest.power for guest in self._guests.values()}
+
+    def watch(self, changed: Callable[[str, Power], None]) -> None:
+        self._watchers.append(changed)
+
+    def leftovers(self, known: set[str]) -> list[tuple[str, str, str]]:
+        with self._lock:
+            strays = [guest for guest in self._guests.values() if guest.id not in known]
+        return [("domain", guest.name or guest.id, f"guest {guest.id} is not known to the cloud") for guest in strays]
+
+    def close(self) -> None:
+        self._watchers.clear()
+
+    def purge(self) -> None:
+        with self._lock:
+            self._guests.clear()
+            self._lines = 0
+            self._log.unlink(missing_ok=True)
+
+    def become(self, guest_id: str, power: Power) -> None:
+        """Make the guest's power change, as if the guest itself had done it (a crash, a shutdown from inside)."""
+        known = self._get(guest_id)
+        self._save(msgspec.structs.replace(known, power=power))
+        self._tell(guest_id, power)
+
+    def _boot(self, known: FakeGuest) -> None:
+        self._save(msgspec.structs.replace(known, power=Power.RUNNING, boots=[*known.boots, clock.now_us()]))
+        self._tell(known.id, Power.RUNNING)
+
+    def _get(self, guest_id: str) -> FakeGuest:
+        try:
+            return self._guests[guest_id]
+        except KeyError:
+            raise HostFault(f"guest {guest_id} is not on this host") from None
+
+    def _wait(self, what: str) -> None:
+        seconds = self._delays.get(what, 0)
+        if seconds:
+            clock.sleep(seconds)
+
+    def _tell(self, guest_id: str, power: Power) -> None:
+        for changed in self._watchers:
+            changed(guest_id, power)
+
+    def _save(self, guest: FakeGuest) -> None:
+        line = self._encoder.encode(guest) + b"\n"
+        with self._lock:
+            self._append(line)
+            self._lines += 1
+            if guest.gone:
+                self._guests.pop(guest.id, None)
+            else:
+                self._guests[guest.id] = guest
+            if self._lines > len(self._guests) + _COMPACT_ABOVE:
+                self._compact()
+
+    def _append(self, data: bytes) -> None:
+        handle = os.open(self._log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        try:
+            os.write(handle, data)
+        finally:
+            os.close(handle)
+
+    def _compact(self) -> None:
+        fresh = self._log.with_suffix(".new")
+        fresh.write_bytes(b"".join(self._encoder.encode(guest) + b"\n" for guest in self._guests.values()))
+        fresh.replace(self._log)
+        self._lines = len(self._guests)
+
+    def _load(self) -> None:
+        try:
+            data = self._log.read_bytes()
+        except FileNotFoundError:
+            return
+        decoder = msgspec.json.Decoder(FakeGuest)
+        for line in data.splitlines():
+            try:
+                guest = decoder.decode(line)
+            except msgspec.DecodeError:
+                continue  # the line that a kill tore; its call never returned
+            if guest.gone:
+                self._guests.pop(guest.id, None)
+            else:
+                self._guests[guest.id] = guest
+        self._compact()
