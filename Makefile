@@ -1,0 +1,43 @@
+# make demo      from a bare machine to a log-in       make test         all tests
+# make install   packages, users, /opt/nephos          make lint         ruff and mypy
+# make bench     the numbers                           make bench-check  fails when a promised number is missed
+# make conformance  OpenStack's own tests              make soak         hours of mixed load
+
+# the system's own interpreter when there is one; any other only bootstraps
+PYTHON := $(firstword $(wildcard /usr/bin/python3) python3)
+# what make bench, soak and pytest get besides their defaults
+ARGS ?=
+
+.PHONY: help install test-env demo test lint bench bench-check conformance soak
+
+help:
+	@sed -n '1,/^$$/s/^# //p' Makefile
+
+install:
+	@$(PYTHON) scripts/install.py
+
+test-env:
+	@$(PYTHON) scripts/install.py --tests
+
+demo: install
+	@./nephos demo $(ARGS)
+
+test: test-env
+	.venv/bin/python -m pytest $(ARGS)
+
+lint: test-env
+	.venv/bin/ruff check
+	.venv/bin/mypy
+	MYPYPATH=scripts .venv/bin/mypy scripts/install.py scripts/installer
+
+bench: test-env
+	.venv/bin/python bench/run.py $(ARGS)
+
+bench-check: test-env
+	.venv/bin/python bench/run.py --check $(ARGS)
+
+conformance: test-env
+	scripts/conformance.sh $(ARGS)
+
+soak: test-env
+	.venv/bin/python bench/soak.py $(ARGS)
