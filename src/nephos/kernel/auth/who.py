@@ -1,0 +1,47 @@
+"""Who asks: a verified token, as every handler and policy rule sees it."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class Who(msgspec.Struct, frozen=True, kw_only=True):
+    """The credentials of one token. Ids are None where the scope has none.
+
+    The attribute names are those that policy rules use (`project_id:%(project_id)s`, `role:admin`, `system_scope:all`).
+    `roles` are lower-case names, implied ones included. `expires` is microseconds since the epoch.
+    """
+
+    user_id: str
+    user_name: str = ""
+    user_domain_id: str = "default"
+    user_domain_name: str = ""
+    project_id: str | None = None
+    project_name: str | None = None
+    project_domain_id: str | None = None
+    project_domain_name: str | None = None
+    domain_id: str | None = None
+    domain_name: str | None = None
+    system_scope: str | None = None
+    is_admin_project: bool = True
+    is_domain: bool = False
+    roles: frozenset[str] = frozenset()
+    service_roles: frozenset[str] = frozenset()
+    service_user_id: str | None = None
+    is_admin: bool = False
+    methods: tuple[str, ...] = ()
+    audit_ids: tuple[str, ...] = ()
+    issued: int = 0
+    expires: int = 0
+
+    @property
+    def tenant_id(self) -> str | None:
+        return self.project_id
+
+    @property
+    def system(self) -> str | None:
+        return self.system_scope
+
+
+SYSTEM = Who(user_id="", user_name="nephos", roles=frozenset({"admin", "manager", "member", "reader", "service"}), is_admin=True)
+"""The cloud itself, for work that no request asked for."""

@@ -1,0 +1,223 @@
+"""The unit of work on the ledger.
+
+A unit of work is a function `work(tx)`. On SQLite it runs on the one writer thread inside BEGIN IMMEDIATE, each work
+in a savepoint of its own and many to a commit; the caller waits for the commit. Reads use read-only connections, one a
+thread, each a consistent snapshot. So a work holds no I/O, sleep or hashing: ids, times and random values are passed
+in, and doorbells go by `tx.after_commit`.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+from sqlalchemy import Connection, CursorResult, Engine, Executable, Row, Table, create_engine, event, insert
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.pool import NullPool
+
+from nephos import errors
+from nephos.kernel import clock
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+Work = Callable[["Tx"], T]
+MOST_WORKS_A_COMMIT = 128
+
+
+class Tx:
+    """What a unit of work, or a read, sees. `now` is the ledger's time in microseconds, the same for the whole work."""
+
+    __slots__ = ("_after", "_connection", "now", "queries")
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._after: list[Callable[[], None]] = []
+        self.now = clock.now_us()
+        self.queries = 0
+
+    def execute(self, statement: Executable, parameters: Any = None) -> CursorResult[Any]:
+        self.queries += 1
+        return cast(CursorResult[Any], self._connection.execute(statement, parameters))
+
+    def all(self, statement: Executable, parameters: Any = None) -> Sequence[Row[Any]]:
+        return self.execute(statement, parameters).fetchall()
+
+    def first(self, statement: Executable, parameters: Any = None) -> Row[Any] | None:
+        return self.execute(statement, parameters).first()
+
+    def scalar(self, statement: Executable, parameters: Any = None) -> Any:
+        """The first column of the first row; None when there is none."""
+        return self.execute(statement, parameters).scalar()
+
+    def column(self, statement: Executable, parameters: Any = None) -> list[Any]:
+        """The first column of every row."""
+        return [row[0] for row in self.execute(statement, parameters)]
+
+    def insert(self, table: Table, values: dict[str, Any] | Sequence[dict[str, Any]]) -> None:
+        """Add one row or many; a broken uniqueness is a Conflict."""
+        if not values:
+            return
+        try:
+            self.execute(insert(table), values)
+        except IntegrityError as broken:
+            raise errors.Conflict(f"A row of {table.name} with these values exists already.") from broken
+
+    def after_commit(self, call: Callable[[], None]) -> None:
+        """Run `call` once the work is durable; it must be quick and must not raise."""
+        self._after.append(call)
+
+    def run_after_commit(self) -> None:
+        for call in self._after:
+            try:
+                call()
+            except Exception:
+                log.exception("after commit")
+        self._after.clear()
+
+
+class Database:
+    """The ledger: `read()` for a snapshot, `write(work)` for a unit of work."""
+
+    def __init__(self, url: str) -> None:
+        if not url.startswith("sqlite:///"):
+            raise errors.SettingsError(f"database: {url.split(':', 1)[0]!r} is not served; use sqlite:///PATH")
+        self.path = Path(url.removeprefix("sqlite:///"))
+        self.engine = _engine(url)
+        self._local = threading.local()
+        self._queue: queue.SimpleQueue[tuple[Work[Any], Future[Any]] | None] = queue.SimpleQueue()
+        self._writer: threading.Thread | None = None
+        self._closed = False
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def read(self) -> Iterator[Tx]:
+        """A consistent snapshot; nested reads of one thread share it."""
+        current: Tx | None = getattr(self._local, "tx", None)
+        if current is not None:
+            yield current
+            return
+        connection: Connection | None = getattr(self._local, "connection", None)
+        if connection is None:
+            connection = self.engine.connect()
+            _raw(connection).execute("PRAGMA query_only=1")
+            self._local.connection = connection
+        raw = _raw(connection)
+        raw.execute("BEGIN")
+        tx = self._local.tx = Tx(connection)
+        try:
+            yield tx
+        finally:
+            self._local.tx = None
+            raw.execute("ROLLBACK")
+
+    def write(self, work: Work[T]) -> T:
+        """Run a unit of work and wait until it is durable. Raises what the work raised; then nothing of it was kept."""
+        if getattr(self._local, "tx", None) is not None:
+            raise RuntimeError("a unit of work inside a read would wait for itself to end")
+        return self.submit(work).result()
+
+    def submit(self, work: Work[T]) -> Future[T]:
+        """Like write, without waiting."""
+        if self._writer is None:
+            with self._lock:
+                if self._writer is None:
+                    self._writer = threading.Thread(target=self._write_loop, name="ledger-writer", daemon=True)
+                    self._writer.start()
+        future: Future[T] = Future()
+        if self._closed:
+            raise errors.Unavailable("The ledger is closing.")
+        self._queue.put((work, future))
+        return future
+
+    def close(self) -> None:
+        self._closed = True
+        if self._writer is not None:
+            self._queue.put(None)
+            self._writer.join(timeout=10)
+        self.engine.dispose()
+
+    def _write_loop(self) -> None:
+        connection = self.engine.connect()
+        raw = _raw(connection)
+        while True:
+            first = self._queue.get()
+            if first is None:
+                connection.close()
+                return
+            stop = not self._commit_batch(connection, raw, first)
+            if stop:
+                connection.close()
+                return
+
+    def _commit_batch(
+        self, connection: Connection, raw: sqlite3.Connection, first: tuple[Work[Any], Future[Any]]
+    ) -> bool:
+        """Run the first work and all that wait behind it, then commit. False when the queue's end was met."""
+        done: list[tuple[Future[Any], Any, Tx]] = []
+        failed: list[tuple[Future[Any], BaseException]] = []
+        item: tuple[Work[Any], Future[Any]] | None = first
+        more = True
+        try:
+            raw.execute("BEGIN IMMEDIATE")
+            while item is not None:
+                work, future = item
+                tx = Tx(connection)
+                raw.execute("SAVEPOINT work")
+                try:
+                    done.append((future, work(tx), tx))
+                except BaseException as error:
+                    raw.execute("ROLLBACK TO work")
+                    failed.append((future, error))
+                raw.execute("RELEASE work")
+                if len(done) + len(failed) >= MOST_WORKS_A_COMMIT:
+                    break
+                try:
+                    item = self._queue.get_nowait()
+                    more = item is not None
+                except queue.Empty:
+                    break
+            raw.execute("COMMIT")
+        except BaseException as error:
+            log.exception("the ledger could not commit")
+            if raw.in_transaction:
+                raw.execute("ROLLBACK")
+            unavailable = errors.Unavailable(f"The ledger could not be written: {error}")
+            for future, _, _ in done:
+                future.set_exception(unavailable)
+            for future, wrong in failed:
+                future.set_exception(wrong)
+            return more
+        for _, _, tx in done:
+            tx.run_after_commit()
+        for future, result, _ in done:
+            future.set_result(result)
+        for future, wrong in failed:
+            future.set_exception(wrong)
+        return more
+
+
+def _engine(url: str) -> Engine:
+    engine = create_engine(
+        url, poolclass=NullPool, isolation_level="AUTOCOMMIT", connect_args={"check_same_thread": False}
+    )
+
+    @event.listens_for(engine, "connect")
+    def prepare(raw: sqlite3.Connection, _: object) -> None:
+        raw.execute("PRAGMA journal_mode=WAL")
+        raw.execute("PRAGMA synchronous=FULL")
+        raw.execute("PRAGMA foreign_keys=1")
+        raw.execute("PRAGMA busy_timeout=5000")
+        raw.execute("PRAGMA cache_size=-8000")
+
+    return engine
+
+
+def _raw(connection: Connection) -> sqlite3.Connection:
+    return cast(sqlite3.Connection, connection.connection.driver_connection)

@@ -1,0 +1,286 @@
+"""The HTTP front: Falcon's router in front of the route tables of all services.
+
+A request goes: route → microversion → token → permission → handler → encoder. Errors are rendered here and nowhere
+else, in the dialect of the service that was asked, with the request id. Whatever is not a NephosError is logged with
+its trace and shown as a 500 without one.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+import falcon
+import msgspec
+from falcon.util.uri import decode as unquote
+
+from nephos import errors
+from nephos.kernel import clock
+from nephos.kernel.auth.who import Who
+from nephos.kernel.http import faults
+from nephos.kernel.http.call import Call, Reply
+from nephos.kernel.http.metrics import Metrics
+from nephos.kernel.http.routes import Route, Service
+from nephos.kernel.logs import request_id as current_request
+
+log = logging.getLogger("nephos.http")
+access = logging.getLogger("nephos.access")
+_encode = msgspec.json.Encoder().encode
+_STATUS = {code: falcon.code_to_http_status(code) for code in range(100, 600)}
+_VERBS = ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD")
+
+
+class Cloud(Protocol):
+    """What the front needs of the composition root."""
+
+    max_body: int
+    metrics: Metrics
+
+    def verify(self, token: str, service_token: str | None) -> Who:
+        """Raises Unauthorized."""
+        ...
+
+    def allows(self, rule: str, who: Who, target: Mapping[str, Any]) -> bool: ...
+
+    @property
+    def identity_url(self) -> str: ...
+
+
+class _Resource:
+    """All verbs of one URL. Falcon finds them as on_get, on_post…"""
+
+    def __init__(self, front: Front, service: Service, routes: Sequence[Route]) -> None:
+        self._front = front
+        self._service = service
+        by_verb: dict[str, list[Route]] = {}
+        for route in routes:
+            by_verb.setdefault(route.method, []).append(route)
+        if "GET" in by_verb and "HEAD" not in by_verb:
+            by_verb["HEAD"] = by_verb["GET"]
+        for verb, choices in by_verb.items():
+            setattr(self, f"on_{verb.lower()}", self._responder(choices))
+
+    def _responder(self, choices: list[Route]) -> Callable[..., None]:
+        front, service = self._front, self._service
+
+        def respond(request: falcon.Request, response: falcon.Response, **params: str) -> None:
+            front.answer(service, choices, request, response, params)
+
+        return respond
+
+
+class Front:
+    """The WSGI application of all services."""
+
+    def __init__(self, cloud: Cloud, services: Sequence[Service]) -> None:
+        self.cloud = cloud
+        self.services = services
+        self.app = falcon.App(media_type="application/json")
+        self.app.req_options.strip_url_path_trailing_slash = True
+        self.app.resp_options.xml_error_serialization = False
+        self.app.add_error_handler(Exception, self._lost)
+        for service in services:
+            by_path: dict[str, list[Route]] = {}
+            for route in service.routes:
+                by_path.setdefault(route.path, []).append(route)
+            for path, routes in by_path.items():
+                resource = _Resource(self, service, routes)
+                for prefix in service.prefixes:
+                    self.app.add_route((prefix + path) or "/", resource)
+
+    def __call__(self, environ: dict[str, Any], start: Any) -> Any:
+        return self.app(environ, start)
+
+    def answer(
+        self,
+        service: Service,
+        choices: list[Route],
+        request: falcon.Request,
+        response: falcon.Response,
+        params: dict[str, str],
+    ) -> None:
+        """One request from its route to its reply."""
+        began = clock.monotonic()
+        request_id = "req-" + clock.uuid4()
+        current_request.set(request_id)
+        environ = request.env
+        route = choices[0]
+        call: Call | None = None
+        try:
+            call = Call(self.cloud, route, params, environ)
+            call.request_id, call.host_url = request_id, _host_url(environ)
+            call.reads(lambda: self._read(environ))
+            route = self._route(service, choices, call)
+            reply = self._handle(service, route, call)
+            self._send(response, route, call, reply)
+        except errors.NephosError as error:
+            self._fault(service, response, error, request_id)
+        except Exception:
+            log.exception("unexpected error in %s %s", request.method, request.path)
+            self._fault(service, response, _unexpected(request_id), request_id)
+        if call is not None and service.microversions and call.version.major:
+            for name, value in service.microversions.headers(call.version).items():
+                response.set_header(name, value)
+        response.set_header("x-openstack-request-id", request_id)
+        if service.name == "compute":
+            response.set_header("x-compute-request-id", request_id)
+        seconds = clock.monotonic() - began
+        self.cloud.metrics.observe(service.name, route, response.status_code, seconds)
+        if access.isEnabledFor(logging.INFO):
+            user = call.who.user_id if call is not None and call.known else "-"
+            access.info(
+                "%s %s %s %.1fms user=%s",
+                request.method,
+                _shown_path(environ),
+                response.status_code,
+                seconds * 1000,
+                user,
+            )
+
+    def _route(self, service: Service, choices: list[Route], call: Call) -> Route:
+        """Pick by microversion and, on an action URL, by the body's one key."""
+        if service.microversions and choices[0].permission is not None:
+            call.version = service.microversions.negotiate(
+                call.header("OpenStack-API-Version"),
+                call.header(service.microversions.legacy) if service.microversions.legacy else None,
+            )
+        served = [
+            r for r in choices if (not r.since or call.version >= r.since) and (not r.until or call.version <= r.until)
+        ]
+        if not served:
+            raise errors.NotFound("The resource could not be found.")
+        call.route = served[0]
+        if served[0].action is None:
+            return served[0]
+        self._identify(call)
+        wanted = _action(call.raw)
+        for route in served:
+            if route.action == wanted:
+                call.route = route
+                return route
+        raise errors.BadRequest(f"There is no such action: {wanted}")
+
+    def _identify(self, call: Call) -> None:
+        if call.known:
+            return
+        if call.token:
+            call.identify(self.cloud.verify(call.token, call.header("X-Service-Token")), self.cloud.allows)
+        elif call.route.permission is not None:
+            raise errors.Unauthorized("The request you have made requires authentication.")
+        else:
+            call.identify(None, self.cloud.allows)
+
+    def _handle(self, service: Service, route: Route, call: Call) -> Reply:
+        if route.permission is None:
+            return route.handler(call)
+        self._identify(call)
+        if route.target == "own":
+            call.permit(None)
+        reply = route.handler(call)
+        if not call.checked:
+            raise AssertionError(f"{route.method} {route.path} answered without checking {route.permission}")
+        return reply
+
+    def _send(self, response: falcon.Response, route: Route, call: Call, reply: Reply) -> None:
+        status = reply.status or route.status
+        response.status = _STATUS[status]
+        for name, value in reply.headers.items():
+            response.set_header(name, value)
+        for name, value in call.headers.items():
+            response.set_header(name, value)
+        if reply.stream is not None:
+            response.content_type = reply.content_type
+            response.stream = reply.stream
+        elif reply.body is not None:
+            response.content_type = reply.content_type
+            response.data = reply.body if isinstance(reply.body, bytes) else _encode(reply.body)
+        elif status not in (204, 304):
+            response.content_type = reply.content_type
+            response.data = b""
+
+    def _fault(self, service: Service, response: falcon.Response, error: errors.NephosError, request_id: str) -> None:
+        response.status = _STATUS[error.status]
+        response.content_type = "application/json"
+        response.stream = None
+        response.data = _encode(service.dialect(error, request_id))
+        if error.status == 401:
+            response.set_header("WWW-Authenticate", f'Keystone uri="{self.cloud.identity_url}"')
+        if isinstance(error, errors.TooManyRequests):
+            response.set_header("Retry-After", str(error.retry_after))
+        headers = error.detail.get("headers")
+        if isinstance(headers, dict):
+            for name, value in headers.items():
+                response.set_header(name, value)
+
+    def _read(self, environ: dict[str, Any]) -> bytes:
+        most = self.cloud.max_body
+        length = environ.get("CONTENT_LENGTH") or ""
+        if length.isdigit() and int(length) > most:
+            raise errors.TooLarge(f"The request body is larger than {most} bytes.")
+        body: bytes = environ["wsgi.input"].read(int(length) if length.isdigit() else most + 1)
+        if len(body) > most:
+            raise errors.TooLarge(f"The request body is larger than {most} bytes.")
+        return body
+
+    def _lost(
+        self, request: falcon.Request, response: falcon.Response, error: Exception, params: dict[str, Any]
+    ) -> None:
+        """What Falcon itself refuses: unknown URLs and verbs, malformed requests."""
+        request_id = "req-" + clock.uuid4()
+        service = self._service_of(request.path)
+        if isinstance(error, falcon.HTTPMethodNotAllowed):
+            wrong: errors.NephosError = errors.MethodNotAllowed(f"{request.method} is not allowed on {request.path}.")
+            allowed = (error.headers or {}) if isinstance(error.headers, dict) else {}
+            wrong.detail["headers"] = {"Allow": allowed.get("Allow", "")} if allowed else {}
+        elif isinstance(error, falcon.HTTPNotFound):
+            wrong = errors.NotFound(f"The resource could not be found: there is nothing at {request.path}.")
+        elif isinstance(error, falcon.HTTPError):
+            wrong = errors.BadRequest(str(error.description or error.title))
+            wrong.status = error.status_code
+        else:
+            log.error("unexpected error in %s %s", request.method, request.path, exc_info=error)
+            wrong = _unexpected(request_id)
+        response.set_header("x-openstack-request-id", request_id)
+        if service is None:
+            response.status = _STATUS[wrong.status]
+            response.data = _encode(faults.plain(wrong, request_id))
+        else:
+            self._fault(service, response, wrong, request_id)
+
+    def _service_of(self, path: str) -> Service | None:
+        best: Service | None = None
+        length = -1
+        for service in self.services:
+            for prefix in service.prefixes:
+                if (path == prefix or path.startswith(prefix + "/")) and len(prefix) > length:
+                    best, length = service, len(prefix)
+        return best
+
+
+def _action(raw: bytes) -> str:
+    """The body's one key. Raises BadRequest when there is none or more."""
+    try:
+        body = msgspec.json.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as wrong:
+        raise errors.BadRequest(f"The request body is not valid JSON: {wrong}") from wrong
+    if not isinstance(body, dict) or len(body) != 1:
+        raise errors.BadRequest("Malformed request body: it must be an object with the action as its one key.")
+    return str(next(iter(body)))
+
+
+def _host_url(environ: dict[str, Any]) -> str:
+    host = environ.get("HTTP_HOST") or f"{environ.get('SERVER_NAME', '')}:{environ.get('SERVER_PORT', '')}"
+    return f"{environ.get('wsgi.url_scheme', 'http')}://{host}"
+
+
+def _shown_path(environ: dict[str, Any]) -> str:
+    query = environ.get("QUERY_STRING")
+    path = unquote(environ.get("PATH_INFO", ""))
+    return f"{path}?{query}" if query else path
+
+
+def _unexpected(request_id: str) -> errors.NephosError:
+    return errors.NephosError(
+        f"An unexpected error prevented the server from fulfilling your request. Request id: {request_id}"
+    )

@@ -1,0 +1,48 @@
+"""The route table: every URL with its verb, its handler and its permission in one line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from nephos.kernel.http import faults
+from nephos.kernel.http.call import Call, Reply
+from nephos.kernel.http.versions import Microversions, Version
+
+Handler = Callable[[Call], Reply]
+
+
+class Route(NamedTuple):
+    """One thing a client can ask.
+
+    `path` is below the service's prefix, parameters in braces. `permission` is the policy rule; None makes the route
+    public. `target` says whom the rule is checked against before the handler runs: "own" the caller's project, or
+    "later": the handler calls `call.permit(target)` itself (and a request in which it forgot to is an error).
+    `action` is the one key of the body that selects the handler on an action URL. `since`/`until` bound microversions.
+    """
+
+    method: str
+    path: str
+    handler: Handler
+    permission: str | None
+    status: int = 200
+    target: str = "own"
+    action: str | None = None
+    since: Version | None = None
+    until: Version | None = None
+    streams: bool = False
+
+
+class Service(NamedTuple):
+    """One API: where it lives, how it versions and how it words faults.
+
+    `prefixes` are its URL prefixes, the first one is the catalogue's. `limit_status` etc. belong to the nouns.
+    """
+
+    name: str
+    prefixes: tuple[str, ...]
+    routes: Sequence[Route]
+    dialect: faults.Dialect
+    microversions: Microversions | None = None
+    versions: Callable[[Any, str], Any] | None = None
+    versioned: tuple[str, ...] = ()

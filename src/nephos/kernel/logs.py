@@ -1,0 +1,43 @@
+"""Logs as one JSON object a line, each with the request id that it belongs to (S1-44: path and level are settings)."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from contextvars import ContextVar
+from pathlib import Path
+
+import msgspec
+
+from nephos.kernel import clock
+
+request_id: ContextVar[str] = ContextVar("request_id", default="")
+
+
+class JsonFormatter(logging.Formatter):
+    """time, level, logger, message; request_id and trace when there are any."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line = {
+            "time": clock.iso(int(record.created * 1_000_000), micro=True),
+            "level": record.levelname,
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        current = request_id.get()
+        if current:
+            line["request_id"] = current
+        if record.exc_info:
+            line["trace"] = self.formatException(record.exc_info)
+        return msgspec.json.encode(line).decode()
+
+
+def configure(level: str, path: Path | None) -> None:
+    """Send all logs to a file, or to standard error when `path` is None."""
+    handler: logging.Handler = logging.FileHandler(path) if path else logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonFormatter())
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level)
+    for noisy in ("websockets", "pyroute2", "alembic", "_granian", "granian"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)

@@ -1,0 +1,431 @@
+"""Start, advance, undo and finish operations, all inside units of work; see `model` for the notions.
+
+One advance runs as many steps as go through without waiting, in one transaction. On SQLite the writer thread makes the
+compare-and-swap trivial; elsewhere the row's `updated_at` is the generation that it swaps on.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from sqlalchemy import bindparam, select, update
+
+from nephos import errors
+from nephos.kernel import clock
+from nephos.kernel.db.engine import Tx
+from nephos.kernel.doorbell.base import OPERATIONS, Doorbell
+from nephos.kernel.operations import store
+from nephos.kernel.operations.model import (
+    DONE,
+    FAILED,
+    LIVE,
+    RUNNING,
+    UNDOING,
+    Failure,
+    Kind,
+    Later,
+    Mark,
+    Operation,
+    Outcome,
+    Outside,
+    Step,
+    Wait,
+)
+
+log = logging.getLogger(__name__)
+UNDO_SECONDS = 300.0
+_SECOND = 1_000_000
+_o = store.operation
+_by_id = select(_o).where(_o.c.id == bindparam("id"))
+_live = select(_o).where(_o.c.noun == bindparam("noun"), _o.c.noun_id == bindparam("noun_id"), _o.c.state.in_(LIVE))
+_save = (
+    update(_o)
+    .where(_o.c.id == bindparam("key"))
+    .values(
+        {
+            name: bindparam(name)
+            for name in (
+                "state",
+                "step",
+                "attempt",
+                "due_at",
+                "deadline",
+                "data",
+                "error",
+                "updated_at",
+                "finished_at",
+                "lease_owner",
+                "lease_until",
+            )
+        }
+    )
+)
+
+
+class Operations:
+    """All kinds of operations, and the one way to run them."""
+
+    def __init__(self, doorbell: Doorbell) -> None:
+        self.doorbell = doorbell
+        self.kinds: dict[str, Kind] = {}
+        self.ended: list[Callable[[Tx, Operation], None]] = []
+
+    def register(self, kinds: Iterable[Kind]) -> None:
+        for kind in kinds:
+            self.kinds[kind.name] = kind
+
+    # --- beginning -------------------------------------------------------------------------------------------
+
+    def start(
+        self,
+        tx: Tx,
+        kind: str,
+        noun: str,
+        noun_id: str,
+        *,
+        request_id: str = "",
+        project_id: str | None = None,
+        user_id: str | None = None,
+        data: Mapping[str, Any] | None = None,
+    ) -> str:
+        """Write an operation and ring for it. Answers its id.
+
+        At most one live operation a resource: raises Conflict naming the live one, unless `kind` supersedes; then the
+        live one is cancelled, undone, and this one follows it.
+        """
+        described = self.kinds[kind]
+        after: str | None = None
+        for live in tx.all(_live, {"noun": noun, "noun_id": noun_id}):
+            if live.kind == kind and described.supersedes:
+                return str(live.id)
+            if not described.supersedes:
+                raise errors.Conflict(
+                    f"The {noun} {noun_id} is busy: {self.kinds[live.kind].action} is at step {live.step!r}.",
+                    detail={"operation": live.id},
+                )
+            after = live.id
+            tx.execute(update(_o).where(_o.c.id == live.id).values(cancelled=True, due_at=tx.now))
+        operation_id = clock.uuid4()
+        tx.execute(
+            _o.insert(),
+            {
+                "id": operation_id,
+                "noun": noun,
+                "noun_id": noun_id,
+                "kind": kind,
+                "state": RUNNING,
+                "step": described.steps[0].name,
+                "attempt": 0,
+                "lease_owner": None,
+                "lease_until": None,
+                "due_at": tx.now,
+                "deadline": tx.now + int(described.deadline * _SECOND),
+                "after": after,
+                "cancelled": False,
+                "request_id": request_id,
+                "project_id": project_id,
+                "user_id": user_id,
+                "data": dict(data or {}),
+                "error": None,
+                "created_at": tx.now,
+                "updated_at": tx.now,
+                "finished_at": None,
+            },
+        )
+        tx.after_commit(self._ring)
+        return operation_id
+
+    def note(
+        self,
+        tx: Tx,
+        kind: str,
+        noun: str,
+        noun_id: str,
+        *,
+        request_id: str,
+        project_id: str | None,
+        user_id: str | None,
+    ) -> None:
+        """Write the history of something that was done at once, in this very unit of work (lock, rename…)."""
+        tx.execute(
+            _o.insert(),
+            {
+                "id": clock.uuid4(),
+                "noun": noun,
+                "noun_id": noun_id,
+                "kind": kind,
+                "state": DONE,
+                "step": "",
+                "attempt": 0,
+                "due_at": tx.now,
+                "deadline": tx.now,
+                "cancelled": False,
+                "request_id": request_id,
+                "project_id": project_id,
+                "user_id": user_id,
+                "data": {},
+                "created_at": tx.now,
+                "updated_at": tx.now,
+                "finished_at": tx.now,
+            },
+        )
+
+    def _ring(self) -> None:
+        self.doorbell.ring(OPERATIONS)
+
+    # --- advancing -------------------------------------------------------------------------------------------
+
+    def advance(self, tx: Tx, operation_id: str) -> Outside | None:
+        """Look at an operation that is due: cancel, time out, go on. Answers work to be done outside, if any."""
+        row = tx.first(_by_id, {"id": operation_id})
+        if row is None or row.state not in LIVE or row.due_at > tx.now or self._blocked(tx, row):
+            return None
+        operation = _operation(row)
+        if operation.state == RUNNING and operation.cancelled:
+            return self._fail(tx, operation, errors.Conflict("A later request superseded this one."))
+        if operation.deadline <= tx.now:
+            late = errors.NephosError(f"Step {operation.step!r} was not over when the time for it ended.")
+            if operation.state == UNDOING:
+                return self._give_up(tx, operation, late)
+            return self._fail(tx, operation, late)
+        return self._run(tx, operation)
+
+    def resume(
+        self, tx: Tx, task: str, result: Any, error: str | None, marks: Iterable[Mark], host: str | None
+    ) -> Outside | None:
+        """What a step waited for has come. An answer to an attempt that is not the present one is ignored."""
+        row = tx.first(_by_id, {"id": task.split(":", 1)[0]})
+        if row is None or row.state not in LIVE:
+            return None
+        operation = _operation(row)
+        if operation.task != task:
+            return None
+        operation.marks += [(mark, host) for mark in marks]
+        step = self._step(operation)
+        if operation.state == UNDOING:
+            if error is not None:
+                operation.mark(f"{operation.step} undo failed", detail=error, host=host)
+            elif step.undone is not None:
+                step.undone(tx, operation, result)
+            return self._previous(tx, operation)
+        if error is not None:
+            return self._fail(tx, operation, Failure(error), host=host)
+        try:
+            if step.after is not None:
+                step.after(tx, operation, result)
+        except errors.NephosError as wrong:
+            return self._fail(tx, operation, wrong)
+        if operation.cancelled:
+            return self._fail(tx, operation, errors.Conflict("A later request superseded this one."))
+        return self._next(tx, operation)
+
+    def retry(self, tx: Tx, operation_id: str, why: str) -> None:
+        """Begin the present step anew as another attempt, because what it waited for will not come."""
+        row = tx.first(_by_id, {"id": operation_id})
+        if row is None or row.state not in LIVE:
+            return
+        operation = _operation(row)
+        operation.attempt += 1
+        operation.mark(operation.step, detail=why)
+        self._store(tx, operation, due_at=tx.now)
+        tx.after_commit(self._ring)
+
+    def _blocked(self, tx: Tx, row: Any) -> bool:
+        """Whether an operation waits for the one that it superseded."""
+        if row.after is None:
+            return False
+        state = tx.scalar(select(_o.c.state).where(_o.c.id == row.after))
+        if state not in LIVE:
+            return False
+        tx.execute(update(_o).where(_o.c.id == row.id).values(due_at=tx.now + 30 * _SECOND))
+        return True
+
+    def _run(self, tx: Tx, operation: Operation) -> Outside | None:
+        step = self._step(operation)
+        began = clock.now_us()
+        call = step.run if operation.state == RUNNING else step.undo
+        try:
+            outcome: Outcome = call(tx, operation) if call is not None else None
+        except errors.NephosError as wrong:
+            if operation.state == UNDOING:
+                operation.mark(f"{step.name} undo failed", detail=wrong.message)
+                return self._previous(tx, operation)
+            return self._fail(tx, operation, wrong, began=began)
+        if isinstance(outcome, Later):
+            self._store(tx, operation, due_at=tx.now + int(outcome.seconds * _SECOND))
+            return None
+        if isinstance(outcome, Wait):
+            self._store(tx, operation, due_at=tx.now + int(outcome.seconds * _SECOND))
+            return None
+        if isinstance(outcome, Outside):
+            self._store(tx, operation, due_at=tx.now + int(outcome.lease * _SECOND), owner=operation.task)
+            return outcome
+        if operation.state == UNDOING:
+            return self._previous(tx, operation)
+        if step.name not in {mark.name for mark, _ in operation.marks}:
+            operation.marks.append((Mark(step.name, began, clock.now_us()), None))
+        return self._next(tx, operation)
+
+    def _next(self, tx: Tx, operation: Operation) -> Outside | None:
+        kind = self.kinds[operation.kind]
+        position = kind.position(operation.step) + 1
+        if position == len(kind.steps):
+            self._finish(tx, operation, DONE)
+            return None
+        operation.step, operation.attempt = kind.steps[position].name, 0
+        return self._run(tx, operation)
+
+    def _fail(
+        self,
+        tx: Tx,
+        operation: Operation,
+        error: errors.NephosError,
+        *,
+        began: int | None = None,
+        host: str | None = None,
+    ) -> Outside | None:
+        now = clock.now_us()
+        operation.error = error.message
+        self._flush(tx, operation)
+        tx.insert(
+            store.event,
+            {
+                "operation_id": operation.id,
+                "name": operation.step,
+                "host": host,
+                "started_at": began or now,
+                "finished_at": now,
+                "result": "Error",
+                "detail": error.message,
+            },
+        )
+        operation.state = UNDOING
+        operation.deadline = tx.now + int(UNDO_SECONDS * _SECOND)
+        operation.attempt = 0
+        return self._run(tx, operation)
+
+    def _previous(self, tx: Tx, operation: Operation) -> Outside | None:
+        kind = self.kinds[operation.kind]
+        position = kind.position(operation.step)
+        if position == 0:
+            kind.failed(tx, operation, Failure(operation.error or ""))
+            self._finish(tx, operation, FAILED)
+            return None
+        operation.step, operation.attempt = kind.steps[position - 1].name, 0
+        return self._run(tx, operation)
+
+    def _give_up(self, tx: Tx, operation: Operation, error: errors.NephosError) -> None:
+        """Undoing took too long: what is left is named on the timeline and found by audit, and nobody waits for ever."""
+        operation.mark(f"{operation.step} undo failed", detail=error.message)
+        self.kinds[operation.kind].failed(tx, operation, Failure(operation.error or error.message))
+        self._finish(tx, operation, FAILED)
+
+    def _finish(self, tx: Tx, operation: Operation, state: str) -> None:
+        operation.state = state
+        self._store(tx, operation, due_at=tx.now, finished_at=tx.now)
+        follower = tx.scalar(select(_o.c.id).where(_o.c.after == operation.id, _o.c.state.in_(LIVE)))
+        if follower is not None:
+            tx.execute(update(_o).where(_o.c.id == follower).values(due_at=tx.now))
+            tx.after_commit(self._ring)
+        for call in self.ended:
+            call(tx, operation)
+
+    # --- reading ---------------------------------------------------------------------------------------------
+
+    def due(self, tx: Tx, most: int = 64) -> list[str]:
+        """Ids of live operations to look at now, the longest waiting first."""
+        return tx.column(_due, {"now": tx.now, "most": most})
+
+    def next_due(self, tx: Tx) -> int | None:
+        """When the next live operation wants to be looked at; None when there is none."""
+        return tx.scalar(_next_due)  # type: ignore[no-any-return]
+
+    def task_of(self, tx: Tx, operation_id: str) -> str:
+        """The name of an operation's present attempt."""
+        row = tx.first(_by_id, {"id": operation_id})
+        return _operation(row).task if row is not None else ""
+
+    def postpone(self, tx: Tx, operation_id: str, seconds: float) -> None:
+        tx.execute(update(_o).where(_o.c.id == operation_id).values(due_at=tx.now + int(seconds * _SECOND)))
+
+    def live(self, tx: Tx, noun: str, noun_id: str) -> Any | None:
+        """The live operation of a resource, None when it has none."""
+        return tx.first(_live, {"noun": noun, "noun_id": noun_id})
+
+    # --- writing ---------------------------------------------------------------------------------------------
+
+    def _step(self, operation: Operation) -> Step:
+        kind = self.kinds[operation.kind]
+        return kind.steps[kind.position(operation.step)]
+
+    def _store(
+        self, tx: Tx, operation: Operation, *, due_at: int, finished_at: int | None = None, owner: str | None = None
+    ) -> None:
+        tx.execute(
+            _save,
+            {
+                "key": operation.id,
+                "state": operation.state,
+                "step": operation.step,
+                "attempt": operation.attempt,
+                "due_at": due_at if finished_at else min(due_at, max(operation.deadline, tx.now)),
+                "deadline": operation.deadline,
+                "data": operation.data,
+                "error": operation.error,
+                "updated_at": tx.now,
+                "finished_at": finished_at,
+                "lease_owner": owner,
+                "lease_until": due_at if owner else None,
+            },
+        )
+        self._flush(tx, operation)
+
+    def _flush(self, tx: Tx, operation: Operation) -> None:
+        tx.insert(
+            store.event,
+            [
+                {
+                    "operation_id": operation.id,
+                    "name": mark.name,
+                    "host": host,
+                    "started_at": mark.started,
+                    "finished_at": mark.finished,
+                    "result": "Success",
+                    "detail": mark.detail,
+                }
+                for mark, host in operation.marks
+            ],
+        )
+        operation.marks.clear()
+
+
+_due = (
+    select(_o.c.id)
+    .where(_o.c.state.in_(LIVE), _o.c.due_at <= bindparam("now"))
+    .order_by(_o.c.due_at)
+    .limit(bindparam("most"))
+)
+_next_due = select(_o.c.due_at).where(_o.c.state.in_(LIVE)).order_by(_o.c.due_at).limit(1)
+
+
+def _operation(row: Any) -> Operation:
+    return Operation(
+        id=row.id,
+        noun=row.noun,
+        noun_id=row.noun_id,
+        kind=row.kind,
+        state=row.state,
+        step=row.step,
+        attempt=row.attempt,
+        due_at=row.due_at,
+        deadline=row.deadline,
+        cancelled=row.cancelled,
+        request_id=row.request_id,
+        project_id=row.project_id,
+        user_id=row.user_id,
+        data=row.data or {},
+        error=row.error,
+        created_at=row.created_at,
+    )

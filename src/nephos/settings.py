@@ -1,0 +1,240 @@
+"""One typed struct, one TOML file (`<state>/nephos.toml`), everything defaulted.
+
+Unknown keys and wrong types are refused with the key's path. Paths below the state directory are derived here and
+nowhere else.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+
+from nephos.errors import SettingsError
+from nephos.wiring.base import Physical
+
+DEFAULT_STATE = Path("/var/lib/nephos")
+SERVER_USER = "nephos"
+
+
+class Log(msgspec.Struct, forbid_unknown_fields=True):
+    """`path` is a directory; empty means `<state>/log`. `level` is DEBUG, INFO, WARNING or ERROR (S1-44)."""
+
+    path: str = ""
+    level: str = "INFO"
+
+
+class Api(msgspec.Struct, forbid_unknown_fields=True):
+    """The HTTP listener. `threads` serve requests; `rate_limits` false switches them off (S1-44)."""
+
+    threads: int = 8
+    rate_limits: bool = False
+    max_body: Annotated[int, msgspec.Meta(ge=1024)] = 1 << 20
+    max_limit: int = 1000
+
+
+class Tokens(msgspec.Struct, forbid_unknown_fields=True):
+    """`lifetime` is seconds. `bcrypt_rounds` is the cost of a password hash."""
+
+    lifetime: int = 3600
+    bcrypt_rounds: int = 12
+
+
+class Quota(msgspec.Struct, forbid_unknown_fields=True):
+    """Default limits; -1 is unlimited. The names are those of the services' quota APIs."""
+
+    instances: int = 10
+    cores: int = 20
+    ram: int = 51200
+    key_pairs: int = 100
+    metadata_items: int = 128
+    server_groups: int = 10
+    server_group_members: int = 10
+    injected_files: int = 5
+    injected_file_content_bytes: int = 10240
+    injected_file_path_bytes: int = 255
+    network: int = 100
+    subnet: int = 100
+    port: int = 500
+    router: int = 10
+    floatingip: int = 50
+    security_group: int = 10
+    security_group_rule: int = 100
+    subnetpool: int = -1
+    rbac_policy: int = 10
+    address_group: int = 10
+    trunk: int = -1
+    segment: int = -1
+
+
+class NetworkRanges(msgspec.Struct, forbid_unknown_fields=True):
+    """What tenants' networks are made of."""
+
+    tenant_type: str = "vxlan"
+    vni_min: int = 1
+    vni_max: int = 1 << 20
+    mtu: int = 1500
+    dns_domain: str = "openstacklocal."
+
+
+class Compute(msgspec.Struct, forbid_unknown_fields=True):
+    """Overcommit and defaults of the compute service."""
+
+    cpu_ratio: float = 4.0
+    ram_ratio: float = 1.0
+    disk_ratio: float = 1.0
+    reserved_ram_mb: int = 512
+    build_timeout: int = 600
+    zone: str = "nova"
+
+
+class Host(msgspec.Struct, forbid_unknown_fields=True):
+    """Settings of the agent's own host. `libvirt` is a socket path; empty means the system's."""
+
+    name: str = ""
+    tunnel_address: str = ""
+    tunnel_port: int = 4789
+    physical: dict[str, Physical] = {}
+    acceleration: str = ""
+    libvirt: str = ""
+
+
+class Settings(msgspec.Struct, forbid_unknown_fields=True):
+    """All settings. `state` is where the file was found; `hypervisor` is libvirt or fake."""
+
+    state: Path = DEFAULT_STATE
+    cloud_id: str = ""
+    region: str = "RegionOne"
+    listen: str = "127.0.0.1:5000"
+    public_url: str = ""
+    database: str = ""
+    hypervisor: str = "libvirt"
+    fake_hosts: int = 1
+    log: Log = msgspec.field(default_factory=Log)
+    api: Api = msgspec.field(default_factory=Api)
+    tokens: Tokens = msgspec.field(default_factory=Tokens)
+    quota: Quota = msgspec.field(default_factory=Quota)
+    network: NetworkRanges = msgspec.field(default_factory=NetworkRanges)
+    compute: Compute = msgspec.field(default_factory=Compute)
+    host: Host = msgspec.field(default_factory=Host)
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Host and port of the HTTP listener. IPv6 hosts are written in brackets."""
+        host, _, port = self.listen.rpartition(":")
+        if not host or not port.isdigit():
+            raise SettingsError(f"listen: {self.listen!r} is not HOST:PORT")
+        return host.strip("[]"), int(port)
+
+    @property
+    def url(self) -> str:
+        """What clients reach the HTTP listener by, without a slash at the end."""
+        if self.public_url:
+            return self.public_url.rstrip("/")
+        host, port = self.address
+        shown = "127.0.0.1" if host == "0.0.0.0" else f"[{host}]" if ":" in host else host
+        return f"http://{shown}:{port}"
+
+    @property
+    def streams_port(self) -> int:
+        return self.address[1] + 1
+
+    @property
+    def server_dir(self) -> Path:
+        """The server's own: ledger, keys, images. Owned by the server's user, 0700."""
+        return self.state / "server"
+
+    @property
+    def agent_dir(self) -> Path:
+        """The agent's own: its key, cached images, instances. Owned by root; QEMU's user may pass through."""
+        return self.state / "agent"
+
+    @property
+    def run_dir(self) -> Path:
+        """Process ids and sockets."""
+        return self.state / "run"
+
+    @property
+    def secrets_dir(self) -> Path:
+        """Passwords and keys of the operator: root only."""
+        return self.state / "secrets"
+
+    @property
+    def log_dir(self) -> Path:
+        return Path(self.log.path) if self.log.path else self.state / "log"
+
+    @property
+    def streams_socket(self) -> Path:
+        """Where a local agent reaches the server, whatever network namespace it lives in."""
+        return self.run_dir / "streams.sock"
+
+    @property
+    def database_url(self) -> str:
+        return self.database or f"sqlite:///{self.server_dir / 'ledger.db'}"
+
+
+def load(state: Path) -> Settings:
+    """Read `<state>/nephos.toml`; defaults when there is none.
+
+    Raises SettingsError with the file and the key that is wrong.
+    """
+    path = state / "nephos.toml"
+    try:
+        raw = tomllib.loads(path.read_text()) if path.exists() else {}
+        settings = msgspec.convert(raw, Settings, dec_hook=_decode)
+    except (tomllib.TOMLDecodeError, msgspec.ValidationError, OSError) as wrong:
+        raise SettingsError(f"{path}: {wrong}") from wrong
+    settings.state = state
+    return settings
+
+
+def save(settings: Settings) -> None:
+    """Write the settings that differ from the defaults, so that a later default still reaches this cloud."""
+    plain = _difference(msgspec.to_builtins(settings, enc_hook=str), msgspec.to_builtins(Settings(), enc_hook=str))
+    plain.pop("state", None)
+    path = settings.state / "nephos.toml"
+    part = path.with_suffix(".part")
+    part.write_text(_toml(plain))
+    part.chmod(0o644)
+    part.replace(path)
+
+
+def _decode(kind: type, value: object) -> object:
+    if kind is Path and isinstance(value, str):
+        return Path(value)
+    raise NotImplementedError(kind)
+
+
+def _difference(value: dict[str, object], default: dict[str, object]) -> dict[str, object]:
+    changed: dict[str, object] = {}
+    for key, item in value.items():
+        other = default.get(key)
+        if isinstance(item, dict) and isinstance(other, dict) and key != "physical":
+            inner = _difference(item, other)
+            if inner:
+                changed[key] = inner
+        elif item != other:
+            changed[key] = item
+    return changed
+
+
+def _toml(plain: dict[str, object], path: tuple[str, ...] = ()) -> str:
+    lines = [
+        f"{key} = {_value(value)}" for key, value in plain.items() if not isinstance(value, dict) and value is not None
+    ]
+    head = [f"[{'.'.join(path)}]"] if path and lines else []
+    text = "\n".join(head + lines) + ("\n" if lines else "")
+    for key, value in plain.items():
+        if isinstance(value, dict):
+            text += ("\n" if text else "") + _toml(value, (*path, key))
+    return text
+
+
+def _value(value: object) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int | float):
+        return str(value)
+    return msgspec.json.encode(value).decode()
