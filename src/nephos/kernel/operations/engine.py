@@ -188,7 +188,8 @@ class Operations:
         if operation.deadline <= tx.now:
             late = errors.NephosError(f"Step {operation.step!r} was not over when the time for it ended.")
             if operation.state == UNDOING:
-                return self._give_up(tx, operation, late)
+                self._give_up(tx, operation, late)
+                return None
             return self._fail(tx, operation, late)
         return self._run(tx, operation)
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 from nephos.errors import NephosError
 from nephos.kernel import clock
-from nephos.kernel.db.engine import Database
+from nephos.kernel.db.engine import Database, Tx
 from nephos.kernel.doorbell.base import OPERATIONS, Doorbell
 from nephos.kernel.operations.engine import Operations
 from nephos.kernel.operations.model import Outside
@@ -55,9 +56,7 @@ class Worker:
         """Advance what is due, one unit of work each, many to a commit. Answers whether there was anything."""
         with self._database.read() as tx:
             ids = self._operations.due(tx)
-        waiting = [
-            (each, self._database.submit(lambda tx, each=each: self._operations.advance(tx, each))) for each in ids
-        ]  # type: ignore[misc]
+        waiting = [(each, self._database.submit(partial(self._advance, each))) for each in ids]
         for each, future in waiting:
             try:
                 outside = future.result()
@@ -67,6 +66,9 @@ class Worker:
             if outside is not None:
                 self._pool.submit(self._outside, each, outside)
         return bool(ids)
+
+    def _advance(self, operation_id: str, tx: Tx) -> Outside | None:
+        return self._operations.advance(tx, operation_id)
 
     def _broken(self, operation_id: str, wrong: Exception) -> None:
         """A step raised what it should not: try again later, until the deadline ends it."""

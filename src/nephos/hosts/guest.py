@@ -1,0 +1,52 @@
+"""Guests on the wire: the desired item `guest` and the tasks that make, change and destroy one."""
+
+from __future__ import annotations
+
+import msgspec
+
+from nephos.hypervisor.base import Guest
+
+
+class Image(msgspec.Struct, frozen=True, kw_only=True):
+    """An image that a task needs. `link` opens its bytes for this task and host only; `sha256` is of the stored bytes."""
+
+    id: str
+    size: int
+    sha256: str
+    format: str
+    link: str
+
+
+class GuestItem(msgspec.Struct, frozen=True, kw_only=True):
+    """The desired item `guest`: what metadata answers, and whether the guest should run.
+
+    `data` is an encoded `agent.guestdata.GuestData`; `ports` map the guest's port ids to their addresses.
+    """
+
+    id: str
+    power: str
+    data: msgspec.Raw
+    ports: tuple[str, ...] = ()
+
+
+class CreateGuest(msgspec.Struct, frozen=True, kw_only=True):
+    """Task `guest.create`. The metadata is the `guest` item's, which comes with or before the task."""
+
+    guest: Guest
+    root: Image | None = None
+    kernel: Image | None = None
+    ramdisk: Image | None = None
+
+
+class DestroyGuest(msgspec.Struct, frozen=True, kw_only=True):
+    """Task `guest.destroy`: the tombstone."""
+
+    id: str
+
+
+class SetPower(msgspec.Struct, frozen=True, kw_only=True):
+    """Task `guest.power`: action is start, stop, reboot or reset; `timeout` seconds before the plug is pulled."""
+
+    id: str
+    action: str
+    timeout: float = 60

@@ -1,0 +1,58 @@
+"""Hosts, what changed for each, and the work that waits for each."""
+
+from __future__ import annotations
+
+from sqlalchemy import Column, ForeignKey, Index, Integer, Table, Text, UniqueConstraint
+
+from nephos.kernel.db.schema import boolean, document, integer, key, metadata, text, when
+
+host = Table(
+    "host",
+    metadata,
+    key(),
+    integer("number"),
+    text("name"),
+    text("public_key"),
+    text("service_id"),
+    text("hypervisor_type", null=True),
+    integer("hypervisor_version", default=0),
+    integer("vcpus", default=0),
+    integer("ram_mb", default=0),
+    integer("disk_gb", default=0),
+    document("cpu_info"),
+    text("tunnel_address", null=True),
+    document("physical"),
+    boolean("disabled"),
+    text("disabled_reason", null=True),
+    boolean("forced_down"),
+    text("zone", null=True),
+    integer("revision", default=0),
+    integer("generation", default=0),
+    when("last_seen", null=True),
+    when("created_at"),
+    when("updated_at"),
+    UniqueConstraint("name"),
+)
+
+change = Table(
+    "host_change",
+    metadata,
+    Column("host_id", Text, ForeignKey("host.id", ondelete="CASCADE"), primary_key=True),
+    Column("kind", Text, primary_key=True),
+    Column("item_id", Text, primary_key=True),
+    integer("revision"),
+    Index("ix_host_change_revision", "host_id", "revision"),
+)
+
+task = Table(
+    "host_task",
+    metadata,
+    Column("number", Integer, primary_key=True, autoincrement=True),
+    text("id"),
+    Column("host_id", Text, ForeignKey("host.id", ondelete="CASCADE"), nullable=False),
+    text("kind"),
+    document("body"),
+    when("created_at"),
+    UniqueConstraint("id"),
+    Index("ix_host_task_host", "host_id", "number"),
+)

@@ -1,0 +1,54 @@
+"""What handlers, actions and steps find everything by. `nephos.app` fills it; nothing else makes one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from nephos.kernel.auth.who import Who
+from nephos.kernel.db.engine import Database
+from nephos.kernel.doorbell.base import Doorbell
+from nephos.kernel.http.metrics import Metrics
+from nephos.kernel.operations.engine import Operations
+
+if TYPE_CHECKING:
+    from nephos.hosts.actions import Hosts
+    from nephos.settings import Settings
+
+Verify = Callable[[str, str | None], Who]
+Allows = Callable[[str, Who, Mapping[str, Any]], bool]
+
+
+def _nobody(token: str, service_token: str | None) -> Who:
+    raise NotImplementedError("identity is not composed")
+
+
+def _never(rule: str, who: Who, target: Mapping[str, Any]) -> bool:
+    return False
+
+
+@dataclass
+class Cloud:
+    """The engines of one server. `verify` turns a token into credentials, `allows` asks the policy.
+
+    `parts` holds what a service keeps in memory (caches keyed by revision), by the service's name.
+    """
+
+    settings: Settings
+    database: Database
+    doorbell: Doorbell
+    operations: Operations
+    hosts: Hosts
+    metrics: Metrics
+    verify: Verify = _nobody
+    allows: Allows = _never
+    parts: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def max_body(self) -> int:
+        return self.settings.api.max_body
+
+    @property
+    def identity_url(self) -> str:
+        return self.settings.url + "/v3"
