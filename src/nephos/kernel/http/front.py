@@ -34,8 +34,10 @@ _VERBS = ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD")
 class Cloud(Protocol):
     """What the front needs of the composition root."""
 
-    max_body: int
     metrics: Metrics
+
+    @property
+    def max_body(self) -> int: ...
 
     def verify(self, token: str, service_token: str | None) -> Who:
         """Raises Unauthorized."""
@@ -80,6 +82,7 @@ class Front:
         self.app.req_options.strip_url_path_trailing_slash = True
         self.app.resp_options.xml_error_serialization = False
         self.app.add_error_handler(Exception, self._lost)
+        self.app.add_error_handler(falcon.HTTPError, self._lost)
         for service in services:
             by_path: dict[str, list[Route]] = {}
             for route in service.routes:
