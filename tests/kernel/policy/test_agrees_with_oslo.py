@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import fields
 from typing import Any
 
 from hypothesis import given, settings
@@ -11,8 +10,10 @@ from hypothesis import strategies as st
 from oslo_config import cfg
 from oslo_policy import policy as oslo
 
-from nephos.kernel.policy import Creds, Decision, Policy, Rule, role_set
-from nephos.kernel.policy.creds import TOKEN_PATHS
+from nephos.kernel.auth.who import Who
+from nephos.kernel.policy import Decision, Policy, Rule, role_set
+from nephos.kernel.policy.enforcer import scope_of
+from nephos.kernel.policy.names import ATTRIBUTES, TOKEN_PATHS
 from nephos.kernel.policy.parse import PolicySyntaxError
 
 logging.getLogger("oslo_policy").setLevel(logging.CRITICAL)
@@ -23,7 +24,7 @@ KEYS = ["user_id", "project_id", "target.user.domain_id", "network:project_id", 
 KINDS = [
     "user_id", "user_domain_id", "project_id", "project_domain_id", "domain_id", "system_scope", "is_admin",
     "is_admin_project", "roles", "service_roles", "service_user_id", "system", "token.domain.id", "token.user.id",
-    "token.project.id", "token.project.domain.id", "unheard_of", "token.unheard.of", "None", "True", "1", "1.50",
+    "token.project.id", "token.project.domain.id", "token.is_domain", "unheard_of", "token.unheard.of", "None", "True", "1", "1.50",
     "'public'", '"u1"', "'größe'",
 ]  # fmt: skip
 
@@ -76,16 +77,17 @@ rule_sets = st.fixed_dictionaries(
     {"asked": _texts(-1) | lists}, optional={f"r{index}": _texts(index) for index in range(4)}
 )
 role_sets = st.sets(st.sampled_from(ROLES)).map(role_set)
-creds_made = st.builds(
-    Creds,
-    user_id=ids,
-    user_domain_id=ids,
+whos = st.builds(
+    Who,
+    user_id=st.sampled_from(IDS),
+    user_domain_id=st.sampled_from(IDS),
     project_id=ids,
     project_domain_id=ids,
     domain_id=ids,
     system_scope=st.sampled_from([None, "all"]),
     roles=role_sets,
     is_admin=st.booleans(),
+    is_domain=st.booleans(),
     is_admin_project=st.booleans(),
     service_user_id=ids,
     service_roles=role_sets,
@@ -93,18 +95,18 @@ creds_made = st.builds(
 scopes = st.lists(st.sampled_from(["system", "domain", "project"]), unique=True).map(tuple)
 
 
-def as_oslo(creds: Creds) -> dict[str, Any]:
+def as_oslo(who: Who) -> dict[str, Any]:
     """The same asker as the dictionary that the identity service hands to oslo.policy."""
-    values = {one.name: getattr(creds, one.name) for one in fields(creds) if one.name != "scope"}
-    values["roles"], values["service_roles"] = sorted(creds.roles), sorted(creds.service_roles)
+    values = {name: getattr(who, name) for name in set(ATTRIBUTES.values())}
+    values["roles"], values["service_roles"] = sorted(who.roles), sorted(who.service_roles)
     token: dict[str, Any] = {}
     for path, attribute in TOKEN_PATHS.items():
-        if path.startswith("token.") and getattr(creds, attribute) is not None:
+        if path.startswith("token.") and getattr(who, attribute) is not None:
             *parents, leaf = path.split(".")[1:]
             place = token
             for parent in parents:
                 place = place.setdefault(parent, {})
-            place[leaf] = getattr(creds, attribute)
+            place[leaf] = getattr(who, attribute)
     values["token"] = token
     return values
 
@@ -117,15 +119,15 @@ def oracle(rules: dict[str, Any], scope_types: tuple[str, ...]) -> oslo.Enforcer
 
 
 @settings(max_examples=1000, deadline=None)
-@given(rules=rule_sets, scope=scopes, creds=creds_made, target=targets)
-def test_same_answer(rules: dict[str, Any], scope: tuple[str, ...], creds: Creds, target: dict[str, object]) -> None:
+@given(rules=rule_sets, scope=scopes, who=whos, target=targets)
+def test_same_answer(rules: dict[str, Any], scope: tuple[str, ...], who: Who, target: dict[str, object]) -> None:
     ours = Policy(Rule(name, rule, scope if name == "asked" else ()) for name, rule in rules.items())
-    expected = bool(oracle(rules, scope).enforce("asked", target, as_oslo(creds)))
-    decision = ours.decide("asked", creds, target)
-    assert ours.allows("asked", creds, target) == expected
+    expected = bool(oracle(rules, scope).enforce("asked", target, as_oslo(who)))
+    decision = ours.decide("asked", who, target)
+    assert ours.allows("asked", who, target) == expected
     assert (decision is Decision.ALLOWED) == expected
-    assert (decision is Decision.WRONG_SCOPE) == (bool(scope) and creds.scope not in scope)
-    told = ours.explain("asked", creds, target)
+    assert (decision is Decision.WRONG_SCOPE) == (bool(scope) and scope_of(who) not in scope)
+    told = ours.explain("asked", who, target)
     assert told.allowed == expected, str(told)
 
 
@@ -136,10 +138,10 @@ PIECES = ["(", ")", "'", "@", "!", ":", "%", " ", " ", "and", "or", "not", "role
 @given(text=st.lists(st.sampled_from(PIECES), max_size=9).map("".join))
 def test_scrap_that_is_read_at_all_means_the_same(text: str) -> None:
     """Text outside the language is refused here, while oslo.policy denies, or stumbles when the rule is asked."""
-    creds, target = Creds(user_id="x", roles=role_set(["x", "role"])), {"a": "x"}
+    who, target = Who(user_id="x", roles=role_set(["x", "role"])), {"a": "x"}
     try:
         policy = Policy([Rule("asked", text)])
-        allowed = policy.allows("asked", creds, target)
+        allowed = policy.allows("asked", who, target)
     except PolicySyntaxError:
         return
-    assert allowed == bool(oracle({"asked": text}, ()).enforce("asked", target, as_oslo(creds)))
+    assert allowed == bool(oracle({"asked": text}, ()).enforce("asked", target, as_oslo(who)))

@@ -11,7 +11,8 @@ import pytest
 
 from nephos import errors
 from nephos.kernel import clock
-from nephos.kernel.policy import Creds, Decision, Policy, Rule, role_set
+from nephos.kernel.auth.who import Who
+from nephos.kernel.policy import Decision, Policy, Rule, role_set
 
 RULES = (
     Rule("context_is_admin", "role:admin"),
@@ -21,9 +22,9 @@ RULES = (
     Rule("servers:delete", "rule:context_is_admin", ("project",)),
     Rule("anybody", ""),
 )
-READER = Creds(user_id="u", project_id="p", roles=role_set(["Reader"]))
-ADMIN = Creds(user_id="a", project_id="q", roles=role_set(["admin"]))
-SYSTEM_ADMIN = Creds(user_id="a", system_scope="all", roles=role_set(["admin"]))
+READER = Who(user_id="u", project_id="p", roles=role_set(["Reader"]))
+ADMIN = Who(user_id="a", project_id="q", roles=role_set(["admin"]))
+SYSTEM_ADMIN = Who(user_id="a", system_scope="all", roles=role_set(["admin"]))
 MINE = {"project_id": "p"}
 
 
@@ -55,11 +56,11 @@ def test_defaults_scopes_and_words() -> None:
     assert policy.decide("servers:delete", SYSTEM_ADMIN) is Decision.WRONG_SCOPE
     with pytest.raises(errors.Forbidden, match="servers:delete to be performed") as refused:
         policy.require("servers:delete", READER)
-    assert refused.value.detail == {"policy": "servers:delete"}
+    assert refused.value.detail == {"rule": "servers:delete"}
     with pytest.raises(errors.Forbidden, match="takes a token of scope project, this one is of scope system") as refused:
         policy.require("servers:delete", SYSTEM_ADMIN)
     assert refused.value.detail["scopes"] == ["project"]
-    policy.require("anybody", Creds())
+    policy.require("anybody", Who(user_id="n"))
 
 
 def test_a_name_that_nobody_defined_is_refused() -> None:
@@ -80,7 +81,7 @@ def test_overrides_count_and_helpers_may_be_added(folder: Path) -> None:
     path.write_text('# ours\n"operator": "role:operator"\n"context_is_admin": "role:admin or rule:operator"\nanybody: "!"\n')
     policy = Policy(RULES, path=path)
     assert policy.problems == []
-    operator = Creds(user_id="o", project_id="p", roles=role_set(["Operator"]))
+    operator = Who(user_id="o", project_id="p", roles=role_set(["Operator"]))
     assert policy.allows("servers:delete", operator)
     assert not policy.allows("anybody", ADMIN)
     effective = policy.effective("context_is_admin")
@@ -169,7 +170,7 @@ def test_not_text(folder: Path) -> None:
 def test_names_are_compared_in_any_script(folder: Path) -> None:
     path = folder / "policy.yaml"
     path.write_text('servers:delete: "role:ПРОВЕРКА"\n', encoding="utf-8")
-    assert Policy(RULES, path=path).allows("servers:delete", Creds(roles=role_set(["проверка"])))
+    assert Policy(RULES, path=path).allows("servers:delete", Who(user_id="n", roles=role_set(["проверка"])))
 
 
 def test_useless_lines_are_named_but_harmless(folder: Path) -> None:
@@ -311,7 +312,7 @@ def test_the_network_field_check() -> None:
             Rule("wildcard", "not field:rbac_policy:target_project=*"),
         )
     )
-    nobody = Creds()
+    nobody = Who(user_id="n")
     assert policy.allows("shared", nobody, {"shared": True})
     assert not policy.allows("shared", nobody, {"shared": False, "network:shared": True})
     assert policy.allows("shared", nobody, {"network:shared": True}), "a port asks for its network's"

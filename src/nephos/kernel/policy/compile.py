@@ -1,4 +1,4 @@
-"""From the tree of a rule to one closure `(creds, target) -> bool`.
+"""From the tree of a rule to one closure `(who, target) -> bool`.
 
 References to other rules are put in place, so a decision looks nothing up. The order of `and` and `or` is free of
 effects, so the cheapest check is asked first. The oracle for the meaning is oslo.policy; the tests compare.
@@ -11,22 +11,23 @@ from collections.abc import Callable, Mapping
 from operator import attrgetter
 from typing import Final, TypeAlias
 
-from nephos.kernel.policy.creds import ATTRIBUTES, TOKEN_PATHS, Creds
+from nephos.kernel.auth.who import Who
+from nephos.kernel.policy.names import ATTRIBUTES, TOKEN_PATHS
 from nephos.kernel.policy.parse import Always, And, Field, Generic, Node, Not, Or, Role, RuleRef, Template
 
 Target: TypeAlias = Mapping[str, object]
-Check: TypeAlias = Callable[[Creds, Target], bool]
+Check: TypeAlias = Callable[[Who, Target], bool]
 Resolve: TypeAlias = Callable[[str], Node | None]
 
 _MISSING: Final = object()
 _BOOLEANS: Final = {"true": True, "1": True, "false": False, "0": False}
 
 
-def always(_creds: Creds, _target: Target) -> bool:
+def always(_who: Who, _target: Target) -> bool:
     return True
 
 
-def never(_creds: Creds, _target: Target) -> bool:
+def never(_who: Who, _target: Target) -> bool:
     return False
 
 
@@ -90,7 +91,7 @@ def _emit(node: Node) -> Check:
         return _field(node)
     if isinstance(node, Not):
         inner = _emit(node.child)
-        return lambda creds, target: not inner(creds, target)
+        return lambda who, target: not inner(who, target)
     if isinstance(node, Or):
         return _any(node.children)
     if isinstance(node, And):
@@ -107,20 +108,20 @@ def _any(children: tuple[Node, ...]) -> Check:
         (role,) = roles
         if len(checks) == 1:
             (other,) = checks
-            return lambda creds, target: role in creds.roles or other(creds, target)
+            return lambda who, target: role in who.roles or other(who, target)
         checks.insert(0, _has_role(role))
     elif roles:
-        checks.insert(0, lambda creds, _target: not roles.isdisjoint(creds.roles))
+        checks.insert(0, lambda who, _target: not roles.isdisjoint(who.roles))
     if len(checks) == 1:
         return checks[0]
     if len(checks) == 2:
         first, second = checks
-        return lambda creds, target: first(creds, target) or second(creds, target)
+        return lambda who, target: first(who, target) or second(who, target)
     several = tuple(checks)
 
-    def check(creds: Creds, target: Target) -> bool:
+    def check(who: Who, target: Target) -> bool:
         for one in several:  # noqa: SIM110 - any() over a generator costs twice as much
-            if one(creds, target):
+            if one(who, target):
                 return True
         return False
 
@@ -131,15 +132,15 @@ def _all(children: tuple[Node, ...]) -> Check:
     head = children[0]
     if len(children) == 2 and isinstance(head, Role) and head.match.literal is not None:
         role, other = head.match.literal.lower(), _emit(children[1])
-        return lambda creds, target: role in creds.roles and other(creds, target)
+        return lambda who, target: role in who.roles and other(who, target)
     checks = tuple(_emit(child) for child in children)
     if len(checks) == 2:
         first, second = checks
-        return lambda creds, target: first(creds, target) and second(creds, target)
+        return lambda who, target: first(who, target) and second(who, target)
 
-    def check(creds: Creds, target: Target) -> bool:
+    def check(who: Who, target: Target) -> bool:
         for one in checks:  # noqa: SIM110 - all() over a generator costs twice as much
-            if not one(creds, target):
+            if not one(who, target):
                 return False
         return True
 
@@ -147,7 +148,7 @@ def _all(children: tuple[Node, ...]) -> Check:
 
 
 def _has_role(role: str) -> Check:
-    return lambda creds, _target: role in creds.roles
+    return lambda who, _target: role in who.roles
 
 
 def _role(node: Role) -> Check:
@@ -155,9 +156,9 @@ def _role(node: Role) -> Check:
         return _has_role(node.match.literal.lower())
     fill = filler(node.match)
 
-    def check(creds: Creds, target: Target) -> bool:
+    def check(who: Who, target: Target) -> bool:
         role = fill(target)
-        return role is not None and role.lower() in creds.roles
+        return role is not None and role.lower() in who.roles
 
     return check
 
@@ -195,14 +196,14 @@ def _generic(node: Generic) -> Check:
     fill = filler(match)
     if node.literal is not None:
         constant = node.literal
-        return lambda _creds, target: fill(target) == constant
+        return lambda _who, target: fill(target) == constant
     path = TOKEN_PATHS.get(node.kind)
     if path is not None:
         read_path = attrgetter(path)
 
-        def check_path(creds: Creds, target: Target) -> bool:
-            own = read_path(creds)
-            return own is not None and fill(target) == own
+        def check_path(who: Who, target: Target) -> bool:
+            own = read_path(who)
+            return own is not None and fill(target) == str(own)
 
         return check_path
     name = ATTRIBUTES.get(node.kind)
@@ -210,19 +211,19 @@ def _generic(node: Generic) -> Check:
         return never
     if name in ("roles", "service_roles"):
         read_set = attrgetter(name)
-        return lambda creds, target: fill(target) in read_set(creds)
+        return lambda who, target: fill(target) in read_set(who)
     read = attrgetter(name)
     if len(match.keys) == 1 and len(match.parts) == 1:
         return _same(read, match.keys[0])
-    return lambda creds, target: fill(target) == str(read(creds))
+    return lambda who, target: fill(target) == str(read(who))
 
 
-def _same(read: Callable[[Creds], object], key: str) -> Check:
+def _same(read: Callable[[Who], object], key: str) -> Check:
     """The check of nearly every rule: an attribute of the asker equals a value of the target."""
 
-    def check(creds: Creds, target: Target) -> bool:
+    def check(who: Who, target: Target) -> bool:
         value = target.get(key, _MISSING)
-        own = read(creds)
+        own = read(who)
         if type(value) is str and type(own) is str:
             return value == own
         return value is not _MISSING and str(value) == str(own)
@@ -241,7 +242,7 @@ def _field(node: Field) -> Check:
     truth = _BOOLEANS.get(wanted.lower())
     pattern = re.compile(wanted[1:]) if wanted.startswith("~") else None
 
-    def check(_creds: Creds, target: Target) -> bool:
+    def check(_who: Who, target: Target) -> bool:
         value = target.get(name)
         if value is None:
             value = target.get(fallback)

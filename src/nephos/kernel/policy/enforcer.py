@@ -21,9 +21,9 @@ from typing import NamedTuple
 
 from nephos import errors
 from nephos.kernel import clock
+from nephos.kernel.auth.who import Who
 from nephos.kernel.policy import files
 from nephos.kernel.policy.compile import Check, Target, compile_rule, never
-from nephos.kernel.policy.creds import Creds
 from nephos.kernel.policy.explain import Explanation, explain
 from nephos.kernel.policy.overrides import Override, Rule, Sieve, node_of
 from nephos.kernel.policy.parse import Node
@@ -32,6 +32,11 @@ SYSTEM, DOMAIN, PROJECT = "system", "domain", "project"
 ALL_SCOPES = frozenset({SYSTEM, DOMAIN, PROJECT})
 REREAD_SECONDS = 1.0
 NOTHING: Target = MappingProxyType({})
+
+
+def scope_of(who: Who) -> str:
+    """What a token is for. An unscoped one counts as `project`, as oslo.policy has it."""
+    return SYSTEM if who.system_scope else DOMAIN if who.domain_id else PROJECT
 
 
 class Decision(enum.Enum):
@@ -100,37 +105,40 @@ class Policy:
         self.problems: list[str] = []
         self._load()
 
-    def allows(self, name: str, creds: Creds, target: Target = NOTHING) -> bool:
+    def allows(self, name: str, who: Who, target: Target = NOTHING) -> bool:
         """Whether the rule lets this asker do it to this target. A name that nobody defined is refused."""
         check, scopes = self._table[name]
-        return creds.scope in scopes and check(creds, target)
+        if scopes is not ALL_SCOPES and scope_of(who) not in scopes:
+            return False
+        return check(who, target)
 
-    def decide(self, name: str, creds: Creds, target: Target = NOTHING) -> Decision:
+    def decide(self, name: str, who: Who, target: Target = NOTHING) -> Decision:
         check, scopes = self._table[name]
-        if creds.scope not in scopes:
+        if scope_of(who) not in scopes:
             return Decision.WRONG_SCOPE
-        return Decision.ALLOWED if check(creds, target) else Decision.DENIED
+        return Decision.ALLOWED if check(who, target) else Decision.DENIED
 
-    def require(self, name: str, creds: Creds, target: Target = NOTHING) -> None:
+    def require(self, name: str, who: Who, target: Target = NOTHING) -> None:
         """Raises Forbidden unless allowed; `detail` carries the rule's name, and the scopes if they were the reason."""
         check, scopes = self._table[name]
-        if creds.scope not in scopes:
+        if scope_of(who) not in scopes:
             wanted = " or ".join(sorted(scopes))
             raise errors.Forbidden(
                 f"Policy doesn't allow {name} to be performed: it takes a token of scope {wanted}, "
-                f"this one is of scope {creds.scope}.",
-                detail={"policy": name, "scope": creds.scope, "scopes": sorted(scopes)},
+                f"this one is of scope {scope_of(who)}.",
+                detail={"rule": name, "scope": scope_of(who), "scopes": sorted(scopes)},
             )
-        if not check(creds, target):
-            raise errors.Forbidden(f"Policy doesn't allow {name} to be performed.", detail={"policy": name})
+        if not check(who, target):
+            raise errors.Forbidden(f"Policy doesn't allow {name} to be performed.", detail={"rule": name})
 
-    def explain(self, name: str, creds: Creds, target: Target = NOTHING) -> Explanation:
+    def explain(self, name: str, who: Who, target: Target = NOTHING) -> Explanation:
         """Every part of the decision with its own answer (S2-06); `str()` of it is text for people."""
         table = self._table
         return explain(
             name,
-            creds,
+            who,
             target,
+            scope=scope_of(who),
             scopes=table.scopes(name),
             node=table.node,
             source=lambda rule: self._source(table, rule),

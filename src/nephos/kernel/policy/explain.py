@@ -9,8 +9,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from operator import attrgetter
 
+from nephos.kernel.auth.who import Who
 from nephos.kernel.policy.compile import Target, compile_rule
-from nephos.kernel.policy.creds import ATTRIBUTES, TOKEN_PATHS, Creds
+from nephos.kernel.policy.names import ATTRIBUTES, TOKEN_PATHS
 from nephos.kernel.policy.parse import And, Field, Generic, Node, Not, Or, Role, RuleRef, Template
 
 
@@ -34,27 +35,26 @@ class Explanation:
 
 def explain(
     name: str,
-    creds: Creds,
+    who: Who,
     target: Target,
     *,
+    scope: str,
     scopes: frozenset[str],
     node: Callable[[str], Node | None],
     source: Callable[[str], str],
 ) -> Explanation:
     """`node` gives the rule in force of a name, `source` where it comes from."""
-    told = _Teller(creds, target, node, source).rule(name, name)
-    scope_fits = creds.scope in scopes
-    scope = Explanation(
-        "scope of the token", scope_fits, f"token: {creds.scope}; the rule takes {', '.join(sorted(scopes))}"
-    )
-    return Explanation(told.text, told.allowed and scope_fits, told.note, (scope, *told.children))
+    told = _Teller(who, target, node, source).rule(name, name)
+    scope_fits = scope in scopes
+    first = Explanation("scope of the token", scope_fits, f"token: {scope}; the rule takes {', '.join(sorted(scopes))}")
+    return Explanation(told.text, told.allowed and scope_fits, told.note, (first, *told.children))
 
 
 class _Teller:
     def __init__(
-        self, creds: Creds, target: Target, node: Callable[[str], Node | None], source: Callable[[str], str]
+        self, who: Who, target: Target, node: Callable[[str], Node | None], source: Callable[[str], str]
     ) -> None:
-        self._creds = creds
+        self._who = who
         self._target = target
         self._node = node
         self._source = source
@@ -78,11 +78,11 @@ class _Teller:
         if isinstance(node, Not):
             child = self._tell(node.child)
             return Explanation("not", not child.allowed, children=(child,))
-        return Explanation(str(node), compile_rule(node, self._node)(self._creds, self._target), self._note(node))
+        return Explanation(str(node), compile_rule(node, self._node)(self._who, self._target), self._note(node))
 
     def _note(self, node: Node) -> str:
         if isinstance(node, Role):
-            return f"token: roles {', '.join(sorted(self._creds.roles)) or 'none'}{self._values(node.match)}"
+            return f"token: roles {', '.join(sorted(self._who.roles)) or 'none'}{self._values(node.match)}"
         if isinstance(node, Field):
             return f"target: {node.field} = {self._target.get(node.field, 'absent')}"
         if isinstance(node, Generic):
@@ -91,7 +91,7 @@ class _Teller:
             attribute = ATTRIBUTES.get(node.kind) or TOKEN_PATHS.get(node.kind)
             if attribute is None:
                 return f"no token has '{node.kind}'"
-            own = attrgetter(attribute)(self._creds)
+            own = attrgetter(attribute)(self._who)
             return f"token: {sorted(own) if isinstance(own, frozenset) else own}{self._values(node.match)}"
         return "for everybody" if str(node) == "@" else "for nobody"
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from nephos.kernel.policy.creds import ATTRIBUTES, TOKEN_PATHS
 from nephos.kernel.policy.files import Entry
+from nephos.kernel.policy.names import ATTRIBUTES, TOKEN_PATHS
 from nephos.kernel.policy.parse import Generic, Node, PolicySyntaxError, leaves, parse, references
 
 MAX_CHAIN = 50
