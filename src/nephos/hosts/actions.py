@@ -70,15 +70,17 @@ class Hosts:
 
     def send(self, tx: Tx, task_id: str, host_id: str, kind: str, body: Any) -> None:
         """Give a host work that nobody waits for (a tombstone for a host that is away)."""
+        revision = tx.scalar(_bump, {"host": host_id})
         values = {
             "id": task_id,
             "host_id": host_id,
             "kind": kind,
             "body": msgspec.to_builtins(body),
+            "revision": revision,
             "created_at": tx.now,
         }
         tx.execute(_new_task, values)
-        self.touch(tx, [host_id], "", ())
+        tx.after_commit(lambda: self._doorbell.ring(host_id))
 
     def cancel(self, tx: Tx, task_id: str) -> None:
         """Take back work that the host has not reported on; a late report is ignored."""

@@ -52,7 +52,8 @@ task = Table(
     Column("host_id", Text, ForeignKey("host.id", ondelete="CASCADE"), nullable=False),
     text("kind"),
     document("body"),
+    integer("revision"),
     when("created_at"),
     UniqueConstraint("id"),
-    Index("ix_host_task_host", "host_id", "number"),
+    Index("ix_host_task_host", "host_id", "revision"),
 )

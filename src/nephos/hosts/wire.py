@@ -160,6 +160,14 @@ class Answer(Message, frozen=True):
     error: str | None = None
 
 
-Any_ = Challenge | Hello | Welcome | Bell | Pull | Changes | Report | Ack | Ask | Answer
 encode = msgspec.msgpack.Encoder().encode
-decoder: msgspec.msgpack.Decoder[Any_] = msgspec.msgpack.Decoder(Any_)
+_decoder: msgspec.msgpack.Decoder[Message] = msgspec.msgpack.Decoder(
+    Challenge | Hello | Welcome | Bell | Pull | Changes | Report | Ack | Ask | Answer  # type: ignore[arg-type]
+)
+
+
+def decode(raw: str | bytes) -> Message:
+    """One message. Raises ValueError when it is none."""
+    if isinstance(raw, str):
+        raise ValueError("A message is binary.")
+    return _decoder.decode(raw)

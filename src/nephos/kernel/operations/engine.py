@@ -195,15 +195,22 @@ class Operations:
 
     def resume(
         self, tx: Tx, task: str, result: Any, error: str | None, marks: Iterable[Mark], host: str | None
-    ) -> Outside | None:
+    ) -> None:
         """What a step waited for has come. An answer to an attempt that is not the present one is ignored."""
         row = tx.first(_by_id, {"id": task.split(":", 1)[0]})
         if row is None or row.state not in LIVE:
-            return None
+            return
         operation = _operation(row)
         if operation.task != task:
-            return None
+            return
         operation.marks += [(mark, host) for mark in marks]
+        if self._resumed(tx, operation, result, error, host) is not None:
+            tx.execute(update(_o).where(_o.c.id == operation.id).values(due_at=tx.now))
+            tx.after_commit(self._ring)
+
+    def _resumed(
+        self, tx: Tx, operation: Operation, result: Any, error: str | None, host: str | None
+    ) -> Outside | None:
         step = self._step(operation)
         if operation.state == UNDOING:
             if error is not None:

@@ -1,0 +1,278 @@
+"""The streams listener: agents (and, later, consoles) over websockets; image bytes for agents by ranges.
+
+It is the only asyncio in the product and runs in a thread of its own. Everything that touches the ledger goes to a
+small pool. It listens on a TCP port and on a Unix socket, which a local agent reaches from any network namespace.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import http
+import itertools
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import websockets
+from websockets.asyncio.server import Server, ServerConnection, serve, unix_serve
+from websockets.datastructures import Headers
+from websockets.http11 import Request, Response
+
+from nephos import errors
+from nephos.hosts import desired, reports, wire
+from nephos.kernel import clock
+from nephos.kernel.cloud import Cloud
+
+log = logging.getLogger(__name__)
+ALIVE_EVERY = 10.0
+ASK_SECONDS = 10.0
+MOST_BYTES = 8 << 20
+"""The longest range that is answered at once."""
+
+OpenImage = Callable[[str], tuple[Path, int]]
+"""An image link → file and size. Raises NephosError for a link that is wrong or too old."""
+
+
+class Connection:
+    """One agent: the hosts that it proved to speak for."""
+
+    def __init__(self, socket: ServerConnection, ids: dict[str, str]) -> None:
+        self.socket = socket
+        self.ids = ids
+        self.names = {host_id: name for name, host_id in ids.items()}
+        self.rung: deque[str] = deque()
+        self.answers: dict[int, asyncio.Future[wire.Answer]] = {}
+
+    async def send(self, message: wire.Message) -> None:
+        await self.socket.send(wire.encode(message))
+
+
+class Streams:
+    """Start it with `start`, end it with `stop`; `ask` is what `Hosts.asker` becomes."""
+
+    def __init__(self, cloud: Cloud, *, host: str, port: int, socket: Path, open_image: OpenImage) -> None:
+        self._cloud = cloud
+        self._address = (host, port)
+        self._socket = socket
+        self._open_image = open_image
+        self._loop = asyncio.new_event_loop()
+        self._pool = ThreadPoolExecutor(6, thread_name_prefix="streams")
+        self._by_host: dict[str, Connection] = {}
+        self._numbers = itertools.count(1)
+        self._servers: list[Server] = []
+        self._ready = threading.Event()
+        self._wrong: Exception | None = None
+        self._thread = threading.Thread(target=self._run, name="streams", daemon=True)
+        self._flushing = False
+
+    def start(self) -> None:
+        """Returns when both sockets listen. Raises SettingsError when the port is taken."""
+        self._thread.start()
+        self._ready.wait()
+        if self._wrong is not None:
+            raise errors.SettingsError(f"The streams listener cannot start: {self._wrong}")
+        self._cloud.hosts.asker = self.ask
+        self._cloud.doorbell.listen(self._heard)
+
+    def stop(self) -> None:
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(timeout=5)
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def connected(self) -> set[str]:
+        """Ids of the hosts whose agent is connected to this server."""
+        return set(self._by_host)
+
+    def ask(self, host_id: str, kind: str, item_id: str, limit: int | None) -> Any:
+        """See `Hosts.ask`."""
+        future = asyncio.run_coroutine_threadsafe(self._ask(host_id, kind, item_id, limit), self._loop)
+        try:
+            answer = future.result(ASK_SECONDS)
+        except TimeoutError as late:
+            future.cancel()
+            raise errors.Unavailable(f"The host's agent did not answer within {ASK_SECONDS:g} seconds.") from late
+        if answer.error is not None:
+            raise errors.HostFault(answer.error)
+        return answer.value
+
+    # --- the loop --------------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        try:
+            self._loop.run_until_complete(self._listen())
+        except Exception as wrong:
+            self._wrong = wrong
+            self._ready.set()
+            return
+        self._ready.set()
+        self._loop.create_task(self._keep_alive())
+        self._loop.run_forever()
+        for server in self._servers:
+            server.close()
+        self._loop.close()
+
+    async def _listen(self) -> None:
+        options: dict[str, Any] = {
+            "process_request": self._process,
+            "max_size": 64 << 20,
+            "compression": None,
+            "ping_interval": 20,
+            "ping_timeout": 40,
+        }
+        self._socket.unlink(missing_ok=True)
+        self._servers.append(await unix_serve(self._serve, str(self._socket), **options))
+        self._socket.chmod(0o600)
+        self._servers.append(await serve(self._serve, *self._address, **options))
+
+    async def _process(self, socket: ServerConnection, request: Request) -> Response | None:
+        path = request.path.partition("?")[0]
+        if path == "/agent":
+            return None
+        if path.startswith("/images/"):
+            answer: Response = await self._in_pool(
+                self._image, path.removeprefix("/images/"), request.headers.get("Range", "")
+            )
+            return answer
+        return _response(404, b"There is nothing here.\n")
+
+    def _image(self, link: str, wanted: str) -> Response:
+        """One range of an image. Without a Range header, or with one that is too long, a part from its start."""
+        try:
+            path, size = self._open_image(link)
+        except errors.NephosError as wrong:
+            return _response(wrong.status if wrong.status < 500 else 503, (wrong.message + "\n").encode())
+        begin, _, end = wanted.removeprefix("bytes=").partition("-")
+        first = int(begin) if begin.isdigit() else 0
+        last = min(int(end) if end.isdigit() else size - 1, first + MOST_BYTES - 1, size - 1)
+        if first >= size:
+            return _response(416, b"", {"Content-Range": f"bytes */{size}"})
+        with path.open("rb") as file:
+            file.seek(first)
+            body = file.read(last - first + 1)
+        return _response(206, body, {"Content-Range": f"bytes {first}-{last}/{size}"})
+
+    async def _in_pool(self, call: Callable[..., Any], *arguments: Any) -> Any:
+        return await self._loop.run_in_executor(self._pool, call, *arguments)
+
+    async def _serve(self, socket: ServerConnection) -> None:
+        try:
+            connection = await self._greet(socket)
+        except (websockets.ConnectionClosed, errors.NephosError, TimeoutError, ValueError) as wrong:
+            log.warning("an agent was refused: %s", wrong)
+            await socket.close(1008, str(wrong)[:120])
+            return
+        log.info("agent connected for %s", ", ".join(sorted(connection.ids))[:200])
+        for host_id in connection.ids.values():
+            self._by_host[host_id] = connection
+        try:
+            async for raw in socket:
+                await self._message(connection, wire.decode(raw))
+        except websockets.ConnectionClosed:
+            pass
+        finally:
+            for host_id in connection.ids.values():
+                if self._by_host.get(host_id) is connection:
+                    del self._by_host[host_id]
+            for waiting in connection.answers.values():
+                waiting.cancel()
+            log.info("agent gone for %s", ", ".join(sorted(connection.ids))[:200])
+
+    async def _greet(self, socket: ServerConnection) -> Connection:
+        nonce = clock.token_bytes(32)
+        await socket.send(wire.encode(wire.Challenge(nonce, self._cloud.settings.cloud_id)))
+        hello = wire.decode(await asyncio.wait_for(socket.recv(), 10))
+        if not isinstance(hello, wire.Hello):
+            raise errors.Unauthorized("An agent says hello first.")
+        ids = await self._in_pool(reports.prove, self._cloud, nonce, hello)
+        await self._in_pool(reports.arrive, self._cloud, hello, ids)
+        connection = Connection(socket, ids)
+        await connection.send(wire.Welcome(ids))
+        return connection
+
+    async def _message(self, connection: Connection, message: wire.Message) -> None:
+        if isinstance(message, wire.Pull):
+            states = await self._in_pool(self._pull, connection, message)
+            await connection.send(wire.Changes(message.number, states))
+        elif isinstance(message, wire.Report):
+            stale = await self._in_pool(self._report, connection, message)
+            await connection.send(wire.Ack(message.number, stale))
+        elif isinstance(message, wire.Answer):
+            waiting = connection.answers.pop(message.number, None)
+            if waiting is not None and not waiting.done():
+                waiting.set_result(message)
+
+    def _pull(self, connection: Connection, pull: wire.Pull) -> tuple[wire.HostState, ...]:
+        with self._cloud.database.read() as tx:
+            return tuple(
+                desired.changes(tx, self._cloud.hosts, name, connection.ids[name], since)
+                for name, since in pull.since.items()
+                if name in connection.ids
+            )
+
+    def _report(self, connection: Connection, report: wire.Report) -> tuple[str, ...]:
+        reports.take(self._cloud, report, connection.ids)
+        stale: list[str] = []
+        if report.digests:
+            with self._cloud.database.read() as tx:
+                for name, seen in report.digests.items():
+                    if (
+                        name in connection.ids
+                        and desired.digest_of(tx, self._cloud.hosts, connection.ids[name]) != seen
+                    ):
+                        stale.append(name)
+        return tuple(stale)
+
+    async def _ask(self, host_id: str, kind: str, item_id: str, limit: int | None) -> wire.Answer:
+        connection = self._by_host.get(host_id)
+        if connection is None:
+            raise errors.Unavailable("The host's agent is not connected.")
+        number = next(self._numbers)
+        waiting = connection.answers[number] = self._loop.create_future()
+        await connection.send(wire.Ask(number, connection.names[host_id], kind, item_id, limit))
+        answer: wire.Answer = await waiting
+        return answer
+
+    async def _keep_alive(self) -> None:
+        """Note that the connected hosts live; one write for all of them."""
+        while True:
+            await asyncio.sleep(ALIVE_EVERY)
+            if self._by_host:
+                with contextlib.suppress(errors.NephosError):
+                    await self._in_pool(reports.alive, self._cloud, list(self._by_host))
+
+    # --- the doorbell ----------------------------------------------------------------------------------------
+
+    def _heard(self, topic: str) -> None:
+        connection = self._by_host.get(topic)
+        if connection is None:
+            return
+        connection.rung.append(topic)
+        if not self._flushing:
+            self._flushing = True
+            self._loop.call_soon_threadsafe(self._flush)
+
+    def _flush(self) -> None:
+        self._flushing = False
+        for connection in set(self._by_host.values()):
+            rung: set[str] = set()
+            while connection.rung:
+                rung.add(connection.rung.popleft())
+            if rung:
+                names = tuple(sorted(connection.names[host_id] for host_id in rung))
+                self._loop.create_task(self._ring(connection, names))
+
+    async def _ring(self, connection: Connection, names: tuple[str, ...]) -> None:
+        with contextlib.suppress(websockets.ConnectionClosed):
+            await connection.send(wire.Bell(names))
+
+
+def _response(status: int, body: bytes, headers: dict[str, str] | None = None) -> Response:
+    shown = Headers({"Content-Length": str(len(body)), "Content-Type": "application/octet-stream", **(headers or {})})
+    shown["Connection"] = "close"
+    return Response(status, http.HTTPStatus(status).phrase, shown, body)
