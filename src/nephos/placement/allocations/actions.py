@@ -1,0 +1,163 @@
+"""Claim capacity, give it back, count it. Capacity is counted from the rows in the transaction that claims it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+from sqlalchemy import bindparam, case, delete, func, select, update
+from sqlalchemy.dialects.sqlite import insert as upsert
+
+from nephos import errors
+from nephos.hosts import store as hosts
+from nephos.kernel.db.engine import Tx
+from nephos.placement.allocations import store
+from nephos.placement.inventories import actions as inventories
+from nephos.settings import Compute
+
+_a, _h = store.allocation, hosts.host
+
+_others = (
+    select(
+        _a.c.resource_class,
+        func.sum(case((_a.c.consumer_id == bindparam("consumer"), 0), else_=_a.c.used)).label("used"),
+        func.max(case((_a.c.consumer_id == bindparam("consumer"), 1), else_=0)).label("mine"),
+    )
+    .where(_a.c.provider_id == bindparam("host"))
+    .group_by(_a.c.resource_class)
+)
+_claim = upsert(_a)
+_claim = _claim.on_conflict_do_update(
+    index_elements=["consumer_id", "provider_id", "resource_class"],
+    set_={
+        "used": _claim.excluded.used,
+        "project_id": _claim.excluded.project_id,
+        "user_id": _claim.excluded.user_id,
+        "consumer_generation": _a.c.consumer_generation + 1,
+        "updated_at": _claim.excluded.updated_at,
+    },
+)
+_drop = delete(_a).where(
+    _a.c.consumer_id == bindparam("consumer"),
+    _a.c.provider_id == bindparam("host"),
+    _a.c.resource_class == bindparam("class_name"),
+)
+_bump = (
+    update(_h)
+    .where(_h.c.id == bindparam("host"), _h.c.generation == bindparam("seen"))
+    .values(generation=_h.c.generation + 1)
+)
+_free = update(_h).where(_h.c.id == bindparam("host")).values(generation=_h.c.generation + 1)
+_used = select(_a.c.provider_id, _a.c.resource_class, func.sum(_a.c.used).label("used")).group_by(
+    _a.c.provider_id, _a.c.resource_class
+)
+_by_project = (
+    select(_a.c.resource_class, func.sum(_a.c.used).label("used"))
+    .where(_a.c.project_id == bindparam("project"))
+    .group_by(_a.c.resource_class)
+)
+
+
+class Claim(NamedTuple):
+    """What a consumer (a server, by its id) wants of a host. `resources` maps resource classes to amounts; zeros are
+    left out."""
+
+    consumer_id: str
+    host_id: str
+    resources: Mapping[str, int]
+    project_id: str
+    user_id: str
+    consumer_type: str = "INSTANCE"
+
+
+def claim(tx: Tx, overcommit: Compute, wanted: Claim) -> None:
+    """Take capacity of a host for a consumer; `overcommit` is the setting `compute`.
+
+    Again for the same consumer and host replaces what it had there. The host's generation is swapped, so of two claims
+    that saw the same capacity one loses. Raises Conflict naming every class that is short, or that the host is gone or
+    was changed meanwhile; then nothing was taken.
+    """
+    provider = inventories.of_host(tx, wanted.host_id, overcommit)
+    if provider is None:
+        raise errors.Conflict(f"Host {wanted.host_id} does not exist any more.", code="placement.undefined_code")
+    usage = {row.resource_class: row for row in tx.execute(_others, _names(wanted))}
+    amounts = {name: amount for name, amount in wanted.resources.items() if amount}
+    short: list[str] = []
+    for name, amount in amounts.items():
+        inventory = provider.inventories.get(name)
+        used = int(usage[name].used) if name in usage else 0
+        reason = inventory.refusal(amount, used) if inventory else "the host has none"
+        if reason:
+            short.append(f"{name}: {reason}")
+    if short:
+        raise errors.Conflict(
+            f"Host {provider.name} has not enough for {wanted.consumer_id}: {'; '.join(short)}.",
+            code="placement.undefined_code",
+            detail={"short": short},
+        )
+    if amounts:
+        tx.execute(_claim, [_row(tx, wanted, name, amount) for name, amount in amounts.items()])
+    for name, row in usage.items():
+        if row.mine and name not in amounts:
+            tx.execute(_drop, {**_names(wanted), "class_name": name})
+    if not tx.execute(_bump, {"host": wanted.host_id, "seen": provider.generation}).rowcount:
+        raise errors.Conflict(
+            f"Host {provider.name} was changed by another request at the same time.", code="placement.concurrent_update"
+        )
+
+
+def release(tx: Tx, consumer_id: str, host_id: str | None = None) -> None:
+    """Give back what a consumer has, everywhere or on one host. A consumer that has nothing is no error."""
+    of_consumer = _a.c.consumer_id == consumer_id
+    chosen = of_consumer if host_id is None else of_consumer & (_a.c.provider_id == host_id)
+    providers = set(tx.column(delete(_a).where(chosen).returning(_a.c.provider_id)))
+    for provider_id in sorted(providers):
+        tx.execute(_free, {"host": provider_id})
+
+
+def usage_of_hosts(tx: Tx) -> dict[str, dict[str, int]]:
+    """host id → resource class → amount in use, for every host that has any, in one query."""
+    found: dict[str, dict[str, int]] = {}
+    for row in tx.execute(_used):
+        found.setdefault(row.provider_id, {})[row.resource_class] = int(row.used)
+    return found
+
+
+def usage_of_project(tx: Tx, project_id: str) -> dict[str, int]:
+    """resource class → amount in use by a project's consumers."""
+    return {row.resource_class: int(row.used) for row in tx.execute(_by_project, {"project": project_id})}
+
+
+def allocations_of(tx: Tx, consumer_ids: Iterable[str]) -> dict[str, dict[str, dict[str, int]]]:
+    """consumer id → host id → resource class → amount, for the consumers that have any, in one query."""
+    found: dict[str, dict[str, dict[str, int]]] = {}
+    chosen = select(_a.c.consumer_id, _a.c.provider_id, _a.c.resource_class, _a.c.used).where(
+        _a.c.consumer_id.in_(list(consumer_ids))
+    )
+    for row in tx.execute(chosen):
+        found.setdefault(row.consumer_id, {}).setdefault(row.provider_id, {})[row.resource_class] = int(row.used)
+    return found
+
+
+def consumers(tx: Tx) -> set[str]:
+    """Every consumer that has an allocation, for `audit`."""
+    return set(tx.column(select(_a.c.consumer_id).distinct()))
+
+
+def _names(wanted: Claim) -> dict[str, str]:
+    return {"consumer": wanted.consumer_id, "host": wanted.host_id}
+
+
+def _row(tx: Tx, wanted: Claim, name: str, amount: int) -> dict[str, object]:
+    return {
+        "consumer_id": wanted.consumer_id,
+        "provider_id": wanted.host_id,
+        "resource_class": name,
+        "used": amount,
+        "project_id": wanted.project_id,
+        "user_id": wanted.user_id,
+        "consumer_type": wanted.consumer_type,
+        "consumer_generation": 1,
+        "created_at": tx.now,
+        "updated_at": tx.now,
+    }
