@@ -1,7 +1,7 @@
 """The libvirtd that a host's guests run under: the machine's own, one that Nephos starts, or a private one.
 
-- `system` uses the machine's libvirtd when it answers; otherwise it starts virtlogd and libvirtd with a configuration
-  of ours (sockets for root only, no polkit) and leaves /etc/libvirt as it is.
+- `system` uses the machine's libvirtd when it answers; otherwise it starts one with a configuration of ours (sockets
+  for root only, no polkit, no virtlogd), which only that process sees: /etc/libvirt stays as it is.
 - `private` runs a libvirtd of its own in a mount namespace of its own, where the directories that libvirt compiles in
   are bind mounts of directories below the state directory. Two clouds, or two hosts, then live side by side.
 
@@ -34,7 +34,6 @@ from nephos.kernel import clock
 
 SYSTEM_SOCKETS = (Path("/run/libvirt/virtqemud-sock"), Path("/run/libvirt/libvirt-sock"))
 LIB_DIR = Path("/var/lib/libvirt")
-_LOG_SOCKET = Path("/run/libvirt/virtlogd-sock")
 _BINDS = {
     "etc": Path("/etc/libvirt"),
     "lib": LIB_DIR,
@@ -80,13 +79,14 @@ def system(directory: Path, *, kvm: bool) -> Daemon:
             return Daemon(socket=path, ours=True, directory=directory, said=said)
     directory.mkdir(parents=True, exist_ok=True, mode=0o755)
     config = directory / "libvirtd.conf"
-    config.write_text(_libvirtd_conf(directory, directory / "libvirtd.log"))
-    if not _answers(_LOG_SOCKET):
-        _run(["virtlogd", "-d", "-p", str(directory / "virtlogd.pid")])
+    config.write_text(_libvirtd_conf(directory))
+    qemu_conf = directory / "qemu.conf"
+    qemu_conf.write_text(_qemu_conf(alone=False, kvm=kvm))
     path = SYSTEM_SOCKETS[1]
-    unshare = ["unshare", "--mount", "--propagation", "slave", "--"] if not kvm else []
+    unshare = ["unshare", "--mount", "--propagation", "slave", "--"]
+    own = ["configured", str(qemu_conf), *([] if kvm else ["hide-kvm"])]
     start = ["start", "libvirtd", "-f", str(config), "-p", str(pid_file)]
-    _launch([*unshare, *_ENTER, *([] if kvm else ["hide-kvm"]), *start], path, directory)
+    _launch([*unshare, *_ENTER, *own, *start], path, directory)
     return Daemon(
         socket=path,
         ours=True,
@@ -113,8 +113,8 @@ def private(directory: Path, *, kvm: bool, enter: Sequence[str] = ()) -> Daemon:
     for name in _BINDS:
         (directory / name).mkdir(parents=True, exist_ok=True, mode=0o711 if name in ("lib", "run") else 0o755)
     directory.chmod(0o711)
-    (directory / "etc" / "libvirtd.conf").write_text(_libvirtd_conf(directory, directory / "libvirtd.log"))
-    (directory / "etc" / "qemu.conf").write_text(_qemu_conf())
+    (directory / "etc" / "libvirtd.conf").write_text(_libvirtd_conf(directory))
+    (directory / "etc" / "qemu.conf").write_text(_qemu_conf(alone=True, kvm=kvm))
     unshare = ["unshare", "--mount", "--propagation", "private", "--"]
     own = ["private", str(directory), *([] if kvm else ["hide-kvm"])]
     start = ["start", "libvirtd", "-f", str(directory / "etc" / "libvirtd.conf"), "-p", str(pid_file)]
@@ -126,8 +126,7 @@ def stop(daemon: Daemon) -> None:
     """End what `system` or `private` started; nothing when it was not ours. Guests go on."""
     if not daemon.ours or daemon.directory is None:
         return
-    for name in ("libvirtd", "virtlogd"):
-        _end(daemon.directory / f"{name}.pid")
+    _end(daemon.directory / "libvirtd.pid")
 
 
 def qemu_user() -> tuple[str, str] | None:
@@ -142,7 +141,7 @@ def qemu_user() -> tuple[str, str] | None:
     return None
 
 
-def _libvirtd_conf(directory: Path, log: Path) -> str:
+def _libvirtd_conf(directory: Path) -> str:
     known = directory / "host_uuid"
     if not known.exists():
         known.parent.mkdir(parents=True, exist_ok=True)
@@ -156,42 +155,34 @@ unix_sock_ro_perms = "0700"
 unix_sock_rw_perms = "0700"
 host_uuid = "{known.read_text().strip()}"
 max_client_requests = 20
-log_outputs = "3:file:{log}"
+log_outputs = "3:file:{directory}/libvirtd.log"
 """
 
 
-def _qemu_conf() -> str:
+def _qemu_conf(*, alone: bool, kvm: bool) -> str:
     who = qemu_user()
-    owner = f'user = "{who[0]}"\ngroup = "{who[1]}"\n' if who else ""
-    return f"""\
-# Written by Nephos.
-{owner}dynamic_ownership = 1
-remember_owner = 0
-# AppArmor and SELinux rules name the directories of the machine's own libvirt, not these.
-security_driver = "none"
-# Every libvirtd of a machine shares one cgroup tree; two of them would use the same names in it.
-cgroup_controllers = [ ]
-# No virtlogd here: QEMU writes the console logs itself.
-stdio_handler = "file"
-"""
-
-
-def _run(argv: list[str]) -> None:
-    """Run a program that puts itself in the background once it works."""
-    if shutil.which(argv[0]) is None:
-        raise HostFault(f"{argv[0]} is not installed")
-    # Its output goes to a file: a pipe would stay open in the daemon and never end.
-    with os.fdopen(os.memfd_create("output"), "w+b") as output:
-        try:
-            done = subprocess.run(
-                argv, stdin=subprocess.DEVNULL, stdout=output, stderr=output, timeout=_START_SECONDS, check=False
-            )
-        except subprocess.TimeoutExpired:
-            raise HostFault(f"{' '.join(argv)} did not start within {_START_SECONDS:.0f} s") from None
-        if done.returncode:
-            output.seek(0)
-            words = output.read().decode(errors="replace").strip()
-            raise HostFault(f"{' '.join(argv)} ended with status {done.returncode}: {words}")
+    lines = ["# Written by Nephos."]
+    if who:
+        lines += [f'user = "{who[0]}"', f'group = "{who[1]}"']
+    lines += [
+        "dynamic_ownership = 1",
+        "remember_owner = 0",
+        "# QEMU writes the console logs itself: no virtlogd has to run.",
+        'stdio_handler = "file"',
+    ]
+    if alone:
+        lines += [
+            "# AppArmor's and SELinux's rules name the directories of the machine's own libvirt, not these.",
+            'security_driver = "none"',
+            "# Every libvirtd of a machine shares one cgroup tree; two of them would use the same names in it.",
+            "cgroup_controllers = [ ]",
+        ]
+    if not kvm:
+        lines += [
+            "# A /dev for each QEMU cannot be made from one in which /dev/kvm is covered.",
+            "namespaces = [ ]",
+        ]
+    return "\n".join(lines) + "\n"
 
 
 def _answers(path: Path) -> bool:
@@ -247,7 +238,8 @@ def _end(pid_file: Path) -> None:
 
 
 def _enter(words: list[str]) -> None:
-    """Prepare the process, then become the daemon. Words: [private DIRECTORY] [hide-kvm] start PROGRAM ARGUMENT…
+    """Prepare the process, then become the daemon. Words: [private DIRECTORY | configured QEMU.CONF] [hide-kvm]
+    start PROGRAM ARGUMENT…
 
     The process takes in orphans: QEMU detaches from libvirtd, and an init that reaps only now and then (containers,
     micro-VMs) would make libvirt wait seconds for each QEMU that has long ended. A shell does the reaping, being the
@@ -260,6 +252,8 @@ def _enter(words: list[str]) -> None:
                 for name, target in _BINDS.items():
                     target.mkdir(parents=True, exist_ok=True)
                     _mount(directory / name, target)
+            case "configured":
+                _mount(Path(words.pop(0)), _BINDS["etc"] / "qemu.conf")
             case "hide-kvm":
                 if _KVM.exists():
                     # An unreadable file: libvirt and QEMU then agree that there is no KVM, and libvirt may keep what

@@ -1,0 +1,218 @@
+"""A guest's disks: files below <state>/instances/<guest id>/, named as Nova names them.
+
+    disk          the root disk: a qcow2 overlay on the cached image, or an empty qcow2
+    disk.eph0     the ephemeral disk, raw and sparse, formatted ext4 with the label ephemeral0
+    disk.swap     the swap disk, raw and sparse
+    disk.config   the config drive, ISO 9660 with the label config-2
+    kernel        copies of the kernel and
+    ramdisk       ramdisk of a direct kernel boot: libvirt gives what a guest boots from to QEMU's user,
+                  and the cache belongs to root
+    console.log   written by libvirt
+
+Every file is made under another name and renamed, so a file that is there is whole, and making it again is free.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import BinaryIO
+
+import msgspec
+import pycdlib
+
+from nephos.errors import HostFault
+from nephos.hypervisor.base import Boot, Guest, ImageFile
+
+GIB = 1024**3
+MIB = 1024**2
+_TOOL_SECONDS = 120.0
+_QCOW2_MAGIC = b"QFI\xfb"
+_SECTOR = 512
+_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+
+class Disk(msgspec.Struct, frozen=True, kw_only=True):
+    """A disk of a guest. `backing` is the cached image below an overlay; `device` is disk or cdrom.
+
+    `shared` files belong to the image cache: they stay root's.
+    """
+
+    role: str
+    path: Path
+    format: str
+    device: str = "disk"
+    backing: ImageFile | None = None
+    readonly: bool = False
+    shared: bool = False
+
+
+class Files(msgspec.Struct, frozen=True, kw_only=True):
+    """What a guest boots and runs from."""
+
+    disks: tuple[Disk, ...]
+    kernel: Path | None = None
+    ramdisk: Path | None = None
+
+
+def directory(instances: Path, guest_id: str) -> Path:
+    """Where the guest's files are. Raises HostFault when the id is not a UUID, so that none can name another path."""
+    if not _ID.fullmatch(guest_id):
+        raise HostFault(f"{guest_id!r} is not a guest's id")
+    return instances / guest_id
+
+
+def make_disks(home: Path, guest: Guest, boot: Boot) -> Files:
+    """Make the disks but for the config drive. Raises HostFault, e.g. when the image is larger than the root disk."""
+    home.mkdir(parents=True, exist_ok=True, mode=0o711)
+    disks = [_root(home / "disk", guest, boot)]
+    if boot.root is not None and boot.root.format == "iso":
+        disks.append(
+            Disk(role="iso", path=boot.root.path, format="raw", device="cdrom", readonly=True, shared=True)
+        )
+    if guest.ephemeral_gb:
+        path = home / "disk.eph0"
+        tool = ["mkfs.ext4", "-q", "-F", "-L", "ephemeral0", "-E", "lazy_itable_init=1,lazy_journal_init=1,nodiscard"]
+        _sparse(path, guest.ephemeral_gb * GIB, tool)
+        disks.append(Disk(role="ephemeral", path=path, format="raw"))
+    if guest.swap_mb:
+        path = home / "disk.swap"
+        _sparse(path, guest.swap_mb * MIB, ["mkswap"])
+        disks.append(Disk(role="swap", path=path, format="raw"))
+    kernel = _copy(boot.kernel, home / "kernel")
+    ramdisk = _copy(boot.ramdisk, home / "ramdisk")
+    return Files(disks=tuple(disks), kernel=kernel, ramdisk=ramdisk)
+
+
+def make_config_drive(path: Path, files: Mapping[str, bytes]) -> Disk:
+    """Write the config drive anew. Names in it are kept as they are (Rock Ridge and Joliet)."""
+    iso = pycdlib.PyCdlib()
+    iso.new(interchange_level=3, vol_ident="config-2", joliet=3, rock_ridge="1.09", sys_ident="", app_ident_str="Nephos")
+    folders: dict[str, str] = {"": ""}
+    for number, (name, content) in enumerate(sorted(files.items())):
+        *parents, leaf = name.split("/")
+        here = ""
+        for part in parents:
+            upper, here = here, f"{here}/{part}"
+            if here not in folders:
+                folders[here] = f"{folders[upper]}/D{len(folders)}"
+                iso.add_directory(folders[here], rr_name=part, joliet_path=here)
+        iso_path = f"{folders[here]}/F{number}.;1"
+        iso.add_fp(io.BytesIO(content), len(content), iso_path, rr_name=leaf, joliet_path=f"{here}/{leaf}")
+    output = io.BytesIO()
+    iso.write_fp(output)
+    iso.close()
+    drive = _part(path)
+    with _create(drive) as handle:
+        handle.write(output.getbuffer())
+    drive.replace(path)
+    return config_drive(path)
+
+
+def config_drive(path: Path) -> Disk:
+    return Disk(role="config", path=path, format="raw", device="cdrom", readonly=True)
+
+
+def virtual_size(image: ImageFile) -> int:
+    """Bytes of the disk that the image describes."""
+    if image.format != "qcow2":
+        return image.path.stat().st_size
+    with image.path.open("rb") as handle:
+        header = handle.read(32)
+    if header[:4] != _QCOW2_MAGIC or len(header) < 32:
+        raise HostFault(f"{image.path} is not a qcow2 image")
+    return int.from_bytes(header[24:32], "big")
+
+
+def direct_io(folder: Path) -> bool:
+    """Whether files in the folder can be opened past the page cache, as cache mode `none` does."""
+    probe = folder / ".direct"
+    try:
+        os.close(os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_DIRECT, 0o600))
+    except OSError:
+        return False
+    finally:
+        probe.unlink(missing_ok=True)
+    return True
+
+
+def remove(home: Path) -> None:
+    """Remove all files of a guest; nothing when there are none."""
+    try:
+        shutil.rmtree(home)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise HostFault(f"cannot remove the guest's files: {error}") from error
+
+
+def _root(path: Path, guest: Guest, boot: Boot) -> Disk:
+    image = boot.root
+    size = guest.root_gb * GIB
+    if image is None or image.format == "iso":
+        if not size:
+            raise HostFault(f"guest {guest.id} has neither a root image nor a size for its root disk")
+        if not path.exists():
+            _qemu_img(path, ["-f", "qcow2"], size)
+        return Disk(role="root", path=path, format="qcow2")
+    needed = virtual_size(image)
+    if size and size < needed:
+        raise HostFault(
+            f"image {image.id} describes a disk of {needed} bytes ({-(-needed // GIB)} GiB), "
+            f"the guest's root disk has {guest.root_gb} GiB"
+        )
+    if not path.exists():
+        size = size or -(-needed // _SECTOR) * _SECTOR
+        _qemu_img(path, ["-f", "qcow2", "-b", str(image.path), "-F", image.format], size)
+    return Disk(role="root", path=path, format="qcow2", backing=image)
+
+
+def _qemu_img(path: Path, options: list[str], size: int) -> None:
+    part = _part(path)
+    _tool(["qemu-img", "create", "-q", "-u", *options, str(part), str(size)], path)
+    part.replace(path)
+
+
+def _sparse(path: Path, size: int, tool: list[str]) -> None:
+    if path.exists():
+        return
+    part = _part(path)
+    with _create(part) as handle:
+        handle.truncate(size)
+    _tool([*tool, str(part)], path)
+    part.replace(path)
+
+
+def _copy(image: ImageFile | None, path: Path) -> Path | None:
+    if image is None:
+        return None
+    if not path.exists():
+        part = _part(path)
+        shutil.copyfile(image.path, part)
+        part.replace(path)
+    return path
+
+
+def _create(path: Path) -> BinaryIO:
+    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb")
+
+
+def _part(path: Path) -> Path:
+    return path.with_name(path.name + ".part")
+
+
+def _tool(argv: list[str], path: Path) -> None:
+    try:
+        done = subprocess.run(
+            argv, stdin=subprocess.DEVNULL, capture_output=True, timeout=_TOOL_SECONDS, check=False, text=True
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise HostFault(f"cannot make {path}: {error}") from error
+    if done.returncode:
+        words = (done.stderr or done.stdout).strip()
+        raise HostFault(f"cannot make {path}: {argv[0]} ended with status {done.returncode}: {words}")

@@ -1,0 +1,291 @@
+"""`hypervisor.base.Hypervisor` on libvirt."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import libvirt
+
+from nephos.errors import HostFault
+from nephos.hypervisor.base import Boot, Capacity, Guest, Note, Power
+from nephos.hypervisor.libvirt import connection, console, disk, domain, power
+
+_MARK = libvirt.VIR_DOMAIN_METADATA_ELEMENT
+_UNDEFINE = (
+    libvirt.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE
+    | libvirt.VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA
+    | libvirt.VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA
+    | libvirt.VIR_DOMAIN_UNDEFINE_NVRAM
+)
+_LIB_DIR = Path("/var/lib/libvirt")
+
+
+class LibvirtHypervisor:
+    """Guests on one libvirtd.
+
+    `uri_or_socket` is a libvirt URI or the path of libvirtd's socket. Guests' files go below `state_dir`/instances,
+    which QEMU's user must be able to pass through. Only domains whose metadata carries `cloud_id` exist for the
+    driver. `acceleration` is kvm or tcg. `disk_cache` is libvirt's cache mode; by default `none`, or `writeback` where
+    the file system has no direct I/O. `lib_dir` is libvirtd's /var/lib/libvirt as this process sees it.
+    """
+
+    def __init__(
+        self,
+        uri_or_socket: str | Path,
+        *,
+        state_dir: Path,
+        cloud_id: str,
+        acceleration: str,
+        disk_cache: str | None = None,
+        lib_dir: Path = _LIB_DIR,
+    ) -> None:
+        if acceleration not in ("kvm", "tcg"):
+            raise HostFault(f"acceleration {acceleration!r} is neither kvm nor tcg")
+        self.cloud_id = cloud_id
+        self._instances = state_dir.absolute() / "instances"
+        self._instances.mkdir(parents=True, exist_ok=True, mode=0o711)
+        self._instances.chmod(0o711)
+        cache = disk_cache or ("none" if disk.direct_io(self._instances) else "writeback")
+        self._traits = domain.Traits(cloud_id=cloud_id, acceleration=acceleration, cache=cache)
+        self._lib_dir = lib_dir
+        self._watchers: list[Callable[[str, Power], None]] = []
+        self._state = threading.Lock()
+        self._busy: dict[str, int] = {}
+        self._seen: dict[str, Power] = {}
+        self._connection = connection.Connection(connection.uri(uri_or_socket), self._on_event)
+        self._seen = self.guests()
+
+    def capacity(self) -> Capacity:
+        return self._connection.run("cannot read the host's capacity", self._capacity)
+
+    def create(self, guest: Guest, boot: Boot, note: Note) -> None:
+        home = disk.directory(self._instances, guest.id)
+        with self._changing(guest.id):
+            known = self._find(guest.id)
+            if known is None:
+                self._refuse_taken(guest)
+            elif self._power(known) is Power.RUNNING:
+                note("running")
+                return
+            files = disk.make_disks(home, guest, boot)
+            note("disk")
+            if guest.config_drive:
+                drive = disk.make_config_drive(home / "disk.config", boot.config_drive_files)
+                files = disk.Files(disks=(*files.disks, drive), kernel=files.kernel, ramdisk=files.ramdisk)
+                note("config drive")
+            xml = domain.define(guest, files, home, self._traits)
+            what = f"cannot create guest {guest.id}"
+            made = self._connection.run(what, lambda handle: handle.defineXML(xml))
+            note("domain")
+            with self._faults(what):
+                power.on(made)
+            note("running")
+
+    def destroy(self, guest_id: str) -> None:
+        home = disk.directory(self._instances, guest_id)
+        with self._changing(guest_id):
+            found = self._find(guest_id)
+            if found is not None:
+                with self._faults(f"cannot destroy guest {guest_id}"):
+                    self._remove(found)
+            disk.remove(home)
+
+    def start(self, guest_id: str) -> None:
+        with self._changing(guest_id), self._faults(f"cannot start guest {guest_id}"):
+            power.on(self._get(guest_id))
+
+    def stop(self, guest_id: str, *, timeout: float) -> None:
+        with self._changing(guest_id), self._faults(f"cannot stop guest {guest_id}"):
+            found = self._get(guest_id)
+            if timeout <= 0 or not power.shut_down(found, timeout):
+                power.off(found)
+
+    def reboot(self, guest_id: str, *, hard: bool, timeout: float = 60) -> None:
+        with self._changing(guest_id), self._faults(f"cannot reboot guest {guest_id}"):
+            found = self._get(guest_id)
+            if hard or not power.shut_down(found, timeout):
+                power.off(found)
+            power.on(found)
+
+    def console_log(self, guest_id: str, *, limit: int | None = None) -> bytes:
+        home = disk.directory(self._instances, guest_id)
+        if not home.exists():
+            raise HostFault(f"guest {guest_id} is not on this host")
+        return console.read(home, limit)
+
+    def vnc_socket(self, guest_id: str) -> Path:
+        """The UNIX socket of the running guest's VNC server, as this process sees it."""
+        with self._faults(f"cannot find the screen of guest {guest_id}"):
+            xml = ElementTree.fromstring(self._get(guest_id).XMLDesc())
+        listen = xml.find("devices/graphics[@type='vnc']/listen[@type='socket']")
+        path = listen.get("socket") if listen is not None else None
+        if path is None:
+            raise HostFault(f"guest {guest_id} has no screen: it is off or was made without one")
+        inside = Path(path)
+        return self._lib_dir / inside.relative_to(_LIB_DIR) if inside.is_relative_to(_LIB_DIR) else inside
+
+    def guests(self) -> dict[str, Power]:
+        return self._connection.run(
+            "cannot list guests", lambda handle: {item.UUIDString(): power.of(item) for item in self._ours(handle)}
+        )
+
+    def watch(self, changed: Callable[[str, Power], None]) -> None:
+        self._watchers.append(changed)
+
+    def leftovers(self, known: set[str]) -> list[tuple[str, str, str]]:
+        found = self._connection.run(
+            "cannot list guests", lambda handle: [(item.UUIDString(), item.name()) for item in self._ours(handle)]
+        )
+        strays = [
+            ("domain", name, f"guest {guest_id} is not known to the cloud")
+            for guest_id, name in found
+            if guest_id not in known
+        ]
+        for path in sorted(self._instances.iterdir()):
+            if path.name not in known:
+                strays.append(("file", str(path), f"guest {path.name} is not known to the cloud"))
+        return strays
+
+    def close(self) -> None:
+        self._watchers.clear()
+        self._connection.close()
+
+    def purge(self) -> None:
+        for guest_id in self.guests():
+            self.destroy(guest_id)
+        for path in self._instances.iterdir():
+            disk.remove(path)
+
+    def _capacity(self, handle: Any) -> Capacity:
+        # virNodeGetInfo reads the memory of node 0 from sysfs, which is not all of it on every machine.
+        memory = handle.getMemoryStats(libvirt.VIR_NODE_MEMORY_STATS_ALL_CELLS)["total"]
+        space = os.statvfs(self._instances)
+        return Capacity(
+            vcpus=handle.getInfo()[2],
+            ram_mb=memory // 1024,
+            disk_gb=space.f_frsize * space.f_blocks // disk.GIB,
+            hypervisor_type=handle.getType(),
+            hypervisor_version=handle.getVersion(),
+            cpu_info=_cpu_info(handle.getCapabilities()),
+        )
+
+    def _ours(self, handle: Any) -> Iterator[Any]:
+        for item in handle.listAllDomains():
+            with contextlib.suppress(libvirt.libvirtError):  # it was removed meanwhile, or it carries no mark
+                if domain.cloud_of(item.metadata(_MARK, domain.NAMESPACE)) == self.cloud_id:
+                    yield item
+
+    def _find(self, guest_id: str) -> Any | None:
+        """The guest's domain, None when there is none or it is not of this cloud."""
+
+        def look(handle: Any) -> Any | None:
+            try:
+                found = handle.lookupByUUIDString(guest_id)
+                mark = found.metadata(_MARK, domain.NAMESPACE)
+            except libvirt.libvirtError as error:
+                if error.get_error_code() in (libvirt.VIR_ERR_NO_DOMAIN, libvirt.VIR_ERR_NO_DOMAIN_METADATA):
+                    return None
+                raise
+            return found if domain.cloud_of(mark) == self.cloud_id else None
+
+        return self._connection.run(f"cannot look for guest {guest_id}", look)
+
+    def _get(self, guest_id: str) -> Any:
+        disk.directory(self._instances, guest_id)
+        found = self._find(guest_id)
+        if found is None:
+            raise HostFault(f"guest {guest_id} is not on this host")
+        return found
+
+    def _refuse_taken(self, guest: Guest) -> None:
+        """libvirt would let a definition replace a stranger's domain of the same id."""
+
+        def look(handle: Any) -> str | None:
+            for lookup, key in ((handle.lookupByUUIDString, guest.id), (handle.lookupByName, guest.name)):
+                try:
+                    return str(lookup(key).name())
+                except libvirt.libvirtError as error:
+                    if error.get_error_code() != libvirt.VIR_ERR_NO_DOMAIN:
+                        raise
+            return None
+
+        what = f"cannot create guest {guest.id}"
+        taken = self._connection.run(what, look)
+        if taken is not None:
+            raise HostFault(f"{what}: a domain {taken} with its name or id exists and is not this guest")
+
+    def _power(self, found: Any) -> Power:
+        with self._faults("cannot read the power of a guest"):
+            return power.of(found)
+
+    def _remove(self, found: Any) -> None:
+        try:
+            if found.isActive():
+                power.off(found)
+            found.undefineFlags(_UNDEFINE)
+        except libvirt.libvirtError as error:
+            if error.get_error_code() != libvirt.VIR_ERR_NO_DOMAIN:
+                raise
+
+    @contextlib.contextmanager
+    def _faults(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except libvirt.libvirtError as error:
+            raise connection.fault(what, error) from error
+
+    @contextlib.contextmanager
+    def _changing(self, guest_id: str) -> Iterator[None]:
+        """While a call changes the guest, the states that it passes through are nobody's business."""
+        with self._state:
+            self._busy[guest_id] = self._busy.get(guest_id, 0) + 1
+        try:
+            yield
+        finally:
+            with self._state:
+                left = self._busy.pop(guest_id) - 1
+                if left:
+                    self._busy[guest_id] = left
+            with contextlib.suppress(HostFault):  # the call has its own to tell
+                self._look(guest_id)
+
+    def _on_event(self, guest_id: str | None) -> None:
+        with contextlib.suppress(HostFault):  # libvirtd is away; the next connection looks at everything again
+            for one in [guest_id] if guest_id is not None else {*self._seen, *self.guests()}:
+                self._look(one)
+
+    def _look(self, guest_id: str) -> None:
+        """Tell the watchers if the guest's power is not what they were told last."""
+        found = self._find(guest_id)
+        now = Power.MISSING if found is None else self._power(found)
+        with self._state:
+            if guest_id in self._busy or self._seen.get(guest_id, Power.MISSING) is now:
+                return
+            if now is Power.MISSING:
+                self._seen.pop(guest_id, None)
+            else:
+                self._seen[guest_id] = now
+        for changed in self._watchers:
+            changed(guest_id, now)
+
+
+def _cpu_info(capabilities: str) -> dict[str, Any]:
+    """The host's processor in the form that Nova shows."""
+    cpu = ElementTree.fromstring(capabilities).find("host/cpu")
+    if cpu is None:
+        return {}
+    topology = cpu.find("topology")
+    shape = {} if topology is None else {key: int(topology.get(key, "1")) for key in ("sockets", "cores", "threads")}
+    return {
+        "arch": cpu.findtext("arch", ""),
+        "model": cpu.findtext("model", ""),
+        "vendor": cpu.findtext("vendor", ""),
+        "topology": {"cells": 1, **shape},
+        "features": [feature.get("name", "") for feature in cpu.findall("feature")],
+    }
