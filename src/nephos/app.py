@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from types import ModuleType
 
 from nephos.compute import service as compute
+from nephos.doctor import service as operator
 from nephos.hosts.actions import Hosts
 from nephos.identity import service as identity
 from nephos.image import service as image
@@ -20,7 +21,7 @@ from nephos.network import service as network
 from nephos.placement import service as placement
 from nephos.settings import Settings
 
-SERVICES: tuple[ModuleType, ...] = (identity, image, network, placement, compute)
+SERVICES: tuple[ModuleType, ...] = (identity, image, network, placement, compute, operator)
 """In the order in which they may use each other: a service uses those before it."""
 
 

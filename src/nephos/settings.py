@@ -153,7 +153,7 @@ class Settings(msgspec.Struct, forbid_unknown_fields=True):
 
     @property
     def run_dir(self) -> Path:
-        """Process ids and sockets."""
+        """Process ids, written by root."""
         return self.state / "run"
 
     @property
@@ -168,7 +168,7 @@ class Settings(msgspec.Struct, forbid_unknown_fields=True):
     @property
     def streams_socket(self) -> Path:
         """Where a local agent reaches the server, whatever network namespace it lives in."""
-        return self.run_dir / "streams.sock"
+        return self.server_dir / "streams.sock"
 
     @property
     def database_url(self) -> str:

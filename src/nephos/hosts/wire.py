@@ -162,7 +162,7 @@ class Answer(Message, frozen=True):
 
 encode = msgspec.msgpack.Encoder().encode
 _decoder: msgspec.msgpack.Decoder[Message] = msgspec.msgpack.Decoder(
-    Challenge | Hello | Welcome | Bell | Pull | Changes | Report | Ack | Ask | Answer  # type: ignore[arg-type]
+    Challenge | Hello | Welcome | Bell | Pull | Changes | Report | Ack | Ask | Answer
 )
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from nephos.kernel.auth.who import Who
-from nephos.kernel.db.engine import Database
+from nephos.kernel.db.engine import Database, Tx
 from nephos.kernel.doorbell.base import Doorbell
 from nephos.kernel.http.metrics import Metrics
 from nephos.kernel.operations.engine import Operations
@@ -18,6 +20,17 @@ if TYPE_CHECKING:
 
 Verify = Callable[[str, str | None], Who]
 Allows = Callable[[str, Who, Mapping[str, Any]], bool]
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """Something that audit found: what kind of thing, which one, and what is wrong with it."""
+
+    kind: str
+    name: str
+    why: str
+
+
+Check = Callable[[Tx], Iterable[Finding]]
 
 
 def _nobody(token: str, service_token: str | None) -> Who:
@@ -32,7 +45,8 @@ def _never(rule: str, who: Who, target: Mapping[str, Any]) -> bool:
 class Cloud:
     """The engines of one server. `verify` turns a token into credentials, `allows` asks the policy.
 
-    `parts` holds what a service keeps in memory (caches keyed by revision), by the service's name.
+    `parts` holds what a service keeps in memory (caches keyed by revision), by the service's name; `audits` are the
+    services' checks of the ledger.
     """
 
     settings: Settings
@@ -44,6 +58,7 @@ class Cloud:
     verify: Verify = _nobody
     allows: Allows = _never
     parts: dict[str, Any] = field(default_factory=dict)
+    audits: list[Check] = field(default_factory=list)
 
     @property
     def max_body(self) -> int:

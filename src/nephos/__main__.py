@@ -1,0 +1,3 @@
+from nephos.cli import main
+
+main()

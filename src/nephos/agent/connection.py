@@ -1,0 +1,247 @@
+"""The agent's one connection: it dials the server, proves its hosts, pulls, reports and answers.
+
+Everything here survives a server that is away: reports stay in the outbox until the ledger has them, and after a
+reconnect every host pulls everything.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import queue
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+from websockets.exceptions import ConnectionClosed, WebSocketException
+from websockets.sync.client import ClientConnection, connect, unix_connect
+
+from nephos import errors
+from nephos.hosts import wire
+from nephos.kernel import clock
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+PULL_EVERY = 10.0
+"""Seconds after which an agent looks by itself: the safety net under a lost bell."""
+DIGEST_EVERY = 60.0
+MOST_IN_A_REPORT = 256
+
+
+class Dial:
+    """Where the server is: ws://HOST:PORT or a Unix socket's path."""
+
+    def __init__(self, target: str) -> None:
+        self.target = target
+
+    def __call__(self) -> ClientConnection:
+        options: dict[str, Any] = {"compression": None, "max_size": 256 << 20, "open_timeout": 10}
+        if self.target.startswith("/"):
+            local: ClientConnection = unix_connect(self.target, "ws://nephos/agent", **options)
+            return local
+        remote: ClientConnection = connect(self.target.rstrip("/") + "/agent", **options)
+        return remote
+
+
+class Connection:
+    """`hello` signs a challenge; `changes`, `asked` and `digests` are the agent's own."""
+
+    def __init__(
+        self,
+        dial: Dial,
+        *,
+        hello: Callable[[wire.Challenge], wire.Hello],
+        changes: Callable[[Sequence[wire.HostState]], None],
+        asked: Callable[[wire.Ask], Any],
+        digests: Callable[[], dict[str, bytes]],
+        connected: Callable[[], None],
+    ) -> None:
+        self._dial = dial
+        self._hello, self._changes, self._asked = hello, changes, asked
+        self._digests, self._connected = digests, connected
+        self._results: deque[wire.Result] = deque()
+        self._seen: deque[wire.Seen] = deque()
+        self._numbers = itertools.count(1)
+        self._bells: queue.SimpleQueue[tuple[str, ...] | None] = queue.SimpleQueue()
+        self._outgoing = threading.Event()
+        self._acknowledged = threading.Event()
+        self._report: wire.Report | None = None
+        self._socket: ClientConnection | None = None
+        self._names: tuple[str, ...] = ()
+        self._since: dict[str, int] = {}
+        self._pulling = threading.Lock()
+        self._pulls: dict[int, queue.SimpleQueue[wire.Changes | None]] = {}
+        self._stop = threading.Event()
+
+    def start(self) -> None:
+        for loop in (self._dial_loop, self._pull_loop, self._report_loop):
+            threading.Thread(target=loop, name=loop.__name__.strip("_"), daemon=True).start()
+
+    def stop(self) -> None:
+        self._stop.set()
+        self._outgoing.set()
+        self._bells.put(None)
+        if self._socket is not None:
+            self._socket.close()
+
+    def result(self, result: wire.Result) -> None:
+        """Report the end of a task; kept until the ledger has it."""
+        self._results.append(result)
+        self._outgoing.set()
+
+    def seen(self, seen: wire.Seen) -> None:
+        """Report a sighting; kept until the ledger has it."""
+        self._seen.append(seen)
+        self._outgoing.set()
+
+    # --- dialling and listening ------------------------------------------------------------------------------
+
+    def _dial_loop(self) -> None:
+        pause = 0.05
+        while not self._stop.is_set():
+            try:
+                with self._dial() as socket:
+                    self._greet(socket)
+                    pause = 0.05
+                    self._listen(socket)
+            except (OSError, WebSocketException, TimeoutError, ValueError, errors.NephosError) as wrong:
+                log.info("the server cannot be reached at %s: %s", self._dial.target, wrong)
+            finally:
+                self._socket = None
+                for waiting in list(self._pulls.values()):
+                    waiting.put(None)
+                self._acknowledged.set()
+            self._stop.wait(pause)
+            pause = min(pause * 2, 2.0)
+
+    def _greet(self, socket: ClientConnection) -> None:
+        challenge = wire.decode(socket.recv(10))
+        if not isinstance(challenge, wire.Challenge):
+            raise ValueError("the server did not challenge")
+        socket.send(wire.encode(self._hello(challenge)))
+        welcome = wire.decode(socket.recv(10))
+        if not isinstance(welcome, wire.Welcome):
+            raise ValueError("the server did not welcome")
+        self._names = tuple(welcome.hosts)
+        self._since = dict.fromkeys(self._names, 0)
+        self._socket = socket
+        self._connected()
+        self._bells.put(self._names)
+        self._outgoing.set()
+
+    def _listen(self, socket: ClientConnection) -> None:
+        while True:
+            try:
+                message = wire.decode(socket.recv())
+            except ConnectionClosed:
+                return
+            if isinstance(message, wire.Bell):
+                self._bells.put(message.hosts)
+            elif isinstance(message, wire.Changes):
+                waiting = self._pulls.pop(message.number, None)
+                if waiting is not None:
+                    waiting.put(message)
+            elif isinstance(message, wire.Ack):
+                self._acknowledge(message)
+            elif isinstance(message, wire.Ask):
+                threading.Thread(target=self._answer, args=(socket, message), daemon=True).start()
+
+    def _answer(self, socket: ClientConnection, ask: wire.Ask) -> None:
+        try:
+            answer = wire.Answer(ask.number, self._asked(ask))
+        except errors.NephosError as wrong:
+            answer = wire.Answer(ask.number, None, wrong.message)
+        except Exception as wrong:
+            log.exception("asked for %s", ask.kind)
+            answer = wire.Answer(ask.number, None, f"{type(wrong).__name__}: {wrong}")
+        self._send(socket, answer)
+
+    def _send(self, socket: ClientConnection | None, message: wire.Message) -> bool:
+        if socket is None:
+            return False
+        try:
+            socket.send(wire.encode(message))
+        except (ConnectionClosed, OSError):
+            return False
+        return True
+
+    # --- pulling ---------------------------------------------------------------------------------------------
+
+    def _pull_loop(self) -> None:
+        while not self._stop.is_set():
+            names: set[str] = set()
+            try:
+                rung = self._bells.get(timeout=PULL_EVERY)
+                names.update(rung or ())
+                while True:
+                    names.update(self._bells.get_nowait() or ())
+            except queue.Empty:
+                names = names or set(self._names)
+            if names and self._socket is not None:
+                try:
+                    self._pull(names)
+                except Exception:
+                    log.exception("taking changes")
+                    self._stop.wait(1)
+
+    def _pull(self, names: set[str]) -> None:
+        number = next(self._numbers)
+        waiting: queue.SimpleQueue[wire.Changes | None] = queue.SimpleQueue()
+        self._pulls[number] = waiting
+        since = {name: self._since[name] for name in names if name in self._since}
+        if not self._send(self._socket, wire.Pull(number, since)):
+            self._pulls.pop(number, None)
+            return
+        try:
+            changes = waiting.get(timeout=60)
+        except queue.Empty:
+            return
+        finally:
+            self._pulls.pop(number, None)
+        if changes is not None:
+            self._changes(changes.states)
+            for state in changes.states:
+                self._since[state.host] = state.revision
+
+    # --- reporting -------------------------------------------------------------------------------------------
+
+    def _report_loop(self) -> None:
+        """One report at a time: while the server writes it, what comes next gathers into the following one."""
+        digest_at = clock.monotonic() + DIGEST_EVERY
+        while not self._stop.is_set():
+            self._outgoing.wait(DIGEST_EVERY)
+            self._outgoing.clear()
+            if self._socket is None:
+                self._stop.wait(0.05)
+                if self._results or self._seen or self._report:
+                    self._outgoing.set()
+                continue
+            digests: dict[str, bytes] = {}
+            if clock.monotonic() >= digest_at:
+                digests, digest_at = self._digests(), clock.monotonic() + DIGEST_EVERY
+            if self._report is None:
+                if not self._results and not self._seen and not digests:
+                    continue
+                self._report = wire.Report(next(self._numbers), _take(self._results), _take(self._seen), digests)
+            self._acknowledged.clear()
+            if self._send(self._socket, self._report):
+                self._acknowledged.wait(30)
+            if self._results or self._seen or self._report is not None:
+                self._outgoing.set()
+
+    def _acknowledge(self, ack: wire.Ack) -> None:
+        if self._report is not None and self._report.number == ack.number:
+            self._report = None
+        for name in ack.stale:
+            self._since[name] = 0
+        if ack.stale:
+            self._bells.put(ack.stale)
+        self._acknowledged.set()
+
+
+def _take(source: deque[T]) -> tuple[T, ...]:
+    taken: list[T] = []
+    while source and len(taken) < MOST_IN_A_REPORT:
+        taken.append(source.popleft())
+    return tuple(taken)

@@ -1,0 +1,155 @@
+"""One host of an agent: its drivers, what should be on it, and the loop that makes it so."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from nephos import errors
+from nephos.agent import guestdata
+from nephos.agent.images import ImageCache
+from nephos.agent.state import State
+from nephos.hosts import wire
+from nephos.hypervisor.base import Hypervisor, Power
+from nephos.kernel import clock
+from nephos.wiring.base import Fact, Key, Kind, Wiring
+
+log = logging.getLogger(__name__)
+APPLY_SECONDS = 60.0
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+
+
+class Host:
+    """`see` reports a sighting to the server. `images` is None on a fake host, which opens none."""
+
+    def __init__(
+        self,
+        name: str,
+        directory: Path,
+        hypervisor: Hypervisor,
+        wiring: Wiring,
+        images: ImageCache | None,
+        see: Callable[[wire.Seen], None],
+    ) -> None:
+        directory.mkdir(parents=True, exist_ok=True)
+        self.name, self.directory = name, directory
+        self.hypervisor, self.wiring, self.images = hypervisor, wiring, images
+        self.state = State(directory / "desired")
+        self._see = see
+        self._pending: set[Key] | None = set()
+        self._wanted = self._applied = 0
+        self._failures: dict[Key, str] = {}
+        self._changed = threading.Condition()
+        self._powers: dict[str, Power] = {}
+        wiring.serve_metadata(self.metadata)
+        wiring.watch(self._fact)
+        hypervisor.watch(self._power)
+
+    # --- wiring ----------------------------------------------------------------------------------------------
+
+    def take(self, state: wire.HostState) -> None:
+        """The server said what should be here."""
+        wired, _ = self.state.take(state)
+        with self._changed:
+            if wired is None:
+                self._pending = None
+            elif self._pending is not None:
+                self._pending |= wired
+            if wired is None or wired:
+                self._wanted += 1
+            self._changed.notify_all()
+
+    def dirty(self) -> bool:
+        with self._changed:
+            return self._applied < self._wanted
+
+    def apply(self, *, everything: bool = False) -> None:
+        """Make the host's wiring as it should be. Only the agent's wiring thread calls this."""
+        if not self.state.known:
+            return
+        with self._changed:
+            changed = None if everything or self._pending is None else frozenset(self._pending)
+            self._pending = set()
+            wanted = self._wanted
+        failures = self.wiring.apply(self.state.snapshot(), changed)
+        with self._changed:
+            for key, why in failures.items():
+                if self._failures.get(key) != why:
+                    log.error("%s: wiring of %s %s failed: %s", self.name, key.kind, key.id, why)
+            self._failures = failures
+            self._applied = max(self._applied, wanted)
+            self._changed.notify_all()
+        self.state.save()
+
+    def wait_wired(self, port_ids: list[str]) -> None:
+        """Wait until what the server said so far is wired. Raises HostFault when one of the ports, or its network, is not."""
+        with self._changed:
+            wanted = self._wanted
+            if not self._changed.wait_for(lambda: self._applied >= wanted, APPLY_SECONDS):
+                raise errors.HostFault(f"The host's wiring was not done within {APPLY_SECONDS:g} seconds.")
+            for port_id in port_ids:
+                port = self.state.wiring.ports.get(port_id)
+                if port is None:
+                    raise errors.HostFault(f"Port {port_id} is not known on this host.")
+                for key in (Key(Kind.PORT, port_id), Key(Kind.NETWORK, port.network_id)):
+                    if key in self._failures:
+                        raise errors.HostFault(f"Wiring of {key.kind} {key.id} failed: {self._failures[key]}")
+
+    # --- what guests and the host show -------------------------------------------------------------------------
+
+    def metadata(self, port_id: str, path: str) -> bytes | None:
+        """What the guest behind a port reads at 169.254.169.254."""
+        guest_id = self.state.guest_of.get(port_id)
+        item = self.state.guests.get(guest_id) if guest_id else None
+        if item is None:
+            return None
+        return guestdata.lookup(msgspec.msgpack.decode(item.data, type=guestdata.GuestData), path)
+
+    def data_of(self, guest_id: str) -> guestdata.GuestData | None:
+        item = self.state.guests.get(guest_id)
+        return None if item is None else msgspec.msgpack.decode(item.data, type=guestdata.GuestData)
+
+    def connected(self) -> None:
+        """The server is there again: tell it the power of every guest."""
+        for guest_id, power in self.hypervisor.guests().items():
+            self._see(wire.Seen(self.name, "power", guest_id, power.value, clock.now_us()))
+
+    def resume_guests(self) -> None:
+        """After a reboot of the host, start the guests that should run; an agent's restart touches none."""
+        stamp = self.directory / "boot"
+        boot = _BOOT_ID.read_text().strip()
+        if stamp.exists() and stamp.read_text() != boot:
+            powers = self.hypervisor.guests()
+            for guest_id, item in list(self.state.guests.items()):
+                if item.power == Power.RUNNING and powers.get(guest_id) == Power.SHUTDOWN:
+                    try:
+                        self.wait_wired(list(item.ports))
+                        self.hypervisor.start(guest_id)
+                    except errors.NephosError as wrong:
+                        log.error("guest %s does not start again: %s", guest_id, wrong)
+        stamp.write_text(boot)
+
+    def asked(self, ask: wire.Ask) -> Any:
+        """A live question of the server."""
+        if ask.kind == "console":
+            return self.hypervisor.console_log(ask.id, limit=ask.limit)
+        if ask.kind == "leftovers":
+            found = [
+                ("wiring", each.kind, each.name, each.why) for each in self.wiring.leftovers(self.state.snapshot())
+            ]
+            known = set(self.state.guests)
+            return found + [("hypervisor", *each) for each in self.hypervisor.leftovers(known)]
+        if ask.kind == "guests":
+            return {guest_id: power.value for guest_id, power in self.hypervisor.guests().items()}
+        raise errors.HostFault(f"This agent does not know how to answer {ask.kind!r}.")
+
+    def _fact(self, fact: Fact) -> None:
+        self._see(wire.Seen(self.name, fact.kind, fact.port_id, fact.detail, clock.now_us()))
+
+    def _power(self, guest_id: str, power: Power) -> None:
+        self._see(wire.Seen(self.name, "power", guest_id, power.value, clock.now_us()))

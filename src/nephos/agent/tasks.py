@@ -1,0 +1,171 @@
+"""Tasks of the server, done on a host: one at a time for a guest, several guests at once.
+
+Every task is idempotent, so a task that comes again after a crash is simply done again. An attempt that is older than
+one that was seen for the same operation and step is refused.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import msgspec
+
+from nephos import errors
+from nephos.agent import guestdata
+from nephos.agent.host import Host
+from nephos.hosts import wire
+from nephos.hosts.guest import CreateGuest, DestroyGuest, Image, SetPower
+from nephos.hypervisor.base import Boot, ImageFile
+from nephos.kernel import clock
+
+log = logging.getLogger(__name__)
+AT_ONCE = 8
+
+ReadRange = Callable[[str, int, int], bytes]
+"""(link, offset, length) → the bytes of an image there."""
+
+
+class Marks:
+    """Collects the named, timed marks of one task; each begins where the one before it ended."""
+
+    def __init__(self) -> None:
+        self.made: list[wire.MarkMade] = []
+        self._last = clock.now_us()
+
+    def __call__(self, name: str) -> None:
+        now = clock.now_us()
+        self.made.append(wire.MarkMade(name, self._last, now))
+        self._last = now
+
+
+class Tasks:
+    """Runs tasks and reports their results."""
+
+    def __init__(self, read_range: ReadRange, report: Callable[[wire.Result], None]) -> None:
+        self._read_range = read_range
+        self._report = report
+        self._pool = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="task")
+        self._lock = threading.Lock()
+        self._queues: dict[tuple[str, str], deque[tuple[Host, wire.Task]]] = {}
+        self._present: set[str] = set()
+        self._attempts: dict[str, int] = {}
+        self._kinds: dict[str, Callable[[Host, wire.Task, Marks], Any]] = {
+            "guest.create": self._create,
+            "guest.destroy": self._destroy,
+            "guest.power": self._power,
+        }
+
+    def take(self, host: Host, task: wire.Task) -> None:
+        """Queue a task behind the others of its guest; one that is queued or being done already is dropped."""
+        key = (host.name, _subject(task))
+        with self._lock:
+            if task.id in self._present:
+                return
+            self._present.add(task.id)
+            waiting = self._queues.get(key)
+            if waiting is not None:
+                waiting.append((host, task))
+                return
+            self._queues[key] = deque([(host, task)])
+        self._pool.submit(self._drain, key)
+
+    def close(self) -> None:
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def _drain(self, key: tuple[str, str]) -> None:
+        while True:
+            with self._lock:
+                waiting = self._queues[key]
+                if not waiting:
+                    del self._queues[key]
+                    return
+                host, task = waiting.popleft()
+            self._do(host, task)
+
+    def _do(self, host: Host, task: wire.Task) -> None:
+        marks = Marks()
+        error: str | None = None
+        value: Any = None
+        try:
+            self._refuse_old(task)
+            value = self._kinds[task.kind](host, task, marks)
+        except errors.NephosError as wrong:
+            error = wrong.message
+        except Exception as wrong:
+            log.exception("task %s", task.id)
+            error = f"{type(wrong).__name__}: {wrong}"
+        with self._lock:
+            self._present.discard(task.id)
+        if error:
+            log.error("%s: task %s %s failed: %s", host.name, task.kind, task.id, error)
+        self._report(wire.Result(task.id, host.name, error, value, tuple(marks.made)))
+
+    def _refuse_old(self, task: wire.Task) -> None:
+        operation, step, attempt, *_ = (*task.id.split(":"), "0", "0")
+        name = f"{operation}:{step}" + (":undo" if task.id.endswith(":undo") else "")
+        if not attempt.isdigit():
+            return
+        if int(attempt) < self._attempts.get(name, 0):
+            raise errors.HostFault(f"Attempt {attempt} is older than one that this host has seen.")
+        self._attempts[name] = int(attempt)
+
+    # --- kinds -----------------------------------------------------------------------------------------------
+
+    def _create(self, host: Host, task: wire.Task, marks: Marks) -> None:
+        body = msgspec.msgpack.decode(task.body, type=CreateGuest)
+        data = host.data_of(body.guest.id)
+        if data is None:
+            raise errors.HostFault(f"The metadata of guest {body.guest.id} did not come with its task.")
+        boot = Boot(
+            root=self._image(host, body.root),
+            kernel=self._image(host, body.kernel),
+            ramdisk=self._image(host, body.ramdisk),
+            config_drive_files=guestdata.render(data) if body.guest.config_drive else {},
+        )
+        marks("image cached")
+        host.wait_wired([nic.port_id for nic in body.guest.nics])
+        marks("plugged")
+        host.hypervisor.create(body.guest, boot, marks)
+
+    def _image(self, host: Host, image: Image | None) -> ImageFile | None:
+        if image is None or host.images is None:
+            return None
+        return host.images.get(
+            image.id,
+            size=image.size,
+            sha256=image.sha256,
+            format=image.format,
+            read_range=lambda offset, length: self._read_range(image.link, offset, length),
+        )
+
+    def _destroy(self, host: Host, task: wire.Task, marks: Marks) -> None:
+        host.hypervisor.destroy(msgspec.msgpack.decode(task.body, type=DestroyGuest).id)
+        marks("domain removed")
+
+    def _power(self, host: Host, task: wire.Task, marks: Marks) -> None:
+        body = msgspec.msgpack.decode(task.body, type=SetPower)
+        hypervisor = host.hypervisor
+        if body.action in ("start", "reboot", "reset"):
+            item = host.state.guests.get(body.id)
+            host.wait_wired(list(item.ports) if item else [])
+        if body.action == "start":
+            hypervisor.start(body.id)
+        elif body.action == "stop":
+            hypervisor.stop(body.id, timeout=body.timeout)
+        elif body.action in ("reboot", "reset"):
+            hypervisor.reboot(body.id, hard=body.action == "reset", timeout=body.timeout)
+        else:
+            raise errors.HostFault(f"This agent does not know the power action {body.action!r}.")
+        marks(body.action)
+
+
+def _subject(task: wire.Task) -> str:
+    """What a task is about, so that tasks about one guest keep their order."""
+    body = msgspec.msgpack.decode(task.body)
+    guest = body.get("guest")
+    return str(guest["id"] if isinstance(guest, dict) else body.get("id", task.id))

@@ -1,0 +1,52 @@
+"""A small client of the cloud's own APIs for the operator's commands: as admin, never through a proxy (S1-35)."""
+
+from __future__ import annotations
+
+import json
+import urllib.error
+import urllib.request
+from typing import Any
+
+from nephos.cli.state import credentials
+from nephos.errors import Unavailable
+from nephos.settings import Settings
+
+
+class Client:
+    """Logs in as admin when it first needs to. Raises Unavailable with what was tried and what answered (S1-40)."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._token = ""
+        self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+    def get(self, path: str) -> Any:
+        if not self._token:
+            self._token = self._login()
+        return json.loads(self._call("GET", path, None, {"X-Auth-Token": self._token})[1])
+
+    def _login(self) -> str:
+        known = credentials(self._settings, "admin")
+        domain = {"name": known["user_domain_name"]}
+        user = {"name": known["username"], "password": known["password"], "domain": domain}
+        body = {
+            "auth": {
+                "identity": {"methods": ["password"], "password": {"user": user}},
+                "scope": {"project": {"name": known["project_name"], "domain": domain}},
+            }
+        }
+        headers, _ = self._call("POST", "/v3/auth/tokens", body, {})
+        return str(headers["X-Subject-Token"])
+
+    def _call(self, method: str, path: str, body: Any, headers: dict[str, str]) -> tuple[Any, bytes]:
+        url = self._settings.url + path
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(url, data, {"Content-Type": "application/json", **headers}, method=method)
+        try:
+            with self._opener.open(request, timeout=30) as answer:
+                return answer.headers, answer.read()
+        except urllib.error.HTTPError as refused:
+            text = refused.read().decode(errors="replace")[:500]
+            raise Unavailable(f"{method} {url} answered {refused.code}: {text}") from refused
+        except OSError as wrong:
+            raise Unavailable(f"{method} {url}: {getattr(wrong, 'reason', wrong)}") from wrong

@@ -1,0 +1,102 @@
+"""The state directory: who owns what in it, and the secrets of the operator."""
+
+from __future__ import annotations
+
+import json
+import os
+import pwd
+import secrets
+import string
+from pathlib import Path
+from typing import Any
+
+from nephos.errors import SettingsError
+from nephos.settings import SERVER_USER, Settings
+
+PASSWORD_LENGTH = 16
+USERS = ("admin", "demo")
+
+
+def server_user() -> pwd.struct_passwd:
+    """The unprivileged user. Raises SettingsError when the machine has none."""
+    try:
+        return pwd.getpwnam(SERVER_USER)
+    except KeyError:
+        raise SettingsError(
+            f"There is no user {SERVER_USER!r}: `make install` makes it, or `useradd --system --shell /usr/sbin/nologin {SERVER_USER}`."
+        ) from None
+
+
+def prepare(settings: Settings) -> None:
+    """Make the directories with their owners. Raises SettingsError naming the directory that the server cannot enter."""
+    user = server_user()
+    settings.state.mkdir(parents=True, exist_ok=True, mode=0o755)
+    for above in (settings.state, *settings.state.parents):
+        if not _may_enter(above, user):
+            raise SettingsError(
+                f"The server runs as {user.pw_name!r}, which cannot enter {above}: choose a --state below a directory that it can."
+            )
+    layout = (
+        (settings.server_dir, 0o700, user.pw_uid, user.pw_gid),
+        (settings.agent_dir, 0o711, 0, 0),
+        (settings.run_dir, 0o755, 0, 0),
+        (settings.secrets_dir, 0o700, 0, 0),
+        (settings.log_dir, 0o755, 0, 0),
+    )
+    for path, mode, owner, group in layout:
+        path.mkdir(parents=True, exist_ok=True)
+        os.chown(path, owner, group)
+        path.chmod(mode)
+    for name, owner in (("server.log", user.pw_uid), ("server.out", user.pw_uid), ("agent.log", 0), ("agent.out", 0)):
+        log = settings.log_dir / name
+        log.touch(mode=0o640)
+        os.chown(log, owner, 0)
+
+
+def _may_enter(path: Path, user: pwd.struct_passwd) -> bool:
+    status = path.stat()
+    if status.st_uid == user.pw_uid:
+        return bool(status.st_mode & 0o100)
+    if status.st_gid == user.pw_gid:
+        return bool(status.st_mode & 0o010)
+    return bool(status.st_mode & 0o001)
+
+
+def passwords(settings: Settings) -> dict[str, str]:
+    """The first users' passwords, made on first use: 16 letters and digits, 0600 (S1-41)."""
+    path = settings.secrets_dir / "passwords.json"
+    if path.exists():
+        known: dict[str, str] = json.loads(path.read_text())
+        return known
+    letters = string.ascii_letters + string.digits
+    made = {user: "".join(secrets.choice(letters) for _ in range(PASSWORD_LENGTH)) for user in USERS}
+    write_private(path, json.dumps(made))
+    return made
+
+
+def write_private(path: Path, text: str, owner: int = 0) -> None:
+    """Write a file that only its owner may read, never for a moment otherwise."""
+    part = path.with_suffix(".part")
+    part.unlink(missing_ok=True)
+    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(text)
+        os.fchown(descriptor, owner, -1)
+    part.replace(path)
+
+
+def credentials(settings: Settings, user: str) -> dict[str, Any]:
+    """What a client needs to log in as one of the first users. Raises SettingsError for another, or without a cloud."""
+    if not (settings.secrets_dir / "passwords.json").exists():
+        raise SettingsError(f"There is no cloud in {settings.state}: run `nephos up` first, as root.")
+    known = passwords(settings)
+    if user not in known:
+        raise SettingsError(f"{user!r} is none of the first users: {', '.join(known)}.")
+    return {
+        "auth_url": settings.url + "/v3",
+        "username": user,
+        "password": known[user],
+        "project_name": user,
+        "user_domain_name": "Default",
+        "project_domain_name": "Default",
+    }

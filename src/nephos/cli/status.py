@@ -1,0 +1,55 @@
+"""nephos status: is the cloud there, and what runs (S3-03)."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import Any
+
+
+def options(parser: argparse.ArgumentParser) -> None:
+    """None of its own."""
+
+
+def run(options: argparse.Namespace) -> None:
+    from nephos import settings as all_settings
+    from nephos.cli import client, enclosure, processes
+    from nephos.errors import NephosError
+
+    settings = all_settings.load(options.state)
+    found: dict[str, Any] = {
+        "state": str(options.state),
+        "url": settings.url,
+        "processes": processes.tree(options.state),
+        "namespace": enclosure.name_of(options.state) if enclosure.holder(options.state) else None,
+        "answers": False,
+        "hosts": [],
+    }
+    if found["processes"]:
+        try:
+            found["hosts"] = client.Client(settings).get("/nephos/v1/hosts")["hosts"]
+            found["answers"] = True
+        except NephosError as wrong:
+            found["error"] = wrong.message
+    if options.json:
+        print(json.dumps(found))
+    else:
+        _print(found)
+    if not found["answers"]:
+        raise SystemExit(3)
+
+
+def _print(found: dict[str, Any]) -> None:
+    print(f"cloud      {found['url']}  ({'answers' if found['answers'] else 'does not answer'})")
+    print(f"state      {found['state']}")
+    if found["namespace"]:
+        print(f"namespace  {found['namespace']}  (ip netns exec {found['namespace']} …)")
+    if found.get("error"):
+        print(f"error      {found['error']}")
+    for process in found["processes"]:
+        print(f"process    {process['role']:<10} pid {process['pid']:<8} uid {process['uid']}")
+    for host in found["hosts"]:
+        state = "up" if host["up"] else "down"
+        print(
+            f"host       {host['name']:<16} {state:<5} {host['hypervisor_type'] or '-'}, {host['vcpus']} vcpus, {host['ram_mb']} MB"
+        )

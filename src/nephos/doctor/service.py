@@ -1,0 +1,57 @@
+"""The operator's own API, below /nephos/v1: hosts and audit. Admins only; the command line is its client."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from nephos.doctor import audit
+from nephos.hosts import actions as hosts
+from nephos.kernel.cloud import Cloud
+from nephos.kernel.http import faults
+from nephos.kernel.http.call import Call, Reply
+from nephos.kernel.http.routes import Route, Service
+from nephos.kernel.policy import Rule
+
+
+def list_hosts(call: Call) -> Reply:
+    """Every host with its capacity and whether it is up."""
+    with call.cloud.database.read() as tx:
+        rows = hosts.all_hosts(tx)
+        now = tx.now
+    names = ("id", "name", "hypervisor_type", "hypervisor_version", "vcpus", "ram_mb", "disk_gb", "tunnel_address")
+    return Reply(
+        {
+            "hosts": [
+                {**{name: getattr(row, name) for name in names}, "up": hosts.up(row, now), "disabled": row.disabled}
+                for row in rows
+            ]
+        }
+    )
+
+
+def findings(call: Call) -> Reply:
+    """What is stuck, orphaned or left over."""
+    return Reply({"findings": audit.plain(audit.audit(call.cloud))})
+
+
+SERVICE = Service(
+    name="nephos-operator",
+    prefixes=("/nephos/v1",),
+    routes=(
+        Route("GET", "/hosts", list_hosts, "nephos:hosts:list"),
+        Route("GET", "/audit", findings, "nephos:audit:show"),
+    ),
+    dialect=faults.plain,
+)
+RULES = (
+    Rule("nephos:hosts:list", "role:admin"),
+    Rule("nephos:audit:show", "role:admin"),
+)
+
+
+def compose(cloud: Cloud) -> None:
+    """Nothing to add."""
+
+
+def seed(cloud: Cloud, passwords: Mapping[str, str]) -> None:
+    """Nothing to make."""

@@ -1,0 +1,125 @@
+"""The server role: HTTP APIs, operation worker and streams listener in one unprivileged process.
+
+Granian's supervisor starts one worker process; everything else is a thread inside it. The supervisor's death takes the
+worker with it, so that a killed server leaves nothing behind that holds the ports or the ledger.
+"""
+
+from __future__ import annotations
+
+import atexit
+import ctypes
+import fcntl
+import logging
+import os
+import signal
+from pathlib import Path
+
+import msgspec
+
+from nephos import app, settings
+from nephos.errors import SettingsError
+from nephos.hosts import actions as hosts
+from nephos.hosts.streams import Streams
+from nephos.image.links import open_link
+from nephos.kernel import logs
+from nephos.kernel.db import migrate
+from nephos.kernel.db.engine import Tx
+from nephos.kernel.http.front import Front
+from nephos.kernel.operations.worker import Worker
+
+log = logging.getLogger(__name__)
+STATE = "NEPHOS_STATE"
+THREADS = 64
+"""Request threads. Slow transfers hold one each, so there are many more than cores; an idle one costs some kilobytes."""
+
+
+class First(msgspec.Struct):
+    """What `nephos up` hands to the server through `<state>/server/first.json`, once: passwords of the first users and
+    the public keys of hosts to enrol, by name."""
+
+    passwords: dict[str, str] = {}
+    hosts: dict[str, str] = {}
+
+
+def main(state: Path) -> None:
+    """Serve until told to stop. Raises SettingsError when this state is served already."""
+    from granian import Granian
+    from granian.constants import Interfaces
+    from granian.log import LogLevels
+
+    chosen = settings.load(state)
+    os.environ[STATE] = str(state)
+    host, port = chosen.address
+    Granian(
+        "nephos.server:application",
+        factory=True,
+        address=host,
+        port=port,
+        interface=Interfaces.WSGI,
+        workers=1,
+        blocking_threads=THREADS,
+        backlog=1024,
+        backpressure=4 * THREADS,
+        log_level=LogLevels.warning,
+        log_access=False,
+        respawn_failed_workers=True,
+        process_name="nephos-server",
+    ).serve()
+
+
+def application() -> Front:
+    """Granian's factory, in the worker process: everything up to the first request."""
+    _die_with_parent()
+    chosen = settings.load(Path(os.environ[STATE]))
+    logs.configure(chosen.log.level, chosen.log_dir / "server.log")
+    _lock(chosen.server_dir / "lock")
+    cloud = app.compose(chosen)
+    migrate.upgrade(cloud.database.engine)
+    first = _first(chosen.server_dir / "first.json")
+    app.seed(cloud, first.passwords)
+
+    def enrol(tx: Tx) -> None:
+        for name, key in first.hosts.items():
+            hosts.enrol(tx, name, key)
+
+    if first.hosts:
+        cloud.database.write(enrol)
+    (chosen.server_dir / "first.json").unlink(missing_ok=True)
+    worker = Worker(cloud.database, cloud.operations, cloud.doorbell)
+    worker.start()
+    address, _ = chosen.address
+    streams = Streams(
+        cloud,
+        host=address,
+        port=chosen.streams_port,
+        socket=chosen.streams_socket,
+        open_image=lambda link: open_link(cloud, link),
+    )
+    streams.start()
+    atexit.register(cloud.database.close)
+    log.info("serving at %s", chosen.url)
+    return app.front(cloud)
+
+
+def _first(path: Path) -> First:
+    return msgspec.json.decode(path.read_bytes(), type=First) if path.exists() else First()
+
+
+_held: list[int] = []
+
+
+def _lock(path: Path) -> None:
+    """Exactly one server on an embedded ledger."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as held:
+        raise SettingsError(
+            f"Another server works on {path.parent} already: an embedded ledger has exactly one."
+        ) from held
+    _held.append(descriptor)
+
+
+def _die_with_parent() -> None:
+    set_parent_death_signal = 1
+    ctypes.CDLL(None, use_errno=True).prctl(set_parent_death_signal, signal.SIGKILL)
