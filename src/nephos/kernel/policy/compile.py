@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from operator import attrgetter
-from typing import Final, TypeAlias
+from typing import Final, TypeAlias, TypeGuard
 
 from nephos.kernel.auth.who import Who
 from nephos.kernel.policy.names import ATTRIBUTES, TOKEN_PATHS
@@ -131,7 +131,10 @@ def _any(children: tuple[Node, ...]) -> Check:
 def _all(children: tuple[Node, ...]) -> Check:
     head = children[0]
     if len(children) == 2 and isinstance(head, Role) and head.match.literal is not None:
-        role, other = head.match.literal.lower(), _emit(children[1])
+        role = head.match.literal.lower()
+        if _is_own_project(children[1]):
+            return _role_in_project(role, children[1])
+        other = _emit(children[1])
         return lambda who, target: role in who.roles and other(who, target)
     checks = tuple(_emit(child) for child in children)
     if len(checks) == 2:
@@ -143,6 +146,30 @@ def _all(children: tuple[Node, ...]) -> Check:
             if not one(who, target):
                 return False
         return True
+
+    return check
+
+
+def _is_own_project(node: Node) -> TypeGuard[Generic]:
+    return (
+        isinstance(node, Generic)
+        and node.literal is None
+        and ATTRIBUTES.get(node.kind) == "project_id"
+        and len(node.match.keys) == len(node.match.parts) == 1
+    )
+
+
+def _role_in_project(role: str, node: Generic) -> Check:
+    """`role:member and project_id:%(project_id)s` in one closure: what most rules of most services come to."""
+    key = node.match.keys[0]
+
+    def check(who: Who, target: Target) -> bool:
+        if role not in who.roles:
+            return False
+        value, own = target.get(key, _MISSING), who.project_id
+        if type(value) is str and type(own) is str:
+            return value == own
+        return value is not _MISSING and str(value) == str(own)
 
     return check
 

@@ -46,12 +46,13 @@ class Decision(enum.Enum):
 
 
 class Effective(NamedTuple):
-    """A rule as it is in force: its text, and where it comes from ("default" or file:line)."""
+    """A rule as it is in force: its text, where it comes from ("default" or file:line), and what it guards."""
 
     name: str
     check_str: str
     scope_types: tuple[str, ...]
     source: str
+    operations: str
 
 
 class _Table(dict[str, tuple[Check, frozenset[str]]]):
@@ -108,8 +109,11 @@ class Policy:
     def allows(self, name: str, who: Who, target: Target = NOTHING) -> bool:
         """Whether the rule lets this asker do it to this target. A name that nobody defined is refused."""
         check, scopes = self._table[name]
-        if scopes is not ALL_SCOPES and scope_of(who) not in scopes:
-            return False
+        if scopes is not ALL_SCOPES:
+            # scope_of in place: the call would cost a third of the decision.
+            scope = SYSTEM if who.system_scope else DOMAIN if who.domain_id else PROJECT
+            if scope not in scopes:
+                return False
         return check(who, target)
 
     def decide(self, name: str, who: Who, target: Target = NOTHING) -> Decision:
@@ -151,7 +155,8 @@ class Policy:
             return None
         override, rule = table.overrides.get(name), self._defaults.get(name)
         text = str(override.node) if override is not None else rule.check_str if rule is not None else ""
-        return Effective(name, text, rule.scope_types if rule is not None else (), self._source(table, name))
+        scopes = rule.scope_types if rule is not None else ()
+        return Effective(name, text, scopes, self._source(table, name), self._operations(name))
 
     def names(self) -> list[str]:
         """Every rule that is defined, defaults first."""
@@ -159,6 +164,15 @@ class Policy:
 
     def __contains__(self, name: str) -> bool:
         return name in self._defaults or name in self._table.overrides
+
+    def _operations(self, name: str) -> str:
+        """A rule for an attribute (`create_port:mac_address`) guards the calls of the rule that it is named after."""
+        while name:
+            rule = self._defaults.get(name)
+            if rule is not None and rule.operations:
+                return rule.operations
+            name = name.rpartition(":")[0]
+        return ""
 
     def refresh(self) -> bool:
         """Reads the file again if it changed; looks at most once a second. To be called once a request; 0.1 µs."""
