@@ -96,7 +96,7 @@ class Environments:
         with tempfile.TemporaryDirectory(prefix="nephos-source-") as scratch:
             source = self._clean_copy(Path(scratch) / "nephos")
             argv = [uv, "pip", "install", "--python", str(prefix / "bin/python"), *install, "--compile-bytecode"]
-            self.report.must([*argv, str(source)], env=self.env)
+            self.report.must([*argv, f"{source}[clients]"], env=self.env)
         _open_to_all(prefix)
         (prefix / STAMP).write_text(stamp, encoding="utf-8")
         return True
