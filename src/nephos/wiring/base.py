@@ -37,7 +37,7 @@ class Wire(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Base of every desired-state type: immutable, compared by value."""
 
 
-class Address(Wire):
+class Address(Wire, frozen=True):
     """One address of a port, with the prefix length of its subnet."""
 
     address: str
@@ -45,14 +45,14 @@ class Address(Wire):
     subnet_id: str
 
 
-class Route(Wire):
+class Route(Wire, frozen=True):
     """A static route: of a subnet (told to guests by DHCP) or of a router."""
 
     destination: str
     nexthop: str
 
 
-class Subnet(Wire):
+class Subnet(Wire, frozen=True):
     """A subnet as DHCP and routers need it.
 
     `dhcp_address` is the address of the network's DHCP port on it; None when DHCP is off.
@@ -71,7 +71,7 @@ class Subnet(Wire):
     address_mode: str | None = None
 
 
-class Endpoint(Wire):
+class Endpoint(Wire, frozen=True):
     """A port of a network, on whichever host it is: what DHCP, ARP and forwarding entries are made of.
 
     `tunnel` is the tunnel address of the host that holds the port; None when that is unknown or the host itself.
@@ -85,7 +85,7 @@ class Endpoint(Wire):
     dhcp_options: tuple[tuple[str, str], ...] = ()
 
 
-class Network(Wire):
+class Network(Wire, frozen=True):
     """A network that this host carries.
 
     `kind` is local, flat, vlan or vxlan; `segment` the VLAN id or VNI; `physical` the name of the physical network.
@@ -107,7 +107,7 @@ class Network(Wire):
     peers: tuple[str, ...] = ()
 
 
-class Rule(Wire):
+class Rule(Wire, frozen=True):
     """One security group rule, Neutron's meaning. `protocol` is a name or number as text; None is any."""
 
     direction: str
@@ -119,7 +119,7 @@ class Rule(Wire):
     remote_group_id: str | None = None
 
 
-class Group(Wire):
+class Group(Wire, frozen=True):
     """A security group with its rules, and the addresses (CIDRs or single) of its member ports for remote groups."""
 
     id: str
@@ -128,7 +128,7 @@ class Group(Wire):
     stateful: bool = True
 
 
-class Port(Wire):
+class Port(Wire, frozen=True):
     """A guest's port on this host.
 
     `index` is a number from 1 to 65535, unique among the ports of the host as long as the port lives there: the mark
@@ -147,7 +147,7 @@ class Port(Wire):
     device_id: str = ""
 
 
-class RouterInterface(Wire):
+class RouterInterface(Wire, frozen=True):
     """A router's leg in a network: `addresses` are the router's own there."""
 
     port_id: str
@@ -156,14 +156,14 @@ class RouterInterface(Wire):
     addresses: tuple[Address, ...]
 
 
-class Floating(Wire):
+class Floating(Wire, frozen=True):
     """A floating IP: packets to `address` go to `fixed` and back."""
 
     address: str
     fixed: str
 
 
-class RouterGateway(Wire):
+class RouterGateway(Wire, frozen=True):
     """A router's leg in an external network. `nexthops` are that network's gateways, one per IP version."""
 
     port_id: str
@@ -174,7 +174,7 @@ class RouterGateway(Wire):
     snat: bool = True
 
 
-class Router(Wire):
+class Router(Wire, frozen=True):
     """A router whose namespace is on this host."""
 
     id: str

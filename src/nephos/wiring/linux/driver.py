@@ -1,0 +1,302 @@
+"""The driver itself: one pass over a host, in order, each item on its own."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from nephos.errors import HostFault, NephosError
+from nephos.wiring.base import (
+    Desired,
+    Fact,
+    Key,
+    Kind,
+    Leftover,
+    MetadataLookup,
+    Network,
+    Port,
+    WiringSettings,
+)
+from nephos.wiring.linux import dhcp, firewall, inventory, names, nft, services, sysctl
+from nephos.wiring.linux.foreign import ForeignChains
+from nephos.wiring.linux.host import Host
+from nephos.wiring.linux.metadata import MetadataServer
+from nephos.wiring.linux.netlink import NTF_STICKY, Forward, Link
+from nephos.wiring.linux.networks import Networks
+from nephos.wiring.linux.nft import Ruleset, Table
+from nephos.wiring.linux.reactor import Reactor
+from nephos.wiring.linux.router import Routers
+
+log = logging.getLogger(__name__)
+_BRIDGE_SETTINGS = ("net.bridge.bridge-nf-call-iptables", "net.bridge.bridge-nf-call-ip6tables")
+
+
+class LinuxWiring:
+    """Wires one Linux host for one cloud (`wiring.base.Wiring`). Needs root, iproute2, nft and dnsmasq.
+
+    `state_dir` is the driver's own folder: what it must remember of the host, and dnsmasq's files.
+    """
+
+    def __init__(self, settings: WiringSettings, *, state_dir: Path, cloud_id: str) -> None:
+        state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._settings = settings
+        self._host = Host(settings, state_dir, names.checked(cloud_id))
+        self._table = f"nephos_{cloud_id.replace('-', '')[:8]}"
+        self._reactor = Reactor()
+        self._networks = Networks(self._host)
+        self._services = services.Services(self._host, self._reactor, self._leased)
+        self._routers = Routers(self._host)
+        self._ruleset = Ruleset(None, self._host.record)
+        self._foreign = ForeignChains(self._table, f"nephos:{cloud_id}")
+        self._foreign_seen: tuple[int, tuple[str, ...]] | None = None
+        self._bridges: dict[str, Link] = {}
+        self._desired = Desired()
+        self._ports_by_index: dict[int, Port] = {}
+        self._report: Callable[[Fact], None] | None = None
+        self._reported: set[tuple[str, str, str]] = set()
+        self._lock = threading.Lock()
+
+    # ---- the protocol -----------------------------------------------------------------------------------------
+
+    def apply(self, desired: Desired, changed: frozenset[Key] | None = None) -> dict[Key, str]:
+        """See `wiring.base.Wiring.apply`."""
+        with self._lock:
+            errors: dict[Key, str] = {}
+            self._desired = desired
+            self._ports_by_index = {port.index: port for port in desired.ports.values()}
+            self._host.stack.load()
+            forwards = self._host.stack.netlink.forwards()
+            scope = _Scope(desired, changed)
+            self._sweep(desired)
+            for name in _BRIDGE_SETTINGS:
+                self._host.record.set_sysctl(name, "1")
+            for network in desired.networks.values():
+                with self._item(errors, Key(Kind.NETWORK, network.id)):
+                    self._bridges.pop(network.id, None)
+                    self._bridges[network.id] = self._networks.ensure(network, forwards)
+            for port in desired.ports.values():
+                with self._item(errors, Key(Kind.PORT, port.id)):
+                    self._port(port, desired, forwards)
+            self._firewall(desired, errors)
+            for network_id, network in desired.networks.items():
+                if network_id in scope.networks and network_id in self._bridges:
+                    with self._item(errors, Key(Kind.NETWORK, network_id)):
+                        self._serve(network, desired)
+            for router in desired.routers.values():
+                if router.id in scope.routers:
+                    with self._item(errors, Key(Kind.ROUTER, router.id)):
+                        self._routers.ensure(router, desired.networks, self._bridges)
+            self._forget_facts(desired)
+            return errors
+
+    def tap_name(self, port_id: str) -> str:
+        return names.tap(port_id)
+
+    def serve_metadata(self, lookup: MetadataLookup) -> None:
+        """See `wiring.base.Wiring.serve_metadata`. `lookup` is called from a few threads of the driver's own."""
+
+        def answer(index: int, path: str) -> bytes | None:
+            port = self._ports_by_index.get(index)
+            if port is None:
+                return None
+            body = lookup(port.id, path)
+            if body is not None:
+                self._tell(Fact(kind="metadata_served", port_id=port.id, detail=path), "")
+            return body
+
+        with self._lock:
+            self._services.serve_metadata(MetadataServer(self._reactor, answer))
+
+    def watch(self, report: Callable[[Fact], None]) -> None:
+        """See `wiring.base.Wiring.watch`. Leases from before are reported too, once."""
+        with self._lock:
+            self._report = report
+            for network_id in self._desired.networks:
+                leases = self._services.leases(network_id)
+                self._reactor.soon(lambda network_id=network_id, leases=leases: self._leased(network_id, leases))  # type: ignore[misc]
+
+    def leftovers(self, desired: Desired) -> list[Leftover]:
+        """See `wiring.base.Wiring.leftovers`."""
+        with self._lock:
+            self._host.stack.load()
+            return inventory.leftovers(self._host, self._table, desired)
+
+    def close(self) -> None:
+        """See `wiring.base.Wiring.close`."""
+        with self._lock:
+            self._services.close()
+            self._reactor.stop()
+            self._ruleset.close()
+            self._host.close()
+
+    def purge(self) -> None:
+        """See `wiring.base.Wiring.purge`. The driver may be used again afterwards."""
+        with self._lock:
+            self._host.stack.load()
+            self._bridges = {}
+            for name in list(self._host.record.value.namespaces):
+                self._remove_namespace(name)
+            self._sweep(Desired())
+            inventory.purge(self._host, self._table)
+            self._ruleset.forget()
+            self._foreign.remove()
+            self._foreign_seen = None
+            self._host.record.restore_sysctls()
+
+    # ---- one pass ---------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def _item(self, errors: dict[Key, str], key: Key) -> Iterator[None]:
+        """What goes wrong with one item is its own error, and the pass goes on."""
+        try:
+            yield
+        except (NephosError, OSError, ValueError, KeyError) as problem:
+            errors.setdefault(key, str(problem) or repr(problem))
+            log.warning("%s %s could not be wired: %s", key.kind, key.id, problem)
+        except Exception as problem:
+            errors.setdefault(key, f"{type(problem).__name__}: {problem}")
+            log.exception("%s %s could not be wired", key.kind, key.id)
+
+    def _port(self, port: Port, desired: Desired, forwards: list[Forward]) -> None:
+        bridge, network = self._bridges.get(port.network_id), desired.networks.get(port.network_id)
+        if bridge is None or network is None:
+            raise HostFault(f"network {port.network_id} of the port is not wired on this host")
+        if not 1 <= port.index <= 65535:
+            raise HostFault(f"the port's index {port.index} is not between 1 and 65535")
+        stack = self._host.stack
+        mark = self._host.mark("port", port.id)
+        link = stack.ensure_tap(names.tap(port.id), mark, mtu=network.mtu, master=bridge.index, up=port.admin_up)
+        pinned = {entry.mac for entry in forwards if entry.index == link.index and entry.flags & NTF_STICKY}
+        for mac in pinned - {names.index_mac(port.index)}:
+            stack.netlink.pin_mac(link.index, mac, add=False)
+        if names.index_mac(port.index) not in pinned:
+            stack.netlink.pin_mac(link.index, names.index_mac(port.index), add=True)
+            stack.changes += 1
+
+    def _serve(self, network: Network, desired: Desired) -> None:
+        if inventory.serves(network, desired):
+            self._services.ensure(network, self._bridges[network.id])
+
+    def _firewall(self, desired: Desired, errors: dict[Key, str]) -> None:
+        wired = {net: network for net, network in desired.networks.items() if net in self._bridges}
+        known = Desired(networks=wired, ports=desired.ports, groups=desired.groups)
+        plan = firewall.Plan(
+            known,
+            {net: services.mac_of(network) for net, network in wired.items() if inventory.serves(network, desired)},
+            {net: device for net, device in self._networks.uplinks.items() if net in wired},
+            {net: self._host.record.zone(net) for net in wired},
+        )
+        routed = self._networks.masqueraded({str(one.physical) for one in wired.values() if one.kind == "flat"})
+        try:
+            self._ruleset.replace(
+                [firewall.bridge_table(self._table, plan), firewall.inet_table(self._table, plan), self._nat(routed)]
+            )
+            bridges = tuple(bridge for bridge, _ in routed)
+            generation = self._ruleset.netfilter.generation()
+            if self._foreign_seen != (generation, bridges):
+                self._foreign.ensure(list(bridges))
+                self._foreign_seen = (self._ruleset.netfilter.generation(), bridges)
+        except (NephosError, OSError, ValueError, KeyError) as problem:
+            log.exception("the ruleset could not be loaded")
+            for port in desired.ports.values():
+                errors.setdefault(Key(Kind.PORT, port.id), f"the firewall could not be set: {problem}")
+
+    def _nat(self, routed: list[tuple[str, str]]) -> Table:
+        """Ranges of physical networks that reach the outside through the host. Bridged frames pass here too, unmoved."""
+        table = Table("ip", self._table)
+        table.hook("postrouting", "postrouting", 100, kind="nat")
+        outgoing = nft.meta("oifname")
+        for bridge, cidr in routed:
+            table.rule(
+                "postrouting",
+                nft.match(nft.field("ip", "saddr"), nft.prefix(cidr)),
+                nft.match(nft.field("ip", "daddr"), nft.prefix(cidr), "!="),
+                nft.match(outgoing, bridge, "!="),
+                nft.match(outgoing, "brq*", "!="),
+                {"masquerade": None},
+            )
+        return table
+
+    def _sweep(self, desired: Desired) -> None:
+        """Remove what carries this cloud's mark and is not wanted any more."""
+        wanted = inventory.wanted(desired)
+        for name in [name for name in self._host.record.value.namespaces if name not in wanted.namespaces]:
+            self._remove_namespace(name)
+        for name in inventory.unwanted_links(self._host, wanted):
+            self._host.stack.remove(name)
+        for network_id in [net for net in self._bridges if net not in desired.networks]:
+            self._bridges.pop(network_id)
+            self._networks.uplinks.pop(network_id, None)
+        gone = [net for net in self._host.record.value.zones if net not in desired.networks]
+        for network_id in gone:
+            del self._host.record.value.zones[network_id]
+        if gone:
+            self._host.record.save()
+
+    def _remove_namespace(self, name: str) -> None:
+        if name.startswith(names.DHCP_NAMESPACE):
+            self._services.remove(name.removeprefix(names.DHCP_NAMESPACE))
+        elif name.startswith(names.ROUTER_NAMESPACE):
+            self._routers.remove(name.removeprefix(names.ROUTER_NAMESPACE))
+        else:
+            self._host.delete_room(name)
+
+    # ---- facts ------------------------------------------------------------------------------------------------
+
+    def _leased(self, network_id: str, leases: list[dhcp.Lease]) -> None:
+        network = self._desired.networks.get(network_id)
+        if network is None:
+            return
+        owners = {
+            address.address: endpoint
+            for endpoint in network.endpoints
+            for address in endpoint.addresses
+            if endpoint.port_id in self._desired.ports
+        }
+        for lease in leases:
+            endpoint = owners.get(lease.address)
+            if endpoint is not None and lease.mac in ("", endpoint.mac):
+                self._tell(Fact(kind="address_taken", port_id=endpoint.port_id, detail=lease.address), lease.address)
+
+    def _tell(self, fact: Fact, distinct: str) -> None:
+        key = (fact.kind, fact.port_id, distinct)
+        if self._report is not None and key not in self._reported:
+            self._reported.add(key)
+            self._report(fact)
+
+    def _forget_facts(self, desired: Desired) -> None:
+        for key in [key for key in self._reported if key[1] not in desired.ports]:
+            self._reported.discard(key)
+
+
+class _Scope:
+    """Which namespaces a pass must look into: all, or those that the hint names and what hangs on them."""
+
+    def __init__(self, desired: Desired, changed: frozenset[Key] | None) -> None:
+        if changed is None:
+            self.networks, self.routers = set(desired.networks), set(desired.routers)
+            return
+        named = {kind: {key.id for key in changed if key.kind is kind} for kind in Kind}
+        self.networks = named[Kind.NETWORK] & set(desired.networks)
+        for port in desired.ports.values():
+            if port.id in named[Kind.PORT]:
+                self.networks.add(port.network_id)
+        self.routers = named[Kind.ROUTER] & set(desired.routers)
+        for router in desired.routers.values():
+            legs = {leg.network_id for leg in router.interfaces}
+            if router.gateway is not None:
+                legs.add(router.gateway.network_id)
+            if legs & self.networks:
+                self.routers.add(router.id)
+
+
+def kernel_lacks() -> list[str]:
+    """What this kernel lacks that the driver cannot do without, in words; empty when all is there."""
+    needed = {
+        "net.bridge.bridge-nf-call-iptables": "br_netfilter (security groups)",
+        "net.ipv4.tcp_fwmark_accept": "net.ipv4.tcp_fwmark_accept (metadata by tap)",
+    }
+    return [words for name, words in needed.items() if sysctl.read(name) is None]

@@ -1,0 +1,190 @@
+"""The host's ruleset for guests: who a frame comes from, spoofing, DHCP and metadata kept local, security groups.
+
+A port is known by its index, carried in the packet's mark: the sender's in the low half, the receiver's in the high
+half. The bridge family knows the taps and sets it; bridged IP packets then pass the inet family (br_netfilter), which
+has connection tracking and judges them by mark. Tracking is per network (zones), so equal addresses do not meet.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+from nephos.wiring.base import Desired, Network, Port
+from nephos.wiring.linux import names, nft
+from nephos.wiring.linux.groups import Groups
+from nephos.wiring.linux.names import METADATA
+from nephos.wiring.linux.nft import DROP, RETURN, Table, concat, field, jump, mangle, masked, match, meta
+
+_MARK = meta("mark")
+_IN, _OUT = meta("iifname"), meta("oifname")
+_SOURCE, _TARGET = field("ether", "saddr"), field("ether", "daddr")
+_BEFORE_BRIDGE = -300
+
+
+class Plan(NamedTuple):
+    """What the rules are written from. `dhcp_macs` and `uplinks` are by network id, as wired on this host."""
+
+    desired: Desired
+    dhcp_macs: Mapping[str, str]
+    uplinks: Mapping[str, str]
+    zones: Mapping[str, int]
+
+    def ports(self) -> Iterator[tuple[Port, Network]]:
+        for port in self.desired.ports.values():
+            network = self.desired.networks.get(port.network_id)
+            if network is not None:
+                yield port, network
+
+    def secured(self) -> list[tuple[Port, Network]]:
+        return [(port, network) for port, network in self.ports() if port.port_security]
+
+
+def sources(port: Port) -> dict[str, list[str]]:
+    """MAC → the networks that this port may send from, link-local addresses included; none overlap."""
+    found: dict[str, list[str]] = {port.mac: [address.address for address in port.addresses]}
+    for cidr, mac in port.pairs:
+        found.setdefault(mac or port.mac, []).append(cidr)
+    result: dict[str, list[str]] = {}
+    for mac, cidrs in found.items():
+        networks = [ipaddress.ip_network(cidr, strict=False) for cidr in [*cidrs, link_local(mac)]]
+        four = ipaddress.collapse_addresses(one for one in networks if isinstance(one, ipaddress.IPv4Network))
+        six = ipaddress.collapse_addresses(one for one in networks if isinstance(one, ipaddress.IPv6Network))
+        result[mac] = [*map(str, four), *map(str, six)]
+    return result
+
+
+def link_local(mac: str) -> str:
+    """The IPv6 link-local address that a MAC gives (RFC 4291, modified EUI-64)."""
+    octets = bytes.fromhex(mac.replace(":", ""))
+    body = bytes([octets[0] ^ 2]) + octets[1:3] + b"\xff\xfe" + octets[3:]
+    return str(ipaddress.IPv6Address(b"\xfe\x80" + b"\0" * 6 + body))
+
+
+def bridge_table(name: str, plan: Plan) -> Table:
+    """The bridge family's part: identity, spoofing, what stays on the host."""
+    table = Table("bridge", name)
+    _sets(table, plan)
+    table.hook("prerouting", "prerouting", _BEFORE_BRIDGE)
+    table.hook("forward", "forward", _BEFORE_BRIDGE)
+    table.hook("postrouting", "postrouting", _BEFORE_BRIDGE)
+    for chain in ("from_guest", "from_wire", "secured", "secured_arp", "secured_ip", "secured_ip6"):
+        table.chain(chain)
+    table.rule("prerouting", match(_IN, "@taps"), jump("from_guest"))
+    table.rule("prerouting", match(_IN, "@uplinks"), jump("from_wire"))
+    _from_guest(table)
+    _from_wire(table)
+    _secured(table)
+    for port, _ in plan.secured():
+        chain = table.chain(f"to_{port.index}")
+        kept = masked(_MARK, 0xFFFF)
+        table.rule(chain, mangle(_MARK, {"|": [kept, port.index << 16]}))
+    table.map("receivers", "ifname", "verdict", ((names.tap(p.id), jump(f"to_{p.index}")) for p, _ in plan.secured()))
+    table.rule("forward", {"vmap": {"key": _OUT, "data": "@receivers"}})
+    index_mac = match(masked(_TARGET, names.INDEX_MAC_MASK), names.INDEX_MAC_PREFIX)
+    table.rule("forward", index_mac, mangle(_TARGET, {"map": {"key": _OUT, "data": "@macs_of_taps"}}))
+    table.rule("forward", match(concat(_OUT, _SOURCE), "@local_macs"), DROP)
+    table.rule("forward", match(concat(_OUT, field("arp", "daddr ip")), "@local_addresses"), DROP)
+    table.rule("forward", match(_OUT, "@dhcp_uplinks"), match(field("udp", "dport"), {"set": [67, 547]}), DROP)
+    table.rule("postrouting", match(_OUT, "@uplinks"), match(_MARK, 0, "!="), mangle(_MARK, 0))
+    return table
+
+
+def _sets(table: Table, plan: Plan) -> None:
+    ports, secured = list(plan.ports()), plan.secured()
+    table.set("taps", "ifname", (names.tap(port.id) for port, _ in ports))
+    table.set("uplinks", "ifname", plan.uplinks.values())
+    local = {net: (plan.uplinks[net], mac) for net, mac in plan.dhcp_macs.items() if net in plan.uplinks}
+    table.set("dhcp_uplinks", "ifname", (uplink for uplink, _ in local.values()))
+    table.set("local_macs", ["ifname", "ether_addr"], (concat(*pair) for pair in local.values()))
+    addresses = [
+        concat(uplink, address)
+        for net, (uplink, _) in local.items()
+        for address in [METADATA, *dhcp_addresses(plan.desired.networks[net], 4)]
+    ]
+    table.set("local_addresses", ["ifname", "ipv4_addr"], addresses)
+    table.map("senders", "ifname", "mark", ((names.tap(port.id), port.index) for port, _ in secured))
+    taps = [(names.tap(port.id), port, plan.dhcp_macs.get(port.network_id)) for port, _ in ports]
+    table.map("index_macs", "ifname", "ether_addr", ((tap, names.index_mac(port.index)) for tap, port, _ in taps))
+    table.map("macs_of_taps", "ifname", "ether_addr", ((tap, port.mac) for tap, port, _ in taps))
+    table.map("metadata_macs", "ifname", "ether_addr", ((tap, mac) for tap, _, mac in taps if mac))
+    allowed = [(port.index, mac, cidr) for port, _ in secured for mac, cidrs in sources(port).items() for cidr in cidrs]
+    table.set("macs", ["mark", "ether_addr"], (concat(*pair) for pair in sorted({item[:2] for item in allowed})))
+    for version, kind in ((4, "ipv4_addr"), (6, "ipv6_addr")):
+        elements = [
+            concat(index, mac, nft.prefix(cidr)) for index, mac, cidr in allowed if (":" in cidr) == (version == 6)
+        ]
+        table.set(f"addresses{version}", ["mark", "ether_addr", kind], elements, interval=True)
+
+
+def dhcp_addresses(network: Network, version: int) -> list[str]:
+    return [subnet.dhcp_address for subnet in network.subnets if subnet.version == version and subnet.dhcp_address]
+
+
+def _from_guest(table: Table) -> None:
+    """Nobody may use the MACs that stand for indexes; metadata requests get the one of the tap they entered by."""
+    for address in (_SOURCE, _TARGET):
+        table.rule("from_guest", match(masked(address, names.INDEX_MAC_MASK), names.INDEX_MAC_PREFIX), DROP)
+    table.rule("from_guest", mangle(_MARK, {"map": {"key": _IN, "data": "@senders"}}))
+    table.rule("from_guest", match(_MARK, 0, "!="), jump("secured"))
+    table.rule(
+        "from_guest",
+        match(field("ip", "daddr"), METADATA),
+        match(field("tcp", "dport"), 80),
+        mangle(_TARGET, {"map": {"key": _IN, "data": "@metadata_macs"}}),
+        mangle(_SOURCE, {"map": {"key": _IN, "data": "@index_macs"}}),
+    )
+
+
+def _from_wire(table: Table) -> None:
+    """From a tunnel or uplink: no mark, no index MAC, and nothing from or for a DHCP port, which is on every host."""
+    table.rule("from_wire", mangle(_MARK, 0))
+    for address in (_SOURCE, _TARGET):
+        table.rule("from_wire", match(masked(address, names.INDEX_MAC_MASK), names.INDEX_MAC_PREFIX), DROP)
+        table.rule("from_wire", match(concat(_IN, address), "@local_macs"), DROP)
+    table.rule("from_wire", match(concat(_IN, field("arp", "daddr ip")), "@local_addresses"), DROP)
+    table.rule("from_wire", match(_IN, "@dhcp_uplinks"), match(field("udp", "dport"), {"set": [67, 547]}), DROP)
+
+
+def _secured(table: Table) -> None:
+    """Anti-spoofing: only the port's own MACs and addresses, no DHCP server, no router advertisement."""
+    table.rule("secured", match(concat(_MARK, _SOURCE), "@macs", "!="), DROP)
+    for ethertype, chain in (("arp", "secured_arp"), ("ip", "secured_ip"), ("ip6", "secured_ip6")):
+        table.rule("secured", match(field("ether", "type"), ethertype), {"goto": {"target": chain}})
+    table.rule("secured", DROP)
+    arp_mac, arp_ip = field("arp", "saddr ether"), field("arp", "saddr ip")
+    table.rule("secured_arp", match(concat(_MARK, arp_mac), "@macs", "!="), DROP)
+    table.rule("secured_arp", match(arp_ip, "0.0.0.0"), RETURN)
+    table.rule("secured_arp", match(concat(_MARK, arp_mac, arp_ip), "@addresses4", "!="), DROP)
+    sport, dport = field("udp", "sport"), field("udp", "dport")
+    table.rule("secured_ip", match(field("ip", "saddr"), "0.0.0.0"), match(sport, 68), match(dport, 67), RETURN)
+    table.rule("secured_ip", match(sport, 67), match(dport, 68), DROP)
+    table.rule("secured_ip", match(concat(_MARK, _SOURCE, field("ip", "saddr")), "@addresses4", "!="), DROP)
+    kind = field("icmpv6", "type")
+    table.rule("secured_ip6", match(sport, 547), match(dport, 546), DROP)
+    table.rule("secured_ip6", match(kind, {"set": [134, 137]}), DROP)
+    table.rule("secured_ip6", match(field("ip6", "saddr"), "::"), match(kind, {"set": [133, 135, 143]}), RETURN)
+    table.rule("secured_ip6", match(concat(_MARK, _SOURCE, field("ip6", "saddr")), "@addresses6", "!="), DROP)
+
+
+def inet_table(name: str, plan: Plan) -> Table:
+    """The inet family's part: zones and security groups."""
+    table = Table("inet", name)
+    zones = [(names.bridge(network), zone) for network, zone in plan.zones.items()]
+    table.hook("zones", "prerouting", _BEFORE_BRIDGE)
+    if zones:
+        choice = {"map": {"key": _IN, "data": {"set": [list(pair) for pair in zones]}}}
+        table.rule("zones", mangle({"ct": {"key": "zone"}}, choice))
+    # Two base chains, because accept ends only its own: what the sender may send, then what the receiver may get.
+    table.hook("egress", "forward", 0)
+    table.hook("ingress", "forward", 1)
+    groups = Groups(table, plan.desired)
+    for port, network in plan.secured():
+        groups.add_port(port, network)
+    secured = [port for port, _ in plan.secured()]
+    table.map("senders", "mark", "verdict", ((port.index, jump(f"from_{port.index}")) for port in secured))
+    table.map("receivers", "mark", "verdict", ((port.index << 16, jump(f"to_{port.index}")) for port in secured))
+    table.rule("egress", {"vmap": {"key": masked(_MARK, 0xFFFF), "data": "@senders"}})
+    table.rule("ingress", {"vmap": {"key": masked(_MARK, 0xFFFF0000), "data": "@receivers"}})
+    return table

@@ -1,0 +1,78 @@
+"""What the parts of the driver share: the host's own stack, what is remembered, the mark, the namespaces held open."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from nephos.wiring.base import WiringSettings
+from nephos.wiring.linux import netns
+from nephos.wiring.linux.names import Mark
+from nephos.wiring.linux.nft import Ruleset
+from nephos.wiring.linux.record import Record
+from nephos.wiring.linux.stack import Stack
+
+
+class Room:
+    """A namespace that Nephos made, entered: its devices and its ruleset. Its `lo` is up and carries the mark."""
+
+    def __init__(self, name: str, record: Record) -> None:
+        self.stack = Stack(name)
+        self.ruleset = Ruleset(name, record)
+
+    def close(self) -> None:
+        self.stack.close()
+        self.ruleset.close()
+
+
+class Host:
+    """One host, for one cloud."""
+
+    def __init__(self, settings: WiringSettings, folder: Path, cloud: str) -> None:
+        self.settings = settings
+        self.folder = folder
+        self.cloud = cloud
+        self.record = Record(folder / "host.json")
+        self.stack = Stack(None)
+        self._rooms: dict[str, Room] = {}
+
+    def mark(self, kind: str, identifier: str) -> Mark:
+        return Mark(self.cloud, kind, identifier)
+
+    def room(self, name: str, owner: Mark) -> tuple[Room, bool]:
+        """The namespace of that name, made when it is missing, and whether it was made now."""
+        room = self._rooms.get(name)
+        if room is not None and room.stack.identity == netns.identity(name):
+            room.stack.load()
+            return room, False
+        self.close_room(name)
+        self.record.claim_namespace(name, str(owner))
+        made = netns.identity(name) is None or not (netns.FOLDER / name).is_mount()
+        if made:
+            netns.create(name)
+        room = self._rooms[name] = Room(name, self.record)
+        room.stack.load()
+        if made:
+            room.ruleset.forget()
+        room.stack.ensure(room.stack.links["lo"], mark=owner)
+        return room, made
+
+    def open_rooms(self) -> dict[str, Room]:
+        return dict(self._rooms)
+
+    def close_room(self, name: str) -> None:
+        room = self._rooms.pop(name, None)
+        if room is not None:
+            room.close()
+
+    def delete_room(self, name: str) -> None:
+        room = self._rooms.get(name)
+        if room is not None:
+            room.ruleset.forget()
+        self.close_room(name)
+        netns.delete(name)
+        self.record.forget_namespace(name)
+
+    def close(self) -> None:
+        for name in list(self._rooms):
+            self.close_room(name)
+        self.stack.close()

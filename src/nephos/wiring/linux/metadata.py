@@ -1,0 +1,225 @@
+"""The metadata service's front door: http://169.254.169.254 inside each network's namespace.
+
+Who asks is told by the tap that the packet entered, never by an address the guest chose: the host's bridge rewrites the
+request's source MAC to one that carries the port's index, the namespace's ruleset copies it into the packet's mark, and
+`tcp_fwmark_accept` makes the accepted socket inherit it. Answers carry the mark back into the destination MAC, which is
+pinned to the very tap. So a guest that borrows another's address, with port security off, still asks as itself.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from http import HTTPStatus
+
+from nephos.wiring.linux import names, netns
+from nephos.wiring.linux.names import METADATA
+from nephos.wiring.linux.nft import DROP, Table, field, jump, mangle, masked, match, meta
+from nephos.wiring.linux.reactor import Reactor
+
+log = logging.getLogger(__name__)
+LARGEST_REQUEST, DEADLINE = 8192, 15.0
+CONNECTIONS, CONNECTIONS_OF_ONE = 256, 16
+
+Answer = Callable[[int, str], bytes | None]
+"""(port index, path) → the body, None when there is none."""
+
+
+def tables(device: str) -> list[Table]:
+    """The ruleset of a network's namespace: index MAC → mark on the way in, mark → index MAC on the way out.
+
+    Bit by bit, because nftables copies no part of a MAC into a mark; so the text is the same for every port.
+    """
+    source, target, mark = field("ether", "saddr"), field("ether", "daddr"), meta("mark")
+    asked = [match(field("ip", "daddr"), METADATA), match(field("tcp", "dport"), 80)]
+    coming = Table("inet", "nephos")
+    coming.hook("prerouting", "prerouting", -300)
+    coming.hook("input", "input", 0)
+    coming.chain("index")
+    known = match(masked(source, names.INDEX_MAC_MASK), names.INDEX_MAC_PREFIX)
+    coming.rule("prerouting", *asked, known, jump("index"))
+    going = Table("netdev", "nephos")
+    going.hook("egress", "egress", 0, device=device)
+    going.chain("index")
+    answered = [match(field("ip", "saddr"), METADATA), match(field("tcp", "sport"), 80)]
+    going.rule("egress", *answered, match(mark, 0, "!="), mangle(target, names.INDEX_MAC_PREFIX), jump("index"))
+    for bit in range(16):
+        octets = f"00:00:00:00:{1 << bit >> 8:02x}:{1 << bit & 255:02x}"
+        coming.rule("index", match(masked(source, octets), octets), mangle(mark, {"|": [mark, 1 << bit]}))
+        going.rule("index", match(masked(mark, 1 << bit), 1 << bit), mangle(target, {"|": [target, octets]}))
+    coming.rule("input", *asked, match(mark, 0), DROP)
+    return [coming, going]
+
+
+class MetadataServer:
+    """Serves all namespaces from the reactor; only the lookups run in a few threads of their own."""
+
+    def __init__(self, reactor: Reactor, answer: Answer) -> None:
+        self._reactor = reactor
+        self._answer = answer
+        self._pool = ThreadPoolExecutor(4, thread_name_prefix="metadata")
+        self._listeners: dict[str, tuple[int | None, socket.socket]] = {}
+        self._open: Counter[int] = Counter()
+
+    def listen(self, namespace: str) -> None:
+        """Answer in this namespace; nothing when it does already."""
+        identity = netns.identity(namespace)
+        have = self._listeners.get(namespace)
+        if have is not None:
+            if have[0] == identity:
+                return
+            self.leave(namespace)
+        listener = netns.inside(namespace, _listener)
+        self._listeners[namespace] = (identity, listener)
+        self._reactor.soon(lambda: self._reactor.watch(listener, lambda: self._accept(listener)))
+
+    def leave(self, namespace: str) -> None:
+        have = self._listeners.pop(namespace, None)
+        if have is not None:
+            listener = have[1]
+            self._reactor.soon(lambda: self._reactor.drop(listener))
+
+    def close(self) -> None:
+        for namespace in list(self._listeners):
+            self.leave(namespace)
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def _accept(self, listener: socket.socket) -> None:
+        try:
+            connection, _ = listener.accept()
+        except OSError:
+            return
+        connection.setblocking(False)
+        index = connection.getsockopt(socket.SOL_SOCKET, socket.SO_MARK)
+        if not index or self._open[index] >= CONNECTIONS_OF_ONE or self._open.total() >= CONNECTIONS:
+            connection.close()
+            return
+        self._open[index] += 1
+        _Exchange(self._reactor, connection, index, self._lookup, self._ended)
+
+    def _ended(self, index: int) -> None:
+        self._open[index] -= 1
+        if not self._open[index]:
+            del self._open[index]
+
+    def _lookup(self, index: int, path: str, done: Callable[[int, bytes], None]) -> None:
+        def work() -> None:
+            try:
+                body = self._answer(index, path)
+                status, text = (404, b"404 Not Found\n") if body is None else (200, body)
+            except Exception:
+                log.exception("metadata %s for port index %d failed", path, index)
+                status, text = 500, b"500 Internal Server Error\n"
+            self._reactor.soon(lambda: done(status, text))
+
+        self._pool.submit(work)
+
+
+def _listener() -> socket.socket:
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.bind((METADATA, 80))
+    listener.listen(128)
+    listener.setblocking(False)
+    return listener
+
+
+class _Exchange:
+    """One request and its answer on one connection, bounded in size and time."""
+
+    def __init__(
+        self,
+        reactor: Reactor,
+        connection: socket.socket,
+        index: int,
+        lookup: Callable[[int, str, Callable[[int, bytes], None]], None],
+        ended: Callable[[int], None],
+    ) -> None:
+        self._reactor = reactor
+        self._connection = connection
+        self._index = index
+        self._lookup = lookup
+        self._ended = ended
+        self._closed = False
+        self._request = b""
+        self._rest = memoryview(b"")
+        self._head_only = False
+        reactor.watch(connection, self._readable)
+        reactor.later(DEADLINE, self._close)
+
+    def _close(self) -> None:
+        if not self._closed:
+            self._closed = True
+            self._reactor.forget(self._connection)
+            self._connection.close()
+            self._ended(self._index)
+
+    def _readable(self) -> None:
+        try:
+            part = self._connection.recv(LARGEST_REQUEST)
+        except BlockingIOError:
+            return
+        except OSError:
+            part = b""
+        self._request += part
+        if not part:
+            self._close()
+        elif b"\r\n\r\n" in self._request or b"\n\n" in self._request:
+            self._reactor.forget(self._connection)
+            self._serve()
+        elif len(self._request) > LARGEST_REQUEST:
+            self._reply(431, b"431 Request Header Fields Too Large\n")
+
+    def _serve(self) -> None:
+        words = self._request.split(b"\n", 1)[0].split()
+        if len(words) != 3 or not words[1].startswith(b"/"):
+            self._reply(400, b"400 Bad Request\n")
+        elif words[0] not in (b"GET", b"HEAD"):
+            self._reply(405, b"405 Method Not Allowed\n")
+        else:
+            self._head_only = words[0] == b"HEAD"
+            path = words[1].split(b"?", 1)[0].decode("latin-1")
+            self._lookup(self._index, path, self._reply)
+
+    def _reply(self, status: int, body: bytes) -> None:
+        if self._closed:
+            return
+        kind = "application/json" if body[:1] in (b"{", b"[") else "text/plain; charset=UTF-8"
+        head = (
+            f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\nContent-Type: {kind}\r\n"
+            f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+        ).encode()
+        self._rest = memoryview(head if self._head_only else head + body)
+        self._writable()
+
+    def _writable(self) -> None:
+        try:
+            self._rest = self._rest[self._connection.send(self._rest) :]
+        except BlockingIOError:
+            pass
+        except OSError:
+            self._close()
+            return
+        if self._rest:
+            self._reactor.watch(self._connection, self._writable, write=True)
+            return
+        try:
+            self._connection.shutdown(socket.SHUT_WR)
+        except OSError:
+            self._close()
+            return
+        self._reactor.watch(self._connection, self._drain)
+
+    def _drain(self) -> None:
+        """Wait for the guest to close, so that unread input does not turn the answer into a reset."""
+        try:
+            if self._connection.recv(4096):
+                return
+        except BlockingIOError:
+            return
+        except OSError:
+            pass
+        self._close()

@@ -1,0 +1,78 @@
+"""Names on the host: the ones that people who know OpenStack look for, derived from ids and nothing else.
+
+Every device that Nephos makes carries an owner mark in its alias, `nephos:<cloud>:<kind>:<id>`; what does not carry
+this cloud's mark is never changed or removed.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+METADATA = "169.254.169.254"
+DHCP_NAMESPACE, ROUTER_NAMESPACE = "qdhcp-", "qrouter-"
+_ID = re.compile(r"[0-9a-zA-Z][0-9a-zA-Z_-]{0,63}\Z")
+
+
+class Mark(NamedTuple):
+    """An owner mark, taken apart."""
+
+    cloud: str
+    kind: str
+    id: str
+
+    @staticmethod
+    def parse(alias: str) -> Mark | None:
+        parts = alias.split(":", 3)
+        return Mark(*parts[1:]) if len(parts) == 4 and parts[0] == "nephos" else None
+
+    def __str__(self) -> str:
+        return f"nephos:{self.cloud}:{self.kind}:{self.id}"
+
+
+def checked(identifier: str) -> str:
+    """The id itself; ValueError when it could name anything but one file or device (a hostile server, design §2)."""
+    if not _ID.match(identifier):
+        raise ValueError(f"{identifier!r} is no id")
+    return identifier
+
+
+def bridge(network_id: str) -> str:
+    return f"brq{checked(network_id)[:11]}"
+
+
+def tap(port_id: str) -> str:
+    return f"tap{checked(port_id)[:11]}"
+
+
+def tunnel(segment: int) -> str:
+    return f"vxlan-{segment}"
+
+
+def physical_ends(network_id: str) -> tuple[str, str]:
+    """The pair that joins a network's bridge (first) to the bridge of its physical network (second)."""
+    return f"phy{checked(network_id)[:11]}", f"int{network_id[:11]}"
+
+
+def dhcp_namespace(network_id: str) -> str:
+    return f"{DHCP_NAMESPACE}{checked(network_id)}"
+
+
+def dhcp_device(port_id: str) -> str:
+    return f"ns-{checked(port_id)[:11]}"
+
+
+def router_namespace(router_id: str) -> str:
+    return f"{ROUTER_NAMESPACE}{checked(router_id)}"
+
+
+def leg_device(port_id: str, *, gateway: bool) -> str:
+    return f"{'qg' if gateway else 'qr'}-{checked(port_id)[:11]}"
+
+
+def index_mac(index: int) -> str:
+    """The MAC that stands for a port's index on the way to the metadata service; it never leaves the host."""
+    return f"02:4e:50:00:{index >> 8:02x}:{index & 255:02x}"
+
+
+INDEX_MAC_PREFIX, INDEX_MAC_MASK = "02:4e:50:00:00:00", "ff:ff:ff:ff:00:00"

@@ -1,0 +1,355 @@
+"""A small rtnetlink client: links, addresses, routes, forwarding entries, conntrack and the nftables generation.
+
+Written here because the agent holds one socket a namespace and looks at all of them on every pass. pyroute2 0.9 costs
+28 MB and 0.27 s to import, an event loop and four file descriptors a socket, and 13 ms to read a hundred links; this
+reads them in under one. Wire formats: rtnetlink(7), linux/if_link.h, linux/neighbour.h, linux/netfilter/*.h.
+
+Every call raises `OSError` with the kernel's errno and a text that says what was asked.
+"""
+
+from __future__ import annotations
+
+import errno
+import ipaddress
+import os
+import socket
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+NETLINK_ROUTE, NETLINK_NETFILTER = 0, 12
+RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK = 16, 17, 18
+RTM_NEWADDR, RTM_DELADDR, RTM_GETADDR = 20, 21, 22
+RTM_NEWROUTE, RTM_DELROUTE, RTM_GETROUTE = 24, 25, 26
+RTM_NEWNEIGH, RTM_DELNEIGH, RTM_GETNEIGH = 28, 29, 30
+NLM_REQUEST, NLM_ACK, NLM_DUMP = 1, 4, 0x300
+NLM_REPLACE, NLM_EXCL, NLM_CREATE, NLM_APPEND = 0x100, 0x200, 0x400, 0x800
+IFF_UP = 1
+IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_MASTER, IFLA_LINKINFO = 1, 3, 4, 10, 18
+IFLA_IFALIAS, IFLA_NET_NS_FD = 20, 28
+INFO_KIND, INFO_DATA = 1, 2
+VETH_PEER = 1
+VXLAN_ID, VXLAN_LOCAL, VXLAN_LEARNING, VXLAN_PORT, VXLAN_LOCAL6 = 1, 4, 7, 15, 17
+BR_FORWARD_DELAY, BR_STP_STATE, BR_MCAST_SNOOPING = 1, 5, 23
+IFA_ADDRESS, IFA_LOCAL, IFA_FLAGS = 1, 2, 8
+IFA_F_NODAD = 2
+RTA_DST, RTA_OIF, RTA_GATEWAY, RTA_TABLE = 1, 4, 5, 15
+NDA_DST, NDA_LLADDR, NDA_MASTER = 1, 2, 9
+NTF_SELF, NTF_MASTER, NTF_STICKY = 2, 4, 0x40
+NUD_NOARP, NUD_PERMANENT = 0x40, 0x80
+AF_BRIDGE = 7
+ROUTE_PROTOCOL = 78
+"""Marks the routes that Nephos makes (rtm_protocol), so that it removes no other."""
+CT_NEW, CT_GET, CT_DELETE = 0x100, 0x101, 0x102
+NFT_GETGEN = 0xA10
+NLA_MASK = 0x3FFF
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A network device. `master` is an interface index, 0 for none; `data` the raw attributes of its kind."""
+
+    index: int
+    name: str
+    up: bool
+    mtu: int
+    mac: str
+    master: int
+    kind: str
+    alias: str
+    data: dict[int, bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Forward:
+    """A forwarding entry: of a VXLAN device (`destination` set) or of a bridge port."""
+
+    index: int
+    mac: str
+    destination: str | None
+    flags: int
+    state: int
+
+
+class Route(NamedTuple):
+    """A unicast route of the main table. `destination` is a CIDR, `gateway` None for a directly reached one."""
+
+    destination: str
+    gateway: str | None
+    device: int
+
+
+class Flow(NamedTuple):
+    """A tracked connection, as the kernel names it: enough to delete it again."""
+
+    family: int
+    zone: int
+    source: str
+    destination: str
+    tuple: bytes
+
+
+def attribute(kind: int, value: bytes | str | int) -> bytes:
+    """One attribute, padded. Text gets its closing zero; an int is 32 bits in the host's order."""
+    if isinstance(value, str):
+        value = value.encode() + b"\0"
+    elif isinstance(value, int):
+        value = struct.pack("=I", value)
+    size = 4 + len(value)
+    return struct.pack("=HH", size, kind) + value + b"\0" * (-size % 4)
+
+
+def attributes(data: bytes) -> dict[int, bytes]:
+    """The attributes in `data` by number; of repeated ones the last."""
+    found: dict[int, bytes] = {}
+    offset, end = 0, len(data)
+    while offset + 4 <= end:
+        size, kind = struct.unpack_from("=HH", data, offset)
+        if size < 4:
+            break
+        found[kind & NLA_MASK] = data[offset + 4 : offset + size]
+        offset += size + (-size % 4)
+    return found
+
+
+def mac_bytes(mac: str) -> bytes:
+    return bytes.fromhex(mac.replace(":", ""))
+
+
+def mac_text(raw: bytes) -> str:
+    return raw.hex(":")
+
+
+def _family(address: str) -> int:
+    return socket.AF_INET6 if ":" in address else socket.AF_INET
+
+
+def _packed(address: str) -> bytes:
+    return socket.inet_pton(_family(address), address)
+
+
+def _address(raw: bytes) -> str:
+    return str(ipaddress.ip_address(raw))
+
+
+def _link(data: bytes) -> Link:
+    _, _, index, flags, _ = struct.unpack_from("=BxHiII", data)
+    found = attributes(data[16:])
+    info = attributes(found.get(IFLA_LINKINFO, b""))
+    return Link(
+        index=index,
+        name=found[IFLA_IFNAME].rstrip(b"\0").decode(),
+        up=bool(flags & IFF_UP),
+        mtu=struct.unpack("=I", found[IFLA_MTU])[0],
+        mac=mac_text(found.get(IFLA_ADDRESS, b"")),
+        master=struct.unpack("=I", found[IFLA_MASTER])[0] if IFLA_MASTER in found else 0,
+        kind=info.get(INFO_KIND, b"").rstrip(b"\0").decode(),
+        alias=found.get(IFLA_IFALIAS, b"").rstrip(b"\0").decode(errors="replace"),
+        data=attributes(info.get(INFO_DATA, b"")),
+    )
+
+
+class _Socket:
+    """A netlink socket of the network namespace of the thread that makes it; it stays in that namespace."""
+
+    def __init__(self, protocol: int) -> None:
+        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol)
+        self._socket.bind((0, 0))
+        self._sequence = 0
+
+    def close(self) -> None:
+        self._socket.close()
+
+    def call(self, kind: int, flags: int, body: bytes, what: str) -> None:
+        """Send one request and wait for the kernel's acknowledgement."""
+        for _ in self._exchange(kind, flags | NLM_ACK, body, what):
+            pass
+
+    def dump(self, kind: int, body: bytes, what: str) -> Iterator[tuple[int, bytes]]:
+        """(message type, body) of all that the kernel answers."""
+        return self._exchange(kind, NLM_DUMP, body, what)
+
+    def _exchange(self, kind: int, flags: int, body: bytes, what: str) -> Iterator[tuple[int, bytes]]:
+        self._sequence += 1
+        sequence = self._sequence
+        self._socket.send(struct.pack("=IHHII", 16 + len(body), kind, NLM_REQUEST | flags, sequence, 0) + body)
+        while True:
+            data = self._socket.recv(1 << 18)
+            offset = 0
+            while offset + 16 <= len(data):
+                size, answer, _, number, _ = struct.unpack_from("=IHHII", data, offset)
+                payload = data[offset + 16 : offset + size]
+                offset += size + (-size % 4)
+                if number != sequence:
+                    continue
+                if answer in (2, 3):
+                    code = -struct.unpack_from("=i", payload)[0] if payload else 0
+                    if code:
+                        raise OSError(code, f"{what}: {os.strerror(code)}")
+                    return
+                yield answer, payload
+                if not flags & (NLM_DUMP | NLM_ACK):
+                    return
+
+
+class Netlink(_Socket):
+    """Links, addresses, routes and forwarding entries of one network namespace."""
+
+    def __init__(self) -> None:
+        super().__init__(NETLINK_ROUTE)
+
+    def links(self) -> dict[str, Link]:
+        """Every device by name."""
+        found = (_link(body) for _, body in self.dump(RTM_GETLINK, struct.pack("=BxHiII", 0, 0, 0, 0, 0), "read links"))
+        return {link.name: link for link in found}
+
+    def link(self, name: str) -> Link | None:
+        body = struct.pack("=BxHiII", 0, 0, 0, 0, 0) + attribute(IFLA_IFNAME, name)
+        try:
+            for _, data in self._exchange(RTM_GETLINK, 0, body, f"read {name}"):
+                return _link(data)
+        except OSError as problem:
+            if problem.errno != errno.ENODEV:
+                raise
+        return None
+
+    def add_link(self, name: str, kind: str, *, data: bytes = b"", extra: bytes = b"") -> None:
+        """Make a device. `data` are the attributes of its kind, `extra` further ones of the link itself."""
+        info = attribute(INFO_KIND, kind.encode()) + (attribute(INFO_DATA, data) if data else b"")
+        body = struct.pack("=BxHiII", 0, 0, 0, 0, 0) + attribute(IFLA_IFNAME, name) + extra
+        self.call(RTM_NEWLINK, NLM_CREATE | NLM_EXCL, body + attribute(IFLA_LINKINFO, info), f"make {kind} {name}")
+
+    def add_veth(self, name: str, peer: str, namespace: int | None, *, mac: str | None = None) -> None:
+        """Make a pair; `peer` appears in the namespace of that open file, or here for None, and has MAC `mac`."""
+        end = struct.pack("=BxHiII", 0, 0, 0, 0, 0) + attribute(IFLA_IFNAME, peer)
+        if mac:
+            end += attribute(IFLA_ADDRESS, mac_bytes(mac))
+        if namespace is not None:
+            end += attribute(IFLA_NET_NS_FD, namespace)
+        self.add_link(name, "veth", data=attribute(VETH_PEER, end))
+
+    def set_link(self, index: int, *, up: bool | None = None, changes: bytes = b"") -> None:
+        """Change a device: `changes` are attributes, `up` its administrative state."""
+        flags, mask = (IFF_UP if up else 0, 0 if up is None else IFF_UP)
+        body = struct.pack("=BxHiII", 0, 0, index, flags, mask) + changes
+        self.call(RTM_NEWLINK, 0, body, f"change device {index}")
+
+    def delete_link(self, index: int) -> None:
+        self.call(RTM_DELLINK, 0, struct.pack("=BxHiII", 0, 0, index, 0, 0), f"delete device {index}")
+
+    def addresses(self) -> list[tuple[int, str]]:
+        """(device index, address/prefix) of every address, link-local ones left out."""
+        found = []
+        for _, body in self.dump(RTM_GETADDR, struct.pack("=BBBBI", 0, 0, 0, 0, 0), "read addresses"):
+            _, prefix, _, _, index = struct.unpack_from("=BBBBI", body)
+            values = attributes(body[8:])
+            address = _address(values.get(IFA_LOCAL) or values[IFA_ADDRESS])
+            if not address.startswith("fe80:"):
+                found.append((index, f"{address}/{prefix}"))
+        return found
+
+    def change_address(self, index: int, cidr: str, *, add: bool) -> None:
+        address, prefix = cidr.split("/")
+        raw = _packed(address)
+        body = struct.pack("=BBBBI", _family(address), int(prefix), 0, 0, index)
+        body += attribute(IFA_LOCAL, raw) + attribute(IFA_ADDRESS, raw)
+        if len(raw) == 16:
+            body += attribute(IFA_FLAGS, IFA_F_NODAD)
+        kind, flags = (RTM_NEWADDR, NLM_CREATE | NLM_REPLACE) if add else (RTM_DELADDR, 0)
+        self.call(kind, flags, body, f"{'set' if add else 'remove'} address {cidr}")
+
+    def routes(self) -> set[Route]:
+        """The routes that Nephos made in this namespace."""
+        found = set()
+        for _, body in self.dump(RTM_GETROUTE, struct.pack("=BBBBBBBBI", 0, 0, 0, 0, 0, 0, 0, 0, 0), "read routes"):
+            family, prefix, _, _, _, protocol, _, _, _ = struct.unpack_from("=BBBBBBBBI", body)
+            if protocol != ROUTE_PROTOCOL:
+                continue
+            values = attributes(body[12:])
+            any_address = b"\0" * (16 if family == socket.AF_INET6 else 4)
+            gateway = values.get(RTA_GATEWAY)
+            found.add(
+                Route(
+                    f"{_address(values.get(RTA_DST, any_address))}/{prefix}",
+                    _address(gateway) if gateway else None,
+                    struct.unpack("=I", values[RTA_OIF])[0] if RTA_OIF in values else 0,
+                )
+            )
+        return found
+
+    def change_route(self, route: Route, *, add: bool) -> None:
+        address, prefix = route.destination.split("/")
+        scope = 0 if route.gateway else 253
+        head = struct.pack("=BBBBBBBBI", _family(address), int(prefix), 0, 0, 254, ROUTE_PROTOCOL, scope, 1, 0)
+        body = head + (attribute(RTA_DST, _packed(address)) if int(prefix) else b"")
+        if route.gateway:
+            body += attribute(RTA_GATEWAY, _packed(route.gateway))
+        if route.device:
+            body += attribute(RTA_OIF, route.device)
+        kind, flags = (RTM_NEWROUTE, NLM_CREATE | NLM_REPLACE) if add else (RTM_DELROUTE, 0)
+        what = f"{'set' if add else 'remove'} route {route.destination} via {route.gateway}"
+        self.call(kind, flags, body, what)
+
+    def forwards(self) -> list[Forward]:
+        """Every forwarding entry of every bridge port and VXLAN device."""
+        found = []
+        body = struct.pack("=BxHiII", AF_BRIDGE, 0, 0, 0, 0)
+        for _, data in self.dump(RTM_GETNEIGH, body, "read forwarding entries"):
+            _, index, state, flags, _ = struct.unpack_from("=BxxxiHBB", data)
+            values = attributes(data[12:])
+            target = values.get(NDA_DST)
+            if NDA_LLADDR in values:
+                mac = mac_text(values[NDA_LLADDR])
+                found.append(Forward(index, mac, _address(target) if target else None, flags, state))
+        return found
+
+    def change_tunnel_entry(self, index: int, mac: str, destination: str, *, add: bool) -> None:
+        """An entry of a VXLAN device: frames for `mac` go to `destination`."""
+        body = struct.pack("=BxxxiHBB", AF_BRIDGE, index, NUD_PERMANENT, NTF_SELF, 0)
+        body += attribute(NDA_LLADDR, mac_bytes(mac)) + attribute(NDA_DST, _packed(destination))
+        kind, flags = (RTM_NEWNEIGH, NLM_CREATE | NLM_APPEND) if add else (RTM_DELNEIGH, 0)
+        self.call(kind, flags, body, f"{'add' if add else 'remove'} forwarding entry {mac} to {destination}")
+
+    def pin_mac(self, index: int, mac: str, *, add: bool) -> None:
+        """Tie `mac` to a bridge port, so that no other port can claim it by sending from it."""
+        flags = NTF_MASTER | (NTF_STICKY if add else 0)
+        body = struct.pack("=BxxxiHBB", AF_BRIDGE, index, NUD_NOARP, flags, 0) + attribute(NDA_LLADDR, mac_bytes(mac))
+        kind, how = (RTM_NEWNEIGH, NLM_CREATE | NLM_REPLACE) if add else (RTM_DELNEIGH, 0)
+        self.call(kind, how, body, f"{'pin' if add else 'release'} {mac}")
+
+
+class Netfilter(_Socket):
+    """The nftables generation and the connection table of one network namespace."""
+
+    def __init__(self) -> None:
+        super().__init__(NETLINK_NETFILTER)
+
+    def generation(self) -> int:
+        """A number that changes whenever anybody changes this namespace's nftables."""
+        for _, body in self._exchange(NFT_GETGEN, 0, struct.pack("=BBH", 0, 0, 0), "read the ruleset's generation"):
+            return int(struct.unpack(">I", attributes(body[4:])[1])[0])
+        raise OSError(errno.EPROTO, "the kernel told no ruleset generation")
+
+    def flows(self, zones: set[int]) -> list[Flow]:
+        """The tracked connections of these conntrack zones."""
+        found = []
+        for _, body in self.dump(CT_GET, struct.pack("=BBH", 0, 0, 0), "read tracked connections"):
+            values = attributes(body[4:])
+            zone = struct.unpack(">H", values[18])[0] if 18 in values else 0
+            if zone not in zones or 1 not in values:
+                continue
+            addresses = attributes(attributes(values[1]).get(1, b""))
+            source, target = addresses.get(1) or addresses.get(3), addresses.get(2) or addresses.get(4)
+            if source and target:
+                found.append(Flow(body[0], zone, _address(source), _address(target), values[1]))
+        return found
+
+    def delete_flow(self, flow: Flow) -> None:
+        body = struct.pack("=BBH", flow.family, 0, 0) + attribute(0x8001, flow.tuple)
+        body += attribute(18, struct.pack(">H", flow.zone))
+        try:
+            self.call(CT_DELETE, 0, body, "cut a tracked connection")
+        except OSError as problem:
+            if problem.errno != errno.ENOENT:
+                raise

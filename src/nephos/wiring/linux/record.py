@@ -1,0 +1,75 @@
+"""What the driver must remember about a host over its own restarts, in one file below the state directory."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import msgspec
+
+from nephos.wiring.linux import sysctl
+
+
+class Remembered(msgspec.Struct):
+    """The file's content. `sysctls` hold the values from before; `zones` the conntrack zone of each network."""
+
+    namespaces: dict[str, str] = {}
+    bridges: list[str] = []
+    addresses: dict[str, str] = {}
+    sysctls: dict[str, str] = {}
+    zones: dict[str, int] = {}
+    rulesets: dict[str, list[str]] = {}
+
+
+class Record:
+    """Reads the file once and writes it, whole and durable, before anything that it must cover is done."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        try:
+            self.value = msgspec.json.decode(path.read_bytes(), type=Remembered)
+        except FileNotFoundError:
+            self.value = Remembered()
+
+    def save(self) -> None:
+        part = self._path.with_suffix(".part")
+        with part.open("wb") as file:
+            os.fchmod(file.fileno(), 0o600)
+            file.write(msgspec.json.encode(self.value))
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(self._path)
+
+    def claim_namespace(self, name: str, owner: str) -> None:
+        if self.value.namespaces.get(name) != owner:
+            self.value.namespaces[name] = owner
+            self.save()
+
+    def forget_namespace(self, name: str) -> None:
+        if self.value.namespaces.pop(name, None) is not None:
+            self.save()
+
+    def zone(self, network_id: str) -> int:
+        """The conntrack zone of a network: the same as long as the host carries it, so that flows survive."""
+        zones = self.value.zones
+        if network_id not in zones:
+            used = set(zones.values())
+            zones[network_id] = next(number for number in range(1, 65535) if number not in used)
+            self.save()
+        return zones[network_id]
+
+    def set_sysctl(self, name: str, value: str) -> None:
+        """Change a setting of the host, remembering the value that was there first."""
+        before = sysctl.read(name)
+        if before is None or before == value:
+            return
+        if name not in self.value.sysctls:
+            self.value.sysctls[name] = before
+            self.save()
+        sysctl.write(name, value)
+
+    def restore_sysctls(self) -> None:
+        for name, value in self.value.sysctls.items():
+            sysctl.write(name, value)
+        self.value.sysctls = {}
+        self.save()

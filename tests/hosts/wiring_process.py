@@ -1,0 +1,71 @@
+"""The Linux wiring driver in a process of its own inside a lab host, driven by lines of JSON on its input.
+
+usage: wiring_process.py STATE_DIR CLOUD_ID SETTINGS — a line is [command, argument]; the answer is one line of JSON.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from nephos.kernel import clock
+from nephos.wiring.base import Desired, Fact, Key, Kind, WiringSettings
+from nephos.wiring.linux import LinuxWiring
+
+
+def main() -> None:
+    state_dir, cloud_id, settings = sys.argv[1:]
+    wiring = LinuxWiring(
+        msgspec.json.decode(settings, type=WiringSettings), state_dir=Path(state_dir), cloud_id=cloud_id
+    )
+    facts: list[Fact] = []
+    lock = threading.Lock()
+
+    def report(fact: Fact) -> None:
+        with lock:
+            facts.append(fact)
+
+    def metadata(port_id: str, path: str) -> bytes | None:
+        return None if path == "/nothing" else f"{port_id} {path}".encode()
+
+    wiring.serve_metadata(metadata)
+    wiring.watch(report)
+
+    def run(command: str, argument: Any) -> Any:
+        match command:
+            case "apply":
+                desired = msgspec.convert(argument["desired"], Desired)
+                hint = argument.get("changed")
+                changed = None if hint is None else frozenset(Key(Kind(kind), name) for kind, name in hint)
+                before, changes, loads = clock.monotonic(), wiring._host.stack.changes, wiring._ruleset.loads
+                errors = wiring.apply(desired, changed)
+                return {
+                    "errors": {f"{key.kind} {key.id}": text for key, text in errors.items()},
+                    "seconds": clock.monotonic() - before,
+                    "changes": wiring._host.stack.changes - changes + wiring._ruleset.loads - loads,
+                }
+            case "leftovers":
+                return wiring.leftovers(msgspec.convert(argument, Desired))
+            case "purge":
+                return wiring.purge()
+            case "facts":
+                with lock:
+                    return list(facts)
+        raise ValueError(command)
+
+    print("ready", flush=True)
+    for line in sys.stdin:
+        command, argument = msgspec.json.decode(line)
+        try:
+            answer: Any = {"ok": run(command, argument)}
+        except Exception as problem:
+            answer = {"failed": f"{type(problem).__name__}: {problem}"}
+        print(msgspec.json.encode(answer).decode(), flush=True)
+    wiring.close()
+
+
+main()
