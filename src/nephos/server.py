@@ -1,6 +1,6 @@
 """The server role: HTTP APIs, operation worker and streams listener in one unprivileged process.
 
-Granian's supervisor starts one worker process; everything else is a thread inside it. The supervisor's death takes the
+Granian's supervisor (`cli.server`) starts one worker process; everything else is a thread inside it. The supervisor's death takes the
 worker with it, so that a killed server leaves nothing behind that holds the ports or the ledger.
 """
 
@@ -29,8 +29,7 @@ from nephos.kernel.operations.worker import Worker
 
 log = logging.getLogger(__name__)
 STATE = "NEPHOS_STATE"
-THREADS = 64
-"""Request threads. Slow transfers hold one each, so there are many more than cores; an idle one costs some kilobytes."""
+"""The environment variable that tells the worker its state directory."""
 
 
 class First(msgspec.Struct):
@@ -39,32 +38,6 @@ class First(msgspec.Struct):
 
     passwords: dict[str, str] = {}
     hosts: dict[str, str] = {}
-
-
-def main(state: Path) -> None:
-    """Serve until told to stop. Raises SettingsError when this state is served already."""
-    from granian import Granian
-    from granian.constants import Interfaces
-    from granian.log import LogLevels
-
-    chosen = settings.load(state)
-    os.environ[STATE] = str(state)
-    host, port = chosen.address
-    Granian(
-        "nephos.server:application",
-        factory=True,
-        address=host,
-        port=port,
-        interface=Interfaces.WSGI,
-        workers=1,
-        blocking_threads=THREADS,
-        backlog=1024,
-        backpressure=4 * THREADS,
-        log_level=LogLevels.warning,
-        log_access=False,
-        respawn_failed_workers=True,
-        process_name="nephos-server",
-    ).serve()
 
 
 def application() -> Front:
