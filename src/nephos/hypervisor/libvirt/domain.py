@@ -39,14 +39,16 @@ class Traits(msgspec.Struct, frozen=True, kw_only=True):
     """What a definition depends on besides the guest.
 
     `acceleration` is kvm or tcg. `cache` is the cache mode of disks. `tb_cache_mb` bounds the cache of translated
-    code, which under software emulation otherwise grows with everything the guest has ever run.
+    code, which under software emulation otherwise grows with everything the guest has ever run. `cpu` is the model under
+    software emulation: the default boots as fast as qemu64 (measured: 6.3 s of processor time for both, 6.6 s for
+    `max`) and has what the x86-64-v3 builds of today's distributions need.
     """
 
     cloud_id: str
     acceleration: str
     cache: str
     tb_cache_mb: int = 64
-    cpu: str = "qemu64"
+    cpu: str = "EPYC"
 
 
 def tap_name(port_id: str) -> str:

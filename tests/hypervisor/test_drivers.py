@@ -1,0 +1,263 @@
+"""What every hypervisor driver promises: one suite for the fake and for libvirt."""
+
+from __future__ import annotations
+
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+from tests.hypervisor import private
+
+from nephos.errors import HostFault
+from nephos.hypervisor.base import Boot, Guest, Hypervisor, ImageFile, Power
+from nephos.hypervisor.fake import FakeHypervisor
+from nephos.kernel import clock
+
+
+class Kind(Protocol):
+    """How a test gets a driver of a kind, and how a guest of it stops by itself."""
+
+    boot: Boot
+
+    def driver(self) -> Hypervisor: ...
+
+    def dies(self, driver: Hypervisor, guest: Guest) -> None: ...
+
+
+class Fake:
+    boot = Boot()
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def driver(self) -> FakeHypervisor:
+        return FakeHypervisor(state_dir=self._folder, cloud_id="cloud-a")
+
+    def dies(self, driver: Hypervisor, guest: Guest) -> None:
+        assert isinstance(driver, FakeHypervisor)
+        driver.become(guest.id, Power.SHUTDOWN)
+
+
+class Libvirt:
+    def __init__(self, host: private.Host) -> None:
+        self._host = host
+        image = host.folder / "image.qcow2"
+        if not image.exists():
+            subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", str(image), "8M"], check=True)
+        # Nothing in it: the firmware finds no system and waits, which is all that these tests need of a guest.
+        self.boot = Boot(root=ImageFile(id="image", path=image, format="qcow2"))
+
+    def driver(self) -> Hypervisor:
+        return self._host.driver()
+
+    def dies(self, driver: Hypervisor, guest: Guest) -> None:
+        self._host.virsh("destroy", guest.name)
+
+
+@pytest.fixture(scope="module")
+def libvirt_host() -> Iterator[private.Host]:
+    with private.host() as host:
+        yield host
+
+
+@pytest.fixture(params=["fake", pytest.param("libvirt", marks=pytest.mark.host)])
+def kind(request: pytest.FixtureRequest, tmp_path: Path) -> Kind:
+    if request.param == "fake":
+        return Fake(tmp_path)
+    return Libvirt(request.getfixturevalue("libvirt_host"))
+
+
+@pytest.fixture
+def driver(kind: Kind) -> Iterator[Hypervisor]:
+    made = kind.driver()
+    yield made
+    made.close()
+    last = kind.driver()
+    last.purge()
+    assert last.guests() == {}
+    last.close()
+
+
+@pytest.fixture
+def new_guest() -> Callable[..., Guest]:
+    count = iter(range(1, 1000))
+
+    def make(**values: object) -> Guest:
+        given = {"vcpus": 1, "ram_mb": 64, "root_gb": 1, "name": f"instance-{next(count):08x}", **values}
+        return Guest(id=clock.uuid4(), **given)  # type: ignore[arg-type]
+
+    return make
+
+
+def ignore(mark: str) -> None:
+    pass
+
+
+def test_a_create_passes_its_marks_and_ends_running(
+    driver: Hypervisor, kind: Kind, new_guest: Callable[..., Guest]
+) -> None:
+    plain, with_drive = new_guest(), new_guest(config_drive=True)
+    for guest, expected in (
+        (plain, ["disk", "domain", "running"]),
+        (with_drive, ["disk", "config drive", "domain", "running"]),
+    ):
+        marks: list[str] = []
+        driver.create(guest, kind.boot, marks.append)
+        assert marks == expected
+    assert driver.guests() == {plain.id: Power.RUNNING, with_drive.id: Power.RUNNING}
+
+
+def test_a_create_again_does_nothing_more(driver: Hypervisor, kind: Kind, new_guest: Callable[..., Guest]) -> None:
+    guest = new_guest()
+    driver.create(guest, kind.boot, ignore)
+    marks: list[str] = []
+    driver.create(guest, kind.boot, marks.append)
+    assert marks == ["running"]
+    assert driver.guests() == {guest.id: Power.RUNNING}
+
+
+def test_power_goes_off_and_on(driver: Hypervisor, kind: Kind, new_guest: Callable[..., Guest]) -> None:
+    guest = new_guest()
+    driver.create(guest, kind.boot, ignore)
+    for _ in range(2):
+        driver.stop(guest.id, timeout=0)
+        assert driver.guests() == {guest.id: Power.SHUTDOWN}
+    for _ in range(2):
+        driver.start(guest.id)
+        assert driver.guests() == {guest.id: Power.RUNNING}
+    driver.reboot(guest.id, hard=True)
+    assert driver.guests() == {guest.id: Power.RUNNING}
+    driver.stop(guest.id, timeout=0)
+    driver.reboot(guest.id, hard=True)
+    assert driver.guests() == {guest.id: Power.RUNNING}
+
+
+def test_a_stop_that_the_guest_ignores_pulls_the_plug(
+    driver: Hypervisor, kind: Kind, new_guest: Callable[..., Guest]
+) -> None:
+    guest = new_guest()
+    driver.create(guest, kind.boot, ignore)
+    driver.stop(guest.id, timeout=0.3)
+    assert driver.guests() == {guest.id: Power.SHUTDOWN}
+
+
+def test_destroy_leaves_nothing_and_may_be_repeated(
+    driver: Hypervisor, kind: Kind, new_guest: Callable[..., Guest]
+) -> None:
+    guest = new_guest(config_drive=True)
+    driver.create(guest, kind.boot, ignore)
+    driver.destroy(guest.id)
+    assert driver.guests() == {}
+    assert driver.leftovers(set()) == []
+    driver.destroy(guest.id)
+    driver.destroy(clock.uuid4())
+
+
+def test_guests_outlive_the_driver(driver: Hypervisor, kind: Kind, new_guest: Callable[..., Guest]) -> None:
+    running, off = new_guest(), new_guest()
+    for guest in (running, off):
+        driver.create(guest, kind.boot, ignore)
+    driver.stop(off.id, timeout=0)
+    log = driver.console_log(running.id)
+    driver.close()
+    again = kind.driver()
+    try:
+        assert again.guests() == {running.id: Power.RUNNING, off.id: Power.SHUTDOWN}
+        assert again.console_log(running.id).startswith(log)
+        again.destroy(running.id)
+        assert again.guests() == {off.id: Power.SHUTDOWN}
+    finally:
+        again.close()
+
+
+def test_what_the_cloud_does_not_know_is_left_over(
+    driver: Hypervisor, kind: Kind, new_guest: Callable[..., Guest]
+) -> None:
+    known, stray = new_guest(), new_guest()
+    for guest in (known, stray):
+        driver.create(guest, kind.boot, ignore)
+    found = driver.leftovers({known.id})
+    assert ("domain", stray.name) in [(kind, name) for kind, name, _ in found]
+    assert all(stray.id in why for _, _, why in found)
+    assert driver.leftovers({known.id, stray.id}) == []
+
+
+def test_a_guest_that_is_not_there_is_a_fault_that_names_it(driver: Hypervisor) -> None:
+    guest_id = clock.uuid4()
+    calls: list[Callable[[], object]] = [
+        lambda: driver.start(guest_id),
+        lambda: driver.stop(guest_id, timeout=1),
+        lambda: driver.reboot(guest_id, hard=False),
+        lambda: driver.console_log(guest_id),
+    ]
+    for call in calls:
+        with pytest.raises(HostFault, match=guest_id):
+            call()
+
+
+def test_a_guest_that_stops_by_itself_is_reported(
+    driver: Hypervisor, kind: Kind, new_guest: Callable[..., Guest]
+) -> None:
+    seen: list[tuple[str, Power]] = []
+    came = threading.Event()
+
+    def changed(guest_id: str, power: Power) -> None:
+        seen.append((guest_id, power))
+        if power is Power.SHUTDOWN:
+            came.set()
+
+    driver.watch(changed)
+    guest = new_guest()
+    driver.create(guest, kind.boot, ignore)
+    kind.dies(driver, guest)
+    assert came.wait(10)
+    assert seen == [(guest.id, Power.RUNNING), (guest.id, Power.SHUTDOWN)]
+
+
+def test_a_reboot_reports_no_state_on_its_way(
+    driver: Hypervisor, kind: Kind, new_guest: Callable[..., Guest]
+) -> None:
+    guest = new_guest()
+    driver.create(guest, kind.boot, ignore)
+    seen: list[Power] = []
+    driver.watch(lambda _, power: seen.append(power))
+    driver.reboot(guest.id, hard=True)
+    driver.reboot(guest.id, hard=False, timeout=0.3)
+    time.sleep(0.3)
+    assert set(seen) <= {Power.RUNNING}
+
+
+def test_many_guests_at_once(driver: Hypervisor, kind: Kind, new_guest: Callable[..., Guest]) -> None:
+    guests = [new_guest() for _ in range(4)]
+    threads = [threading.Thread(target=driver.create, args=(guest, kind.boot, ignore)) for guest in guests]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert driver.guests() == {guest.id: Power.RUNNING for guest in guests}
+
+
+def test_capacity_is_what_the_host_has(driver: Hypervisor) -> None:
+    capacity = driver.capacity()
+    assert capacity.vcpus >= 1
+    assert capacity.ram_mb >= 512
+    assert capacity.disk_gb >= 1
+    assert capacity.hypervisor_type
+    assert capacity.hypervisor_version > 0
+    assert capacity.cpu_info["arch"] == "x86_64"
+
+
+def test_the_consoles_last_bytes(driver: Hypervisor, kind: Kind, new_guest: Callable[..., Guest]) -> None:
+    guest = new_guest()
+    driver.create(guest, kind.boot, ignore)
+    if isinstance(driver, FakeHypervisor):
+        whole = driver.console_log(guest.id)
+        assert len(whole.splitlines()) >= 10
+        assert driver.console_log(guest.id, limit=20) == whole[-20:]
+        driver.reboot(guest.id, hard=True)
+        assert driver.console_log(guest.id).startswith(whole)
+    assert driver.console_log(guest.id, limit=0) == b""
