@@ -13,13 +13,13 @@ from nephos.kernel.db.engine import Database, Tx
 from nephos.kernel.doorbell.base import Doorbell
 from nephos.kernel.http.metrics import Metrics
 from nephos.kernel.operations.engine import Operations
+from nephos.kernel.policy import Policies
 
 if TYPE_CHECKING:
     from nephos.hosts.actions import Hosts
     from nephos.settings import Settings
 
 Verify = Callable[[str, str | None], Who]
-Allows = Callable[[str, Who, Mapping[str, Any]], bool]
 
 
 class Finding(msgspec.Struct, frozen=True):
@@ -37,13 +37,9 @@ def _nobody(token: str, service_token: str | None) -> Who:
     raise NotImplementedError("identity is not composed")
 
 
-def _never(rule: str, who: Who, target: Mapping[str, Any]) -> bool:
-    return False
-
-
 @dataclass
 class Cloud:
-    """The engines of one server. `verify` turns a token into credentials, `allows` asks the policy.
+    """The engines of one server. `verify` turns a token into credentials.
 
     `parts` holds what a service keeps in memory (caches keyed by revision), by the service's name; `audits` are the
     services' checks of the ledger.
@@ -55,10 +51,15 @@ class Cloud:
     operations: Operations
     hosts: Hosts
     metrics: Metrics
+    policies: Policies
     verify: Verify = _nobody
-    allows: Allows = _never
     parts: dict[str, Any] = field(default_factory=dict)
     audits: list[Check] = field(default_factory=list)
+
+    def allows(self, rule: str, who: Who, target: Mapping[str, Any]) -> bool:
+        """Whether the policy says yes; operators' changes of its files are seen within a second."""
+        self.policies.refresh()
+        return self.policies.allows(rule, who, target)
 
     @property
     def max_body(self) -> int:

@@ -121,7 +121,7 @@ class Call:
         """Check the route's permission, or another rule, on a target. Raises Forbidden naming the rule."""
         name = rule or self.route.permission or ""
         if not self.allowed(name, target):
-            raise errors.Forbidden(f"Policy doesn't allow {name} to be performed.", detail={"rule": name})
+            self.cloud.policies.require(name, self.who, self.own if target is None else target)
 
     @property
     def own(self) -> dict[str, Any]:
