@@ -5,6 +5,7 @@ usage: pretend_guest.py TAP MAC MTU FOLDER — run in the host's network namespa
 FOLDER/resolv.conf.
 """
 
+import contextlib
 import ctypes
 import fcntl
 import os
@@ -12,6 +13,7 @@ import select
 import struct
 import subprocess
 import sys
+from pathlib import Path
 
 TUNSETIFF, TAP, NO_PI = 0x400454CA, 0x0002, 0x1000
 
@@ -24,7 +26,7 @@ def open_tap(name: str) -> int:
 
 def main() -> None:
     tap, mac, mtu, folder = sys.argv[1:]
-    if not os.path.exists(f"/sys/class/net/{tap}"):
+    if not Path(f"/sys/class/net/{tap}").exists():
         sys.exit(f"there is no tap {tap}")
     outer = open_tap(tap)
     libc = ctypes.CDLL(None, use_errno=True)
@@ -32,8 +34,7 @@ def main() -> None:
         sys.exit(f"unshare: {os.strerror(ctypes.get_errno())}")
     inner = open_tap("eth0")
     resolv_conf = f"{folder}/resolv.conf"
-    with open(resolv_conf, "w"):
-        pass
+    Path(resolv_conf).touch()
     for command in (
         "mount --make-rprivate /",
         "mount -t sysfs sysfs /sys",
@@ -53,10 +54,8 @@ def main() -> None:
                 frame = os.read(handle, 65536)
             except BlockingIOError:
                 continue
-            try:
+            with contextlib.suppress(OSError):
                 os.write(other[handle], frame)
-            except OSError:
-                pass
 
 
 main()

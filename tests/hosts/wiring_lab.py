@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 import uuid
 from typing import Any
 
 import msgspec
+from tests.hosts.lab import HERE, Failed, Guest, Host
 
 from nephos.wiring.base import (
     Address,
@@ -27,7 +29,6 @@ from nephos.wiring.base import (
     Subnet,
     WiringSettings,
 )
-from tests.hosts.lab import HERE, Failed, Guest, Host
 
 CLOUD = "4e657068-6f73-4000-8000-000000000001"
 PUBLIC_RANGE, PUBLIC_HOST = "172.24.4.0/24", "172.24.4.1"
@@ -51,8 +52,6 @@ class HostWiring:
         self._start()
 
     def _start(self) -> None:
-        import subprocess
-
         self._errors = (self.host.folder / "wiring.log").open("a")
         settings = msgspec.json.encode(self.settings).decode()
         words = [sys.executable, str(HERE / "wiring_process.py"), str(self.state_dir), CLOUD, settings]
@@ -223,7 +222,7 @@ class Cloud:
             here |= {leg.network_id for leg in router.interfaces}
             here |= {router.gateway.network_id} if router.gateway else set()
         networks = {}
-        for name in here | ({net for net in self.networks} if host == 0 else set()):
+        for name in here | (set(self.networks) if host == 0 else set()):
             network = self.networks[name]
             peers = {one.tunnel for one in network.endpoints if one.tunnel and one.tunnel != own}
             endpoints = tuple(

@@ -145,6 +145,7 @@ class LinuxWiring:
             self._foreign.remove()
             self._foreign_seen = None
             self._host.record.restore_sysctls()
+            self._host.record.forget_all()
 
     # ---- one pass ---------------------------------------------------------------------------------------------
 
@@ -166,6 +167,8 @@ class LinuxWiring:
             raise HostFault(f"network {port.network_id} of the port is not wired on this host")
         if not 1 <= port.index <= 65535:
             raise HostFault(f"the port's index {port.index} is not between 1 and 65535")
+        if self._ports_by_index[port.index] is not port:
+            raise HostFault(f"the port's index {port.index} is also that of {self._ports_by_index[port.index].id}")
         stack = self._host.stack
         mark = self._host.mark("port", port.id)
         link = stack.ensure_tap(names.tap(port.id), mark, mtu=network.mtu, master=bridge.index, up=port.admin_up)
@@ -182,7 +185,8 @@ class LinuxWiring:
 
     def _firewall(self, desired: Desired, errors: dict[Key, str]) -> None:
         wired = {net: network for net, network in desired.networks.items() if net in self._bridges}
-        known = Desired(networks=wired, ports=desired.ports, groups=desired.groups)
+        ports = {name: port for name, port in desired.ports.items() if Key(Kind.PORT, name) not in errors}
+        known = Desired(networks=wired, ports=ports, groups=desired.groups)
         plan = firewall.Plan(
             known,
             {net: services.mac_of(network) for net, network in wired.items() if inventory.serves(network, desired)},
@@ -191,9 +195,9 @@ class LinuxWiring:
         )
         routed = self._networks.masqueraded({str(one.physical) for one in wired.values() if one.kind == "flat"})
         try:
-            self._ruleset.replace(
-                [firewall.bridge_table(self._table, plan), firewall.inet_table(self._table, plan), self._nat(routed)]
-            )
+            judge, unclear = firewall.inet_table(self._table, plan)
+            errors.update({Key(Kind.GROUP, group): why for group, why in unclear.items()})
+            self._ruleset.replace([firewall.bridge_table(self._table, plan), judge, self._nat(routed)])
             bridges = tuple(bridge for bridge, _ in routed)
             generation = self._ruleset.netfilter.generation()
             if self._foreign_seen != (generation, bridges):
@@ -201,8 +205,8 @@ class LinuxWiring:
                 self._foreign_seen = (self._ruleset.netfilter.generation(), bridges)
         except (NephosError, OSError, ValueError, KeyError) as problem:
             log.exception("the ruleset could not be loaded")
-            for port in desired.ports.values():
-                errors.setdefault(Key(Kind.PORT, port.id), f"the firewall could not be set: {problem}")
+            for name in ports:
+                errors.setdefault(Key(Kind.PORT, name), f"the firewall could not be set: {problem}")
 
     def _nat(self, routed: list[tuple[str, str]]) -> Table:
         """Ranges of physical networks that reach the outside through the host. Bridged frames pass here too, unmoved."""

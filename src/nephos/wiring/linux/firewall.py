@@ -168,8 +168,9 @@ def _secured(table: Table) -> None:
     table.rule("secured_ip6", match(concat(_MARK, _SOURCE, field("ip6", "saddr")), "@addresses6", "!="), DROP)
 
 
-def inet_table(name: str, plan: Plan) -> Table:
-    """The inet family's part: zones and security groups."""
+def inet_table(name: str, plan: Plan) -> tuple[Table, dict[str, str]]:
+    """The inet family's part: zones and security groups. Also the groups with a rule that cannot be written, and why;
+    such a rule lets nothing pass."""
     table = Table("inet", name)
     zones = [(names.bridge(network), zone) for network, zone in plan.zones.items()]
     table.hook("zones", "prerouting", _BEFORE_BRIDGE)
@@ -187,4 +188,4 @@ def inet_table(name: str, plan: Plan) -> Table:
     table.map("receivers", "mark", "verdict", ((port.index << 16, jump(f"to_{port.index}")) for port in secured))
     table.rule("egress", {"vmap": {"key": masked(_MARK, 0xFFFF), "data": "@senders"}})
     table.rule("ingress", {"vmap": {"key": masked(_MARK, 0xFFFF0000), "data": "@receivers"}})
-    return table
+    return table, groups.unclear

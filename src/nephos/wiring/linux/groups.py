@@ -11,11 +11,10 @@ from nephos.wiring.linux import nft
 from nephos.wiring.linux.names import METADATA
 from nephos.wiring.linux.nft import ACCEPT, DROP, Expression, Table, field, jump, match, meta
 
-PROTOCOLS = {"icmpv6": "ipv6-icmp", "icmp6": "ipv6-icmp", "ipv6-icmp": "ipv6-icmp", "ipip": "4", "any": None}
-_PORT_NAMES = {"6": "tcp", "17": "udp", "33": "dccp", "132": "sctp", "136": "udplite"}
+_WITH_PORTS = {6: "tcp", 17: "udp", 33: "dccp", 132: "sctp", 136: "udplite"}
 _NUMBERS = {
     "icmp": 1, "igmp": 2, "egp": 8, "tcp": 6, "udp": 17, "dccp": 33, "rsvp": 46, "gre": 47, "esp": 50, "ah": 51,
-    "ipv6-icmp": 58, "ipv6-encap": 41, "ipv6-route": 43, "ipv6-frag": 44, "ipv6-nonxt": 59, "ipv6-opts": 60,
+    "ipv6-icmp": 58, "icmpv6": 58, "icmp6": 58, "ipip": 4, "ipv6-encap": 41, "ipv6-route": 43, "ipv6-frag": 44, "ipv6-nonxt": 59, "ipv6-opts": 60,
     "ospf": 89, "vrrp": 112, "pgm": 113, "sctp": 132, "udplite": 136,
 }  # fmt: skip
 _ND_FROM_GUEST, _ND_TO_GUEST = [131, 132, 133, 135, 136, 143], [130, 134, 135, 136]
@@ -29,6 +28,7 @@ class Groups:
         self._desired = desired
         self._chains: dict[tuple[str, str], str] = {}
         self._members: dict[tuple[str, int], str] = {}
+        self.unclear: dict[str, str] = {}
 
     def add_port(self, port: Port, network: Network) -> None:
         """The two chains of a port: `from_<index>` and `to_<index>`."""
@@ -65,8 +65,12 @@ class Groups:
             chain = self._table.chain(f"{direction}_{group_id.replace('-', '_')}")
             self._chains[key] = chain
             for rule in self._desired.groups[group_id].rules:
-                if rule.direction == direction:
+                if rule.direction != direction:
+                    continue
+                try:
                     self._table.rule(chain, *self._conditions(rule), ACCEPT)
+                except (ValueError, KeyError) as problem:
+                    self.unclear[group_id] = f"a rule cannot be enforced here and lets nothing pass: {problem}"
         return self._chains[key]
 
     def _conditions(self, rule: Rule) -> list[Expression]:
@@ -101,18 +105,22 @@ _BY_STATE: Expression = {
 }
 
 
-def protocol_number(name: str) -> int | None:
-    """The IP protocol number that a rule's protocol names; None for any."""
-    if name in ("any", "-1", "0", ""):
+def protocol_number(rule: Rule) -> int | None:
+    """The IP protocol number of a rule; None for any. ValueError for a name that is not known.
+
+    For IPv6, Neutron lets plain "icmp" stand for ICMPv6; 0 is any.
+    """
+    name = rule.protocol
+    if name in (None, "any", "0"):
         return None
-    canonical = PROTOCOLS.get(name, name) or name
-    return int(canonical) if canonical.isdigit() else _NUMBERS[canonical]
+    number = int(name) if name.isdigit() else _NUMBERS.get(name)
+    if number is None or number > 255:
+        raise ValueError(f"protocol {name!r} is not known")
+    return 58 if number == 1 and rule.version == 6 else number
 
 
 def _protocol(rule: Rule) -> list[Expression]:
-    if rule.protocol is None:
-        return []
-    number = protocol_number("ipv6-icmp" if rule.version == 6 and rule.protocol == "icmp" else rule.protocol)
+    number = protocol_number(rule)
     if number is None:
         return []
     if number in (1, 58):
@@ -123,9 +131,8 @@ def _protocol(rule: Rule) -> list[Expression]:
         if rule.port_max is not None:
             found.append(match(field(family, "code"), rule.port_max))
         return found
-    name = _PORT_NAMES.get(str(number))
-    if name is None or rule.port_min is None:
+    if number not in _WITH_PORTS or rule.port_min is None:
         return [match(meta("l4proto"), number)]
     high = rule.port_max if rule.port_max is not None else rule.port_min
     ports = rule.port_min if high == rule.port_min else {"range": [rule.port_min, high]}
-    return [match(field(name, "dport"), ports)]
+    return [match(field(_WITH_PORTS[number], "dport"), ports)]

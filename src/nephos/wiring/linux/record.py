@@ -73,3 +73,8 @@ class Record:
             sysctl.write(name, value)
         self.value.sysctls = {}
         self.save()
+
+    def forget_all(self) -> None:
+        """Remove the file: nothing on the host is ours any more."""
+        self.value = Remembered()
+        self._path.unlink(missing_ok=True)
