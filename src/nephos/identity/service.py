@@ -4,16 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from nephos.identity import seed as first
+from nephos.identity.part import Identity
+from nephos.identity.tokens import api as tokens
 from nephos.kernel.cloud import Cloud
 from nephos.kernel.http import faults
 from nephos.kernel.http.routes import Service
 
-SERVICE = Service(name="identity", prefixes=("/identity",), routes=(), dialect=faults.identity)
+SERVICE = Service(
+    name="identity",
+    prefixes=("", "/identity"),
+    routes=(*tokens.ROUTES,),
+    dialect=faults.identity,
+)
 
 
 def compose(cloud: Cloud) -> None:
-    """Register operations, desired items and notices."""
+    """Tell the cloud who asks: every service's requests depend on it."""
+    identity = Identity(cloud)
+    cloud.parts["identity"] = identity
+    cloud.verify = identity.verify
 
 
 def seed(cloud: Cloud, passwords: Mapping[str, str]) -> None:
-    """Make what a new cloud starts with; again: nothing. `passwords` are those of the first users, by name."""
+    """Domain, projects, roles, users and catalog; again: nothing. `passwords` are those of the first users, by name."""
+    first.seed(cloud, passwords)

@@ -1,0 +1,93 @@
+"""Checks what a client proves, method by method, and makes the token. Hashing happens between units of work."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from nephos import errors
+from nephos.identity.part import Identity
+from nephos.identity.tokens import actions
+from nephos.identity.tokens.subject import Subject, resolve
+from nephos.identity.tokens.wire import Auth, IdentityPart
+from nephos.identity.users import secrets
+from nephos.kernel import clock
+from nephos.kernel.auth.fernet import Token, new_audit_id
+from nephos.kernel.cloud import Cloud
+
+MICRO = 1_000_000
+
+
+class Proof(NamedTuple):
+    """One method that succeeded. A token proves with it its own methods, chain and end."""
+
+    who: actions.Candidate
+    methods: tuple[str, ...]
+    expires: int | None = None
+    chain: str | None = None
+
+
+def log_in(cloud: Cloud, identity: Identity, auth: Auth) -> tuple[str, Subject]:
+    """A token as text and as what it says. Raises Unauthorized, BadRequest."""
+    proofs = _prove(cloud, identity, auth.identity)
+    who = proofs[0].who
+    if who.id is None or any(proof.who.id != who.id for proof in proofs):
+        raise errors.Unauthorized(actions.REFUSED)
+    now = clock.now_us()
+    chains = [proof.chain for proof in proofs if proof.chain is not None]
+    ends = [proof.expires for proof in proofs if proof.expires is not None]
+    with cloud.database.read() as tx:
+        target = actions.target(tx, auth.scope, who)
+        token = Token(
+            user_id=who.id,
+            methods=tuple(dict.fromkeys(method for proof in proofs for method in proof.methods)),
+            # whole seconds, as the sealed form keeps them
+            issued=now // MICRO * MICRO,
+            expires=min(ends, default=(now // MICRO + cloud.settings.tokens.lifetime) * MICRO),
+            audit_ids=(new_audit_id(), *chains[:1]),
+            project_id=target.project_id,
+            domain_id=target.domain_id,
+            system=target.system,
+        )
+        subject = resolve(tx, identity.graph(tx), token)
+    return identity.tokens.encode(token), subject
+
+
+def _prove(cloud: Cloud, identity: Identity, asked: IdentityPart) -> list[Proof]:
+    if not asked.methods:
+        raise errors.BadRequest("Invalid input for field identity/methods: there is none.")
+    proofs = []
+    for method in dict.fromkeys(asked.methods):
+        if method == "password":
+            proofs.append(_password(cloud, identity, asked))
+        elif method == "token":
+            proofs.append(_token(identity, asked, cloud))
+        else:
+            raise errors.Unauthorized(f"Attempted to authenticate with an unsupported method: {method}.")
+    return proofs
+
+
+def _password(cloud: Cloud, identity: Identity, asked: IdentityPart) -> Proof:
+    if asked.password is None or asked.password.user.password is None:
+        raise errors.BadRequest("Expecting to find identity.password.user.password in the request.")
+    user = asked.password.user
+    password = asked.password.user.password
+    with cloud.database.read() as tx:
+        who = actions.candidate(tx, user)
+    if not identity.passwords.verify(password, who.hash) or who.id is None or not who.enabled:
+        raise errors.Unauthorized(actions.REFUSED)
+    if who.password_expires_at is not None and who.password_expires_at <= clock.now_us():
+        raise errors.Unauthorized(f"The password is expired and needs to be changed for user: {who.id}.")
+    if who.hash is not None and identity.passwords.outdated(who.hash):
+        old, new, user_id = who.hash, identity.passwords.hash(password), who.id
+        cloud.database.write(lambda tx: secrets.renew(tx, user_id, old, new))
+    return Proof(who, ("password",))
+
+
+def _token(identity: Identity, asked: IdentityPart, cloud: Cloud) -> Proof:
+    if asked.token is None:
+        raise errors.BadRequest("Expecting to find identity.token.id in the request.")
+    subject = identity.subject(asked.token.id)
+    with cloud.database.read() as tx:
+        who = actions.by_id(tx, subject.person.id)
+    token = subject.token
+    return Proof(who, (*token.methods, "token"), token.expires, token.audit_ids[-1])

@@ -1,0 +1,111 @@
+"""The bodies of POST /v3/auth/tokens, and the token document that answers it. Source: Keystone API v3.14."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
+
+from nephos.identity.catalog.view import Catalog
+from nephos.identity.tokens.subject import Subject
+from nephos.kernel import clock
+
+_encode = msgspec.json.Encoder().encode
+Text = Annotated[str, Meta(max_length=255)]
+
+
+class DomainRef(msgspec.Struct):
+    id: Text | None = None
+    name: Text | None = None
+
+
+class UserRef(msgspec.Struct):
+    id: Text | None = None
+    name: Text | None = None
+    domain: DomainRef | None = None
+    password: Annotated[str, Meta(max_length=4096)] | None = None
+
+
+class PasswordMethod(msgspec.Struct):
+    user: UserRef
+
+
+class TokenMethod(msgspec.Struct):
+    id: Annotated[str, Meta(max_length=4096)]
+
+
+class ApplicationCredentialMethod(msgspec.Struct):
+    secret: Annotated[str, Meta(max_length=4096)]
+    id: Text | None = None
+    name: Text | None = None
+    user: UserRef | None = None
+
+
+class IdentityPart(msgspec.Struct):
+    methods: list[Text]
+    password: PasswordMethod | None = None
+    token: TokenMethod | None = None
+    application_credential: ApplicationCredentialMethod | None = None
+
+
+class ProjectRef(msgspec.Struct):
+    id: Text | None = None
+    name: Text | None = None
+    domain: DomainRef | None = None
+
+
+class SystemRef(msgspec.Struct):
+    all: bool | None = None
+
+
+class Scope(msgspec.Struct):
+    project: ProjectRef | None = None
+    domain: DomainRef | None = None
+    system: SystemRef | None = None
+    unscoped: Any = None
+    trust: Any = msgspec.field(name="OS-TRUST:trust", default=None)
+
+
+class Auth(msgspec.Struct):
+    identity: IdentityPart
+    scope: Scope | str | None = None
+
+
+class AuthBody(msgspec.Struct):
+    auth: Auth
+
+
+def document(subject: Subject, catalog: Catalog | None) -> bytes:
+    """The token as its JSON document. Without a catalog the member is left off, as it is of an unscoped token."""
+    token, person = subject.token, subject.person
+    shown: dict[str, Any] = {
+        "methods": list(token.methods),
+        "user": {
+            "domain": {"id": person.domain.id, "name": person.domain.name},
+            "id": person.id,
+            "name": person.name,
+            "password_expires_at": clock.iso(person.password_expires_at, micro=True, zone=""),
+        },
+        "audit_ids": list(token.audit_ids),
+        "expires_at": clock.iso(token.expires, micro=True),
+        "issued_at": clock.iso(token.issued, micro=True),
+    }
+    place = subject.project
+    if place is not None:
+        shown["project"] = {
+            "domain": {"id": place.domain.id, "name": place.domain.name},
+            "id": place.id,
+            "name": place.name,
+        }
+        shown["is_domain"] = place.is_domain
+    elif subject.domain is not None:
+        shown["domain"] = {"id": subject.domain.id, "name": subject.domain.name}
+    elif subject.system:
+        shown["system"] = {"all": True}
+    else:
+        return _encode({"token": shown})
+    shown["roles"] = [{"id": role.id, "name": role.name} for role in subject.roles]
+    if catalog is not None:
+        shown["catalog"] = catalog.encoded(person.id, place.id if place is not None else None)
+    return _encode({"token": shown})
