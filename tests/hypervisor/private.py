@@ -24,10 +24,12 @@ class Host:
         self.folder = folder
         self.netns = "nt" + folder.name[-8:]
         subprocess.run(["ip", "netns", "add", self.netns], check=True)
-        enter = ["nsenter", f"--net=/run/netns/{self.netns}", "--"]
-        self.start = lambda: daemon.private(folder / "libvirt", kvm=False, enter=enter)
         self.daemon = self.start()
         self._drivers: list[LibvirtHypervisor] = []
+
+    def start(self) -> daemon.Daemon:
+        enter = ["nsenter", f"--net=/run/netns/{self.netns}", "--"]
+        return daemon.private(self.folder / "libvirt", kvm=False, enter=enter)
 
     def driver(self, cloud_id: str = "cloud-a", state: str = "state") -> LibvirtHypervisor:
         made = LibvirtHypervisor(
@@ -43,6 +45,10 @@ class Host:
     def tap(self, name: str) -> None:
         subprocess.run(["ip", "-n", self.netns, "tuntap", "add", name, "mode", "tap"], check=True)
         subprocess.run(["ip", "-n", self.netns, "link", "set", name, "up"], check=True)
+
+    def taps(self) -> str:
+        words = ["ip", "-n", self.netns, "-br", "link", "show", "type", "tun"]
+        return subprocess.run(words, capture_output=True, text=True, check=True).stdout
 
     def virsh(self, *words: str) -> str:
         uri = f"qemu+unix:///system?socket={self.daemon.socket}"
@@ -75,5 +81,7 @@ def host() -> Iterator[Host]:
 def small_guest() -> tuple[Boot, guestimage.GuestImage]:
     """The small guest for direct kernel boot: built once, kept for the next run."""
     image = guestimage.build(IMAGE)
-    files = {"root": image.root, "kernel": image.kernel, "ramdisk": image.ramdisk}
-    return Boot(**{role: ImageFile(id=role, path=path, format="raw") for role, path in files.items()}), image
+    root, kernel, ramdisk = (
+        ImageFile(id=path.name, path=path, format="raw") for path in (image.root, image.kernel, image.ramdisk)
+    )
+    return Boot(root=root, kernel=kernel, ramdisk=ramdisk), image
