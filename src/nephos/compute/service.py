@@ -4,11 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from nephos.compute import versions
+from nephos.compute.flavors import actions as flavor_actions
+from nephos.compute.flavors import api as flavors
+from nephos.compute.keypairs import api as keypairs
+from nephos.compute.quotas import api as quotas
+from nephos.compute.wire import MICROVERSIONS, PREFIX
 from nephos.kernel.cloud import Cloud
 from nephos.kernel.http import faults
 from nephos.kernel.http.routes import Service
 
-SERVICE = Service(name="compute", prefixes=("/compute",), routes=(), dialect=faults.compute)
+SERVICE = Service(
+    name="compute",
+    prefixes=(PREFIX,),
+    routes=(*versions.ROUTES, *flavors.ROUTES, *keypairs.ROUTES, *quotas.ROUTES),
+    dialect=faults.compute,
+    microversions=MICROVERSIONS,
+)
 
 
 def compose(cloud: Cloud) -> None:
@@ -17,3 +29,4 @@ def compose(cloud: Cloud) -> None:
 
 def seed(cloud: Cloud, passwords: Mapping[str, str]) -> None:
     """Make what a new cloud starts with; again: nothing. `passwords` are those of the first users, by name."""
+    cloud.database.write(flavor_actions.seed)
