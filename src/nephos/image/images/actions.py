@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgspec
-from sqlalchemy import and_, bindparam, delete, exists, func, literal, or_, select, update
+from sqlalchemy import and_, bindparam, case, delete, exists, func, literal, or_, select, update
 from sqlalchemy.sql import ColumnElement
 
 from nephos import errors
@@ -234,7 +234,18 @@ def set_active(tx: Tx, old: Image, *, active: bool) -> None:
 
 
 def usage_of_project(tx: Tx, project_id: str) -> dict[str, int]:
-    """Images and their bytes that a project owns: {"image_count_total", "image_size_total"}."""
-    totals = select(func.count().label("images"), func.coalesce(func.sum(_i.c.size), 0).label("bytes"))
+    """What a project uses of Glance's limits: images, uploads under way, MiB stored and staged."""
+    staging = _i.c.status.in_((UPLOADING, IMPORTING))
+    totals = select(
+        func.coalesce(func.sum(case((staging, 0), else_=_i.c.size)), 0).label("stored"),
+        func.coalesce(func.sum(case((staging, _i.c.size), else_=0)), 0).label("staged"),
+        func.count().label("images"),
+        func.coalesce(func.sum(case((_i.c.status.in_((SAVING, UPLOADING, IMPORTING)), 1), else_=0)), 0).label("going"),
+    )
     row = tx.execute(totals.where(_i.c.owner == project_id)).one()
-    return {"image_count_total": int(row.images), "image_size_total": int(row.bytes)}
+    return {
+        "image_size_total": int(row.stored) >> 20,
+        "image_stage_total": int(row.staged) >> 20,
+        "image_count_total": int(row.images),
+        "image_count_uploading": int(row.going),
+    }

@@ -1,0 +1,107 @@
+"""Bytes of an image on their way in: counted, hashed, inspected, stored."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator
+from typing import IO
+
+import msgspec
+
+from nephos import errors
+from nephos.image.inspection import Inspection
+from nephos.storage.base import ImageStore
+
+Write = Callable[[bytes], None]
+BLOCK = 256 << 10
+MOST_BYTES = 1 << 40
+"""An image holds at most 1 TiB, as Glance's `image_size_cap` has it."""
+
+
+class Received(msgspec.Struct, frozen=True):
+    """What became of the bytes. Sizes are bytes, hashes hexadecimal."""
+
+    size: int
+    md5: str
+    sha512: str
+    sha256: str
+    virtual_size: int | None
+
+
+def body(stream: IO[bytes], length: int | None) -> Iterator[bytes]:
+    """The blocks of a request body; without a length to its end.
+
+    Raises BadRequest when it ends early. A chunked body that is cut off looks whole to a WSGI application, so without
+    a length only a client that tells the size (`X-OpenStack-Image-Size`) is sure of it.
+    """
+    left = length
+    while left is None or left > 0:
+        try:
+            block = stream.read(BLOCK if left is None else min(BLOCK, left))
+        except OSError as broken:
+            raise errors.BadRequest(f"The upload broke off: {broken}") from broken
+        if not block:
+            if left is None:
+                return
+            raise errors.BadRequest(f"The upload broke off: {left} of {length} bytes are missing.")
+        if left is not None:
+            left -= len(block)
+        yield block
+
+
+def capped(blocks: Iterable[bytes], size: int | None) -> Iterator[bytes]:
+    """Pass blocks on. Raises TooLarge beyond the cap, BadRequest when they are not as many bytes as were told."""
+    count = 0
+    for block in blocks:
+        count += len(block)
+        if count > MOST_BYTES:
+            raise errors.TooLarge(f"Denying attempt to upload image larger than {MOST_BYTES} bytes.")
+        yield block
+    if size is not None and count != size:
+        raise errors.BadRequest(f"The upload holds {count} bytes, not the {size} that were told.")
+
+
+def keep(store: ImageStore, name: str, blocks: Iterable[bytes]) -> int:
+    """Store bytes under a name without looking at them; answers how many."""
+    writer = store.create(name)
+    count = 0
+    try:
+        for block in blocks:
+            count += len(block)
+            writer.write(block)
+        writer.finish()
+    finally:
+        writer.abandon()
+    return count
+
+
+def take(store: ImageStore, name: str, blocks: Iterable[bytes], disk_format: str, container_format: str) -> Received:
+    """Store an image's bytes under a name. Raises UnsupportedMedia for a hostile or wrong image; then nothing is kept."""
+    inspection = Inspection(blocks, disk_format, container_format)
+    writer = store.create(name)
+    try:
+        size, hashes = _pump(inspection.blocks(), writer.write)
+        virtual_size = inspection.virtual_size()
+        writer.finish()
+    finally:
+        writer.abandon()
+    return Received(size, *hashes, virtual_size)
+
+
+def look(blocks: Iterable[bytes], disk_format: str, container_format: str) -> Received:
+    """Hash and inspect bytes that are stored already. Raises UnsupportedMedia."""
+    inspection = Inspection(blocks, disk_format, container_format)
+    size, hashes = _pump(inspection.blocks(), None)
+    return Received(size, *hashes, inspection.virtual_size())
+
+
+def _pump(blocks: Iterable[bytes], write: Write | None) -> tuple[int, tuple[str, str, str]]:
+    size, md5, sha512, sha256 = 0, hashlib.md5(usedforsecurity=False), hashlib.sha512(), hashlib.sha256()
+    for block in blocks:
+        size += len(block)
+        md5.update(block)
+        sha512.update(block)
+        sha256.update(block)
+        if write is not None:
+            write(block)
+    return size, (md5.hexdigest(), sha512.hexdigest(), sha256.hexdigest())

@@ -1,0 +1,70 @@
+"""Looks into an image while its bytes pass by, before anything ever opens the file.
+
+A disk image names other files (a qcow2's backing or data file, a VMDK's extents), and a guest's root disk that is
+opened as a format that its owner did not say would read them from the host. So the content must be of the claimed
+format and must name nothing outside (OSSA-2024-001, OSSA-2024-002).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from oslo_utils.imageutils import format_inspector as inspectors
+
+from nephos import errors
+
+_WRAPPERS = frozenset(("ovf", "ova", "docker", "compressed"))
+_SAME_BYTES = frozenset(("gpt", "iso", "luks"))
+"""What a raw disk may well hold: partitions, a bootable ISO, an encrypted volume. Opened as raw it is what it is."""
+
+
+class Inspection:
+    """`blocks()` passes the bytes on; `virtual_size()` judges them when all have passed."""
+
+    def __init__(self, blocks: Iterable[bytes], disk_format: str, container_format: str) -> None:
+        self._claimed = disk_format
+        self._wrapped = container_format in _WRAPPERS
+        source: Any = iter(blocks)
+        self._inspect = inspectors.InspectWrapper(source)
+
+    def blocks(self) -> Iterator[bytes]:
+        return iter(self._inspect)
+
+    def virtual_size(self) -> int | None:
+        """What a guest would see as the disk's size in bytes; None where the format does not tell.
+
+        Raises UnsupportedMedia with the reason when the content is not what was claimed, or is not safe to open.
+        """
+        found = self._found()
+        name = str(found)
+        if name != "raw":
+            self._check_safe(found, name)
+        if self._wrapped:
+            return None
+        if name == self._claimed or (self._claimed == "raw" and name in _SAME_BYTES):
+            size: int = found.virtual_size if name == self._claimed else found.actual_size
+            return size
+        if name == "raw" and self._claimed not in inspectors.ALL_FORMATS:
+            return None
+        raise errors.UnsupportedMedia(
+            f"Image disk_format {self._claimed} does not match stream data: the content is {name}."
+        )
+
+    def _found(self) -> inspectors.FileInspector:
+        by_name = {str(each): each for each in self._inspect.formats or ()}
+        if by_name.keys() == {"iso", "gpt"}:
+            return by_name["iso"]
+        if len(by_name) != 1:
+            names = ", ".join(sorted(by_name)) or "none"
+            raise errors.UnsupportedMedia(f"Image content matches more than one format or none: {names}.")
+        return next(iter(by_name.values()))
+
+    def _check_safe(self, found: inspectors.FileInspector, name: str) -> None:
+        try:
+            found.safety_check()
+        except inspectors.SafetyCheckFailed as unsafe:
+            reasons = "; ".join(f"{check}: {reason}" for check, reason in sorted(unsafe.failures.items()))
+            raise errors.UnsupportedMedia(f"Image failed safety checks of {name}: {reasons}.") from unsafe
+        except inspectors.ImageFormatError as wrong:
+            raise errors.UnsupportedMedia(f"Image of format {name} cannot be checked: {wrong}") from wrong
