@@ -1,6 +1,7 @@
 """A guest's disks: files below <state>/instances/<guest id>/, named as Nova names them.
 
-    disk          the root disk: a qcow2 overlay on the cached image, or an empty qcow2
+    disk          the root disk: a qcow2 overlay on the image, or an empty qcow2
+    image         a hard link to the cached image, so that the cache may drop it while a guest still needs it
     disk.eph0     the ephemeral disk, raw and sparse, formatted ext4 with the label ephemeral0
     disk.swap     the swap disk, raw and sparse
     disk.config   the config drive, ISO 9660 with the label config-2
@@ -14,6 +15,7 @@ Every file is made under another name and renamed, so a file that is there is wh
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import re
@@ -72,9 +74,8 @@ def make_disks(home: Path, guest: Guest, boot: Boot) -> Files:
     home.mkdir(parents=True, exist_ok=True, mode=0o711)
     disks = [_root(home / "disk", guest, boot)]
     if boot.root is not None and boot.root.format == "iso":
-        disks.append(
-            Disk(role="iso", path=boot.root.path, format="raw", device="cdrom", readonly=True, shared=True)
-        )
+        path = _link(boot.root.path, home / "image")
+        disks.append(Disk(role="iso", path=path, format="raw", device="cdrom", readonly=True, shared=True))
     if guest.ephemeral_gb:
         path = home / "disk.eph0"
         tool = ["mkfs.ext4", "-q", "-F", "-L", "ephemeral0", "-E", "lazy_itable_init=1,lazy_journal_init=1,nodiscard"]
@@ -166,6 +167,7 @@ def _root(path: Path, guest: Guest, boot: Boot) -> Disk:
             f"image {image.id} describes a disk of {needed} bytes ({-(-needed // GIB)} GiB), "
             f"the guest's root disk has {guest.root_gb} GiB"
         )
+    image = msgspec.structs.replace(image, path=_link(image.path, path.with_name("image")))
     if not path.exists():
         size = size or -(-needed // _SECTOR) * _SECTOR
         _qemu_img(path, ["-f", "qcow2", "-b", str(image.path), "-F", image.format], size)
@@ -188,12 +190,28 @@ def _sparse(path: Path, size: int, tool: list[str]) -> None:
     part.replace(path)
 
 
+def _link(path: Path, link: Path) -> Path:
+    """The link, or the path itself where the cache is on another file system."""
+    try:
+        os.link(path, link)
+    except FileExistsError:
+        return link
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise HostFault(f"cannot link the image: {error}") from error
+        return path
+    return link
+
+
 def _copy(image: ImageFile | None, path: Path) -> Path | None:
     if image is None:
         return None
     if not path.exists():
         part = _part(path)
-        shutil.copyfile(image.path, part)
+        try:
+            shutil.copyfile(image.path, part)
+        except OSError as error:
+            raise HostFault(f"cannot copy {image.path} for the guest: {error}") from error
         part.replace(path)
     return path
 
