@@ -38,7 +38,7 @@ def main() -> int:
         return 2
     state = Path(tempfile.mkdtemp(prefix="nephos-bench-", dir="/var/tmp"))
     state.chmod(0o755)
-    nephos = [sys.executable, "-m", "nephos"]
+    nephos = [str(Path(os.environ.get("NEPHOS_PREFIX", "/opt/nephos")) / "bin" / "nephos")]
     try:
         figures = measure(nephos, state, options)
     finally:
@@ -51,7 +51,18 @@ def main() -> int:
 def measure(nephos: list[str], state: Path, options: argparse.Namespace) -> Figures:
     """Start, load, look. Answers figure name → value, in the units of docs/spec.md."""
     figures: Figures = {}
-    up = [*nephos, "up", "--state", str(state), "--listen", LISTEN, "--hypervisor", "fake", "--hosts", str(options.hosts)]
+    up = [
+        *nephos,
+        "up",
+        "--state",
+        str(state),
+        "--listen",
+        LISTEN,
+        "--hypervisor",
+        "fake",
+        "--hosts",
+        str(options.hosts),
+    ]
     subprocess.run(up, check=True)
     time.sleep(5)
     figures["memory_idle_mb"] = memory(nephos, state)
@@ -61,7 +72,11 @@ def measure(nephos: list[str], state: Path, options: argparse.Namespace) -> Figu
     subprocess.run([*load, "prepare"], check=True, stdout=subprocess.DEVNULL)
     boots = [boot(load, state) for _ in range(3)]
     figures["boot_servers_per_s"] = sorted(boots)[1]
-    subprocess.run([*load, "boot", "--count", "100", "--conc", "8", "--keep", "--poll", "0.05"], check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(
+        [*load, "boot", "--count", "100", "--conc", "8", "--keep", "--poll", "0.05"],
+        check=True,
+        stdout=subprocess.DEVNULL,
+    )
     subprocess.run([*load, "api", "--seconds", str(options.seconds), "--maxn", "100000"], check=True)
     for line in (state / "bench.jsonl").read_text().splitlines():
         row = json.loads(line)
@@ -79,7 +94,9 @@ def measure(nephos: list[str], state: Path, options: argparse.Namespace) -> Figu
 
 def boot(load: list[str], state: Path) -> float:
     """100 servers, 8 at a time, to all ACTIVE: servers a second."""
-    subprocess.run([*load, "boot", "--count", "100", "--conc", "8", "--poll", "0.02"], check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(
+        [*load, "boot", "--count", "100", "--conc", "8", "--poll", "0.02"], check=True, stdout=subprocess.DEVNULL
+    )
     rows = [json.loads(line) for line in (state / "bench.jsonl").read_text().splitlines()]
     last = next(row for row in reversed(rows) if row["test"] == "boot")
     if last["active"] != last["count"]:
@@ -89,7 +106,9 @@ def boot(load: list[str], state: Path) -> float:
 
 def memory(nephos: list[str], state: Path) -> float:
     """PSS of server and agent in MB, the supervisor too."""
-    status = json.loads(subprocess.run([*nephos, "status", "--json", "--state", str(state)], check=True, stdout=subprocess.PIPE).stdout)
+    status = json.loads(
+        subprocess.run([*nephos, "status", "--json", "--state", str(state)], check=True, stdout=subprocess.PIPE).stdout
+    )
     total = 0
     for process in status["processes"]:
         text = Path(f"/proc/{process['pid']}/smaps_rollup").read_text()
@@ -99,7 +118,9 @@ def memory(nephos: list[str], state: Path) -> float:
 
 def credentials(nephos: list[str], state: Path) -> Path:
     exports = json.loads(
-        subprocess.run([*nephos, "openrc", "admin", "--json", "--state", str(state)], check=True, stdout=subprocess.PIPE).stdout
+        subprocess.run(
+            [*nephos, "openrc", "admin", "--json", "--state", str(state)], check=True, stdout=subprocess.PIPE
+        ).stdout
     )
     names = ("auth_url", "username", "password", "project_name", "user_domain_name", "project_domain_name")
     path = state / "cloud.json"
@@ -111,9 +132,11 @@ def credentials(nephos: list[str], state: Path) -> Path:
 def raise_quota(nephos: list[str], state: Path) -> None:
     """The load is admin's; its quotas must not be what is measured."""
     exports = json.loads(
-        subprocess.run([*nephos, "openrc", "admin", "--json", "--state", str(state)], check=True, stdout=subprocess.PIPE).stdout
+        subprocess.run(
+            [*nephos, "openrc", "admin", "--json", "--state", str(state)], check=True, stdout=subprocess.PIPE
+        ).stdout
     )
-    binary = Path(sys.executable).parent / "openstack"
+    binary = Path(os.environ.get("NEPHOS_PREFIX", "/opt/nephos")) / "bin" / "openstack"
     environment = {**os.environ, **exports, "no_proxy": "127.0.0.1"}
     words = ["quota", "set", "--instances", "-1", "--cores", "-1", "--ram", "-1", "--ports", "-1", "admin"]
     subprocess.run([str(binary), *words], check=True, env=environment)

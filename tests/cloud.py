@@ -1,0 +1,154 @@
+"""A running cloud for tests, as an operator starts it: the installed command, a state directory of its own.
+
+    with RunningCloud(hypervisor="fake", hosts=2) as cloud:
+        cloud.openstack("server", "list")
+        demo = cloud.connect("demo")           # openstacksdk
+
+With real guests the cloud lives in namespaces of its own; `cloud.inside(...)` runs a command there.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+PREFIX = Path(os.environ.get("NEPHOS_PREFIX", "/opt/nephos"))
+NEPHOS = PREFIX / "bin" / "nephos"
+OPENSTACK = PREFIX / "bin" / "openstack"
+
+
+def free_port() -> int:
+    """A port p on loopback such that p and p + 1 are free."""
+    for _ in range(100):
+        with socket.socket() as first, socket.socket() as second:
+            first.bind(("127.0.0.1", 0))
+            port = first.getsockname()[1]
+            try:
+                second.bind(("127.0.0.1", port + 1))
+            except OSError:
+                continue
+            return int(port)
+    raise RuntimeError("no two free ports")
+
+
+class RunningCloud:
+    """Started on entry, purged on exit, also after a failure."""
+
+    def __init__(self, *, hypervisor: str = "fake", hosts: int = 1, name: str = "host-1") -> None:
+        self.state = Path(tempfile.mkdtemp(prefix="nephos-test-", dir="/var/tmp"))
+        self.state.chmod(0o755)
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self._up = ["up", "--listen", f"127.0.0.1:{self.port}", "--hypervisor", hypervisor]
+        self._up += ["--hosts", str(hosts)] if hypervisor == "fake" else ["--name", name]
+
+    def __enter__(self) -> RunningCloud:
+        try:
+            self.up()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.nephos("down", "--purge", check=False)
+        shutil.rmtree(self.state, ignore_errors=True)
+
+    def up(self) -> None:
+        self.nephos(*self._up)
+
+    def nephos(self, *words: str, check: bool = True) -> str:
+        """Run a command of the product; its output. Raises AssertionError with everything it said."""
+        done = subprocess.run(
+            [str(NEPHOS), words[0], "--state", str(self.state), *words[1:]],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=300,
+        )
+        assert not check or done.returncode == 0, (
+            f"nephos {' '.join(words)}: {done.returncode}\n{done.stdout}\n{done.stderr}"
+        )
+        return done.stdout
+
+    def status(self) -> Any:
+        return json.loads(self.nephos("status", "--json", check=False))
+
+    def audit(self) -> Any:
+        return json.loads(self.nephos("audit", "--json", check=False))
+
+    def kill(self, role: str) -> None:
+        """kill -9 of every process of a role; the supervisor starts it again."""
+        for process in self.status_processes():
+            if process["role"] == role:
+                try:
+                    os.kill(process["pid"], signal.SIGKILL)
+                except ProcessLookupError:
+                    continue
+
+    def status_processes(self) -> list[dict[str, Any]]:
+        found = subprocess.run(
+            [str(NEPHOS), "status", "--json", "--state", str(self.state)], capture_output=True, text=True, check=False
+        )
+        processes: list[dict[str, Any]] = json.loads(found.stdout)["processes"]
+        return processes
+
+    def exports(self, user: str) -> dict[str, str]:
+        exports: dict[str, str] = json.loads(self.nephos("openrc", user, "--json"))
+        return exports
+
+    def openstack(self, *words: str, user: str = "demo", check: bool = True) -> str:
+        """Type an `openstack` command as a user; its output. Raises AssertionError with everything it said."""
+        environment = {**os.environ, **self.exports(user), "no_proxy": "127.0.0.1", "HOME": str(self.state)}
+        done = subprocess.run(
+            [str(OPENSTACK), *words], capture_output=True, text=True, check=False, env=environment, timeout=300
+        )
+        assert not check or done.returncode == 0, (
+            f"openstack {' '.join(words)}: {done.returncode}\n{done.stdout}\n{done.stderr}"
+        )
+        return done.stdout if done.returncode == 0 else done.stdout + done.stderr
+
+    def connect(self, user: str) -> Any:
+        """An openstacksdk connection."""
+        import openstack
+
+        os.environ["no_proxy"] = os.environ["NO_PROXY"] = "127.0.0.1"
+        exports = self.exports(user)
+        names = ("auth_url", "username", "password", "project_name", "user_domain_name", "project_domain_name")
+        auth = {name: exports["OS_" + name.upper()] for name in names}
+        return openstack.connect(auth=auth, region_name="RegionOne", load_yaml_config=False, load_envvars=False)
+
+    @property
+    def namespace(self) -> str:
+        return str(self.status()["namespace"])
+
+    def inside(self, *words: str, check: bool = True) -> str:
+        """Run a command in the network namespace where the cloud's host lives."""
+        done = subprocess.run(
+            ["ip", "netns", "exec", self.namespace, *words], capture_output=True, text=True, check=False, timeout=120
+        )
+        assert not check or done.returncode == 0, f"{' '.join(words)}: {done.returncode}\n{done.stdout}\n{done.stderr}"
+        return done.stdout
+
+    def hosts_up(self, count: int, seconds: float = 30) -> None:
+        """Wait until so many hosts are up."""
+        wait_for(lambda: sum(host["up"] for host in self.status()["hosts"]) >= count, seconds, f"{count} hosts up")
+
+
+def wait_for(condition: Any, seconds: float, what: str) -> Any:
+    """The condition's first true value. Raises AssertionError that names what did not come."""
+    end = time.monotonic() + seconds
+    while True:
+        value = condition()
+        if value:
+            return value
+        assert time.monotonic() < end, f"not within {seconds:g} s: {what}"
+        time.sleep(0.05)
