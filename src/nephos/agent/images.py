@@ -36,6 +36,9 @@ _FORMATS = {"raw": "raw", "qcow2": "qcow2", "iso": "iso", "aki": "raw", "ari": "
 _LOOKS_LIKE_RAW = frozenset(("raw", "gpt", "iso", "luks"))
 _RESERVE = 512 * 1024 * 1024
 _LOOK_BLOCK = 64 * 1024
+_VMDK_DESCRIPTOR = b"# Disk DescriptorFile"
+"""How a text begins that is nothing but names of other files. The inspector knows it only inside a sparse VMDK."""
+_DESCRIPTOR_WITHIN = 512
 
 
 class ImageCache:
@@ -197,6 +200,9 @@ def _inspect(path: Path, image_id: str, claimed: str) -> None:
     from oslo_utils.imageutils import format_inspector
 
     with path.open("rb") as handle:
+        if _VMDK_DESCRIPTOR in handle.read(_DESCRIPTOR_WITHIN):
+            raise HostFault(f"image {image_id} was said to be {claimed}, its content is a vmdk descriptor")
+        handle.seek(0)
         watcher = format_inspector.InspectWrapper(handle)
         while watcher.formats is None and watcher.read(_LOOK_BLOCK):
             pass
