@@ -23,6 +23,7 @@ from nephos.wiring.linux.names import METADATA
 LEASE_SECONDS = 86400
 _HOSTNAME = re.compile(r"[0-9a-zA-Z]([0-9a-zA-Z-]{0,61}[0-9a-zA-Z])?(\.[0-9a-zA-Z]([0-9a-zA-Z-]{0,61}[0-9a-zA-Z])?)*\Z")
 _OPTION = re.compile(r"[0-9a-z-]{1,40}\Z")
+_TAGGED = "set:port-"
 _VALUE = re.compile(r"[\x20-\x7e]{0,255}\Z")
 
 
@@ -117,7 +118,8 @@ def _host(endpoint: Endpoint, served: set[str]) -> list[str]:
     for address in endpoint.addresses:
         if address.subnet_id in served:
             shown = f"[{address.address}]" if ":" in address.address else address.address
-            lines.append(f"{endpoint.mac},set:port-{endpoint.port_id}{name},{shown}")
+            tag = f",{_TAGGED}{endpoint.port_id}" if endpoint.dhcp_options else ""
+            lines.append(f"{endpoint.mac}{tag}{name},{shown}")
     return lines
 
 
@@ -182,6 +184,11 @@ class Dnsmasq:
         running = self.pid()
         restart = running is None or self._differs("conf", wanted.conf) or self._stale_leases(wanted.hosts)
         reload = False
+        if _TAGGED in (self._read("hosts") or "") and any(
+            self._differs(name, text) for name, text in (("hosts", wanted.hosts), ("options", wanted.options))
+        ):
+            # dnsmasq (2.86 to 2.90 at least) dies on SIGHUP once it has leased to a host that sets a tag.
+            restart = True
         if restart:
             self.stop()
         for name, text in (("hosts", wanted.hosts), ("options", wanted.options), ("names", wanted.names)):
@@ -234,11 +241,14 @@ class Dnsmasq:
         if done.returncode:
             raise HostFault(f"dnsmasq for {self._namespace} did not start: {done.stderr.strip()}")
 
-    def _differs(self, name: str, text: str) -> bool:
+    def _read(self, name: str) -> str | None:
         try:
-            return (self.folder / name).read_text() != text
+            return (self.folder / name).read_text()
         except OSError:
-            return True
+            return None
+
+    def _differs(self, name: str, text: str) -> bool:
+        return self._read(name) != text
 
     def _write(self, name: str, text: str) -> None:
         part = self.folder / f"{name}.part"

@@ -21,6 +21,7 @@ from nephos.wiring.base import (
     WiringSettings,
 )
 from nephos.wiring.linux import dhcp, firewall, inventory, names, nft, services, sysctl
+from nephos.wiring.linux.flows import Flows
 from nephos.wiring.linux.foreign import ForeignChains
 from nephos.wiring.linux.host import Host
 from nephos.wiring.linux.metadata import MetadataServer
@@ -52,6 +53,7 @@ class LinuxWiring:
         self._ruleset = Ruleset(None, self._host.record)
         self._foreign = ForeignChains(self._table, f"nephos:{cloud_id}")
         self._foreign_seen: tuple[int, tuple[str, ...]] | None = None
+        self._flows = Flows()
         self._bridges: dict[str, Link] = {}
         self._desired = Desired()
         self._ports_by_index: dict[int, Port] = {}
@@ -198,6 +200,7 @@ class LinuxWiring:
             judge, unclear = firewall.inet_table(self._table, plan)
             errors.update({Key(Kind.GROUP, group): why for group, why in unclear.items()})
             self._ruleset.replace([firewall.bridge_table(self._table, plan), judge, self._nat(routed)])
+            self._flows.cut(self._ruleset.netfilter, known, plan.zones)
             bridges = tuple(bridge for bridge, _ in routed)
             generation = self._ruleset.netfilter.generation()
             if self._foreign_seen != (generation, bridges):

@@ -41,9 +41,10 @@ NUD_NOARP, NUD_PERMANENT = 0x40, 0x80
 AF_BRIDGE = 7
 ROUTE_PROTOCOL = 78
 """Marks the routes that Nephos makes (rtm_protocol), so that it removes no other."""
-CT_NEW, CT_GET, CT_DELETE = 0x100, 0x101, 0x102
+CT_NEW, CT_GET = 0x100, 0x101
+CTA_TUPLE_ORIG, CTA_MARK, CTA_ZONE = 1, 8, 18
 NFT_GETGEN = 0xA10
-NLA_MASK = 0x3FFF
+NLA_MASK, NLA_NESTED = 0x3FFF, 0x8000
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,13 +82,22 @@ class Route(NamedTuple):
 
 
 class Flow(NamedTuple):
-    """A tracked connection, as the kernel names it: enough to delete it again."""
+    """A tracked connection as its first packet went; `raw` is its name for the kernel.
+
+    `source_port`, `target_port` are 0 and `kind`, `code` None for protocols without; `mark` is the connection's.
+    """
 
     family: int
     zone: int
     source: str
-    destination: str
-    tuple: bytes
+    target: str
+    protocol: int
+    source_port: int
+    target_port: int
+    kind: int | None
+    code: int | None
+    mark: int
+    raw: bytes
 
 
 def attribute(kind: int, value: bytes | str | int) -> bytes:
@@ -336,20 +346,42 @@ class Netfilter(_Socket):
         found = []
         for _, body in self.dump(CT_GET, struct.pack("=BBH", 0, 0, 0), "read tracked connections"):
             values = attributes(body[4:])
-            zone = struct.unpack(">H", values[18])[0] if 18 in values else 0
-            if zone not in zones or 1 not in values:
-                continue
-            addresses = attributes(attributes(values[1]).get(1, b""))
-            source, target = addresses.get(1) or addresses.get(3), addresses.get(2) or addresses.get(4)
-            if source and target:
-                found.append(Flow(body[0], zone, _address(source), _address(target), values[1]))
+            zone = _number(values.get(CTA_ZONE), 0)
+            if zone in zones and CTA_TUPLE_ORIG in values and (flow := _flow(body[0], zone or 0, values)) is not None:
+                found.append(flow)
         return found
 
-    def delete_flow(self, flow: Flow) -> None:
-        body = struct.pack("=BBH", flow.family, 0, 0) + attribute(0x8001, flow.tuple)
-        body += attribute(18, struct.pack(">H", flow.zone))
+    def mark_flow(self, flow: Flow, mark: int) -> None:
+        """Set the connection's mark; nothing when it ended meanwhile."""
+        body = struct.pack("=BBH", flow.family, 0, 0) + attribute(CTA_TUPLE_ORIG | NLA_NESTED, flow.raw)
+        body += attribute(CTA_ZONE, struct.pack(">H", flow.zone)) + attribute(CTA_MARK, struct.pack(">I", mark))
         try:
-            self.call(CT_DELETE, 0, body, "cut a tracked connection")
+            self.call(CT_NEW, 0, body, "mark a tracked connection")
         except OSError as problem:
             if problem.errno != errno.ENOENT:
                 raise
+
+
+def _number(raw: bytes | None, default: int | None) -> int | None:
+    return int.from_bytes(raw, "big") if raw is not None else default
+
+
+def _flow(family: int, zone: int, values: dict[int, bytes]) -> Flow | None:
+    parts = attributes(values[CTA_TUPLE_ORIG])
+    addresses, protocol = attributes(parts.get(1, b"")), attributes(parts.get(2, b""))
+    source, target = addresses.get(1) or addresses.get(3), addresses.get(2) or addresses.get(4)
+    if not source or not target:
+        return None
+    return Flow(
+        family=family,
+        zone=zone,
+        source=_address(source),
+        target=_address(target),
+        protocol=_number(protocol.get(1), 0) or 0,
+        source_port=_number(protocol.get(2), 0) or 0,
+        target_port=_number(protocol.get(3), 0) or 0,
+        kind=_number(protocol.get(5) or protocol.get(8), None),
+        code=_number(protocol.get(6) or protocol.get(9), None),
+        mark=_number(values.get(CTA_MARK), 0) or 0,
+        raw=values[CTA_TUPLE_ORIG],
+    )
