@@ -10,6 +10,7 @@ internet live a DNS server 198.51.100.53 (outside.example is 198.51.100.80) and 
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 import subprocess
 import threading
@@ -55,10 +56,19 @@ class Node:
         return self.run(*words, timeout=timeout).stdout.strip()
 
     def popen(self, *words: str, stdin: int | None = subprocess.DEVNULL) -> subprocess.Popen[str]:
-        """Start a command here with piped output; it ends with the lab at the latest."""
-        return subprocess.Popen(
-            self.command(*words), stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        """Start a command here with piped output; it ends with the lab at the latest.
+
+        It stays in the PID namespace of the caller, so that signals reach it and not nsenter.
+        """
+        enter = ["nsenter", "-t", str(self.pid), *(flag for flag in self._flags if flag != "-p"), "--"]
+        process = subprocess.Popen(
+            [*enter, *words], stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )
+        self._all_processes().append(process)
+        return process
+
+    def _all_processes(self) -> list[subprocess.Popen[str]]:
+        raise NotImplementedError
 
     def pings(self, address: str, *, count: int = 1, wait: float = 2) -> bool:
         """Whether any of `count` pings is answered."""
@@ -89,10 +99,9 @@ class Node:
             f"h=http.server.ThreadingHTTPServer(('0.0.0.0',{port}),H)\n"
             "print('ready',flush=True)\nh.serve_forever()\n"
         )
-        self._keep(self.popen("/usr/bin/python3", "-c", script))
-
-    def _keep(self, process: subprocess.Popen[str]) -> None:
-        raise NotImplementedError
+        process = self.popen("/usr/bin/python3", "-c", script)
+        if process.stdout is None or process.stdout.readline() != "ready\n":
+            raise Failed(f"{self.name}: no server on port {port}")
 
 
 class Space(Node):
@@ -121,8 +130,8 @@ class Space(Node):
             f"mount -t tmpfs tmpfs /run/netns; mount --bind {resolv_conf} /etc/resolv.conf; ip link set lo up",
         )
 
-    def _keep(self, process: subprocess.Popen[str]) -> None:
-        assert process.stdout is not None and process.stdout.readline() == "ready\n"
+    def _all_processes(self) -> list[subprocess.Popen[str]]:
+        return self.lab.processes
 
     def plug(self, number: int) -> None:
         """Connect to the lab's switch as 192.168.77.`number`, with the internet as default gateway."""
@@ -201,9 +210,8 @@ class Guest(Node):
         if line != "ready\n":
             raise Failed(f"{self.name}: {line}{self._process.stdout.read()}")
 
-    def _keep(self, process: subprocess.Popen[str]) -> None:
-        self.host.lab.processes.append(process)
-        assert process.stdout is not None and process.stdout.readline() == "ready\n"
+    def _all_processes(self) -> list[subprocess.Popen[str]]:
+        return self.host.lab.processes
 
     def dhcp(self, *, tries: int = 5) -> dict[str, str]:
         """Ask for an address as a guest does and configure what is offered; `Failed` when nobody answers.
@@ -297,8 +305,10 @@ class Lab:
             process.kill()
         for process in self.processes:
             process.wait()
-            if process.stdout is not None:
-                process.stdout.close()
+            for pipe in (process.stdin, process.stdout):
+                if pipe is not None:
+                    with contextlib.suppress(BrokenPipeError):
+                        pipe.close()
 
 
 def wait(true: Callable[[], object], seconds: float, what: str) -> None:

@@ -175,6 +175,15 @@ class Cloud:
         self._endpoint(network.id, port.id, port.mac, port.addresses, host, name)
         return port
 
+    def remove(self, port: Port) -> None:
+        """Take a port away again, and its address out of every group."""
+        del self.ports[port.id]
+        network = self.networks[port.network_id]
+        self.change(network, endpoints=tuple(one for one in network.endpoints if one.port_id != port.id))
+        gone = {address.address for address in port.addresses}
+        for group in list(self.groups.values()):
+            self.change(group, members=tuple(one for one in group.members if one not in gone))
+
     def _endpoint(
         self, network_id: str, port_id: str, mac: str, addresses: tuple[Address, ...], host: int, name: str | None
     ) -> None:

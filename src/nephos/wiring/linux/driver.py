@@ -188,7 +188,7 @@ class LinuxWiring:
     def _firewall(self, desired: Desired, errors: dict[Key, str]) -> None:
         wired = {net: network for net, network in desired.networks.items() if net in self._bridges}
         ports = {name: port for name, port in desired.ports.items() if Key(Kind.PORT, name) not in errors}
-        known = Desired(networks=wired, ports=ports, groups=desired.groups)
+        known = Desired(networks=wired, ports=ports, groups=desired.groups, routers=desired.routers)
         plan = firewall.Plan(
             known,
             {net: services.mac_of(network) for net, network in wired.items() if inventory.serves(network, desired)},

@@ -37,6 +37,19 @@ class Plan(NamedTuple):
             if network is not None:
                 yield port, network
 
+    def members(self) -> Iterator[str]:
+        """Every device that is a port of a network's bridge."""
+        yield from self.uplinks.values()
+        for port, _ in self.ports():
+            yield names.tap(port.id)
+        for network_id in self.dhcp_macs:
+            yield names.tap(self.desired.networks[network_id].dhcp_port_id or network_id)
+        for router in self.desired.routers.values():
+            for leg in router.interfaces:
+                yield names.tap(leg.port_id)
+            if router.gateway is not None:
+                yield names.tap(router.gateway.port_id)
+
     def secured(self) -> list[tuple[Port, Network]]:
         return [(port, network) for port, network in self.ports() if port.port_security]
 
@@ -69,6 +82,9 @@ def bridge_table(name: str, plan: Plan) -> Table:
     table.hook("prerouting", "prerouting", _BEFORE_BRIDGE)
     table.hook("forward", "forward", _BEFORE_BRIDGE)
     table.hook("postrouting", "postrouting", _BEFORE_BRIDGE)
+    # A network's bridge carries frames and is no door to the host: nothing that comes in by it is for the host itself.
+    table.hook("input", "input", _BEFORE_BRIDGE)
+    table.rule("input", match(_IN, "@members"), DROP)
     for chain in ("from_guest", "from_wire", "secured", "secured_arp", "secured_ip", "secured_ip6"):
         table.chain(chain)
     table.rule("prerouting", match(_IN, "@taps"), jump("from_guest"))
@@ -95,6 +111,7 @@ def _sets(table: Table, plan: Plan) -> None:
     ports, secured = list(plan.ports()), plan.secured()
     table.set("taps", "ifname", (names.tap(port.id) for port, _ in ports))
     table.set("uplinks", "ifname", plan.uplinks.values())
+    table.set("members", "ifname", dict.fromkeys(plan.members()))
     local = {net: (plan.uplinks[net], mac) for net, mac in plan.dhcp_macs.items() if net in plan.uplinks}
     table.set("dhcp_uplinks", "ifname", (uplink for uplink, _ in local.values()))
     table.set("local_macs", ["ifname", "ether_addr"], (concat(*pair) for pair in local.values()))

@@ -48,6 +48,8 @@ class Groups:
         if servers:
             known = match(field("ip", "saddr"), {"set": servers})
             self._table.rule(receiver, known, match(sport, 67), match(dport, 68), ACCEPT)
+            # Where the network has DHCP, a group that lets UDP in does not let a second DHCP server in (S3-54).
+            self._table.rule(receiver, match(meta("nfproto"), "ipv4"), match(sport, 67), match(dport, 68), DROP)
         if not stateful:
             self._table.rule(receiver, match(field("ip", "saddr"), METADATA), match(field("tcp", "sport"), 80), ACCEPT)
         self._table.rule(receiver, match(field("icmpv6", "type"), {"set": _ND_TO_GUEST}), ACCEPT)

@@ -116,7 +116,7 @@ class Networks:
                 record.value.bridges.append(physical.bridge)
                 record.save()
             digest = hashlib.sha256(f"{self._host.cloud}/{physical.bridge}".encode()).digest()
-            link = stack.ensure_bridge(physical.bridge, mark, mac="02:" + digest[:5].hex(":"))
+            link = stack.ensure_bridge(physical.bridge, mark, mac="02:" + digest[:5].hex(":"), deaf=False)
         elif link.kind != "bridge":
             raise HostFault(f"{physical.bridge}, set for physical network {name!r}, exists and is no bridge")
         if physical.interface:

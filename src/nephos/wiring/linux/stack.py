@@ -89,8 +89,13 @@ class Stack:
         self.netlink.set_link(link.index, up=up if link.up != up else None, changes=wanted)
         return self.fresh(link.name)
 
-    def ensure_bridge(self, name: str, mark: Mark, *, mtu: int | None = None, mac: str | None = None) -> Link:
-        """A bridge without spanning tree, forward delay and IGMP snooping; without IPv6 of its own."""
+    def ensure_bridge(
+        self, name: str, mark: Mark, *, mtu: int | None = None, mac: str | None = None, deaf: bool = True
+    ) -> Link:
+        """A bridge without spanning tree, forward delay and IGMP snooping, and without IPv6 of its own.
+
+        A deaf one answers no ARP: the host would otherwise claim its other addresses there too.
+        """
         link = self.owned(name, "bridge", mark)
         if link is None:
             data = attribute(netlink.BR_STP_STATE, 0) + attribute(netlink.BR_FORWARD_DELAY, 0)
@@ -98,6 +103,9 @@ class Stack:
             self.netlink.add_link(name, "bridge", data=data)
             link = self.fresh(name)
             self.write(f"net.ipv6.conf.{name}.disable_ipv6", "1")
+            if deaf:
+                self.write(f"net.ipv4.conf.{name}.arp_ignore", "8")
+                self.write(f"net.ipv4.conf.{name}.forwarding", "0")
         return self.ensure(link, mark=mark, mtu=mtu, mac=mac)
 
     def ensure_tap(self, name: str, mark: Mark, *, mtu: int, master: int, up: bool) -> Link:
