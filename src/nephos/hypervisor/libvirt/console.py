@@ -1,8 +1,17 @@
-"""The serial console's log, as libvirt (or virtlogd, which rotates it) writes it."""
+"""The serial console's log: written by QEMU, or by virtlogd where the machine's libvirtd uses it.
+
+What QEMU writes is bounded here, or a guest could fill the host's disk by printing.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import os
+import shutil
 from pathlib import Path
+
+MOST_BYTES = 16 * 1024 * 1024
+"""When a log is larger, it becomes the older half of what is kept."""
 
 _MOST_BACKUPS = 9
 
@@ -21,6 +30,22 @@ def read(home: Path, limit: int | None) -> bytes:
         if left is not None:
             left -= len(part)
     return b"".join(reversed(parts))
+
+
+def bound(home: Path, most: int = MOST_BYTES) -> None:
+    """Keep a log of more than `most` bytes as console.log.0, in place of the one before, and let it begin anew.
+
+    QEMU appends, so the file is emptied in place. What it writes while the copy is made is lost.
+    """
+    path = home / "console.log"
+    with contextlib.suppress(FileNotFoundError):  # the guest is being removed
+        if path.stat().st_size <= most:
+            return
+        copy = home / "console.log.part"
+        shutil.copyfile(path, copy)
+        copy.chmod(0o600)
+        copy.replace(home / "console.log.0")
+        os.truncate(path, 0)
 
 
 def _tail(path: Path, limit: int | None) -> bytes:

@@ -18,8 +18,10 @@ from __future__ import annotations
 import errno
 import io
 import os
+import pwd
 import re
 import shutil
+import stat
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
@@ -140,6 +142,25 @@ def direct_io(folder: Path) -> bool:
     finally:
         probe.unlink(missing_ok=True)
     return True
+
+
+def check_reachable(folder: Path, user: str) -> None:
+    """Raises HostFault naming the first directory above `folder` that the user may not pass through."""
+    account = pwd.getpwnam(user)
+    groups = os.getgrouplist(user, account.pw_gid)
+    for place in (*reversed(folder.parents), folder):
+        status = place.stat()
+        if status.st_uid == account.pw_uid:
+            allowed = status.st_mode & stat.S_IXUSR
+        elif status.st_gid in groups:
+            allowed = status.st_mode & stat.S_IXGRP
+        else:
+            allowed = status.st_mode & stat.S_IXOTH
+        if not allowed and account.pw_uid:
+            raise HostFault(
+                f"QEMU runs as {user}, which may not pass through {place} to the guests' disks in {folder}; "
+                f"choose another state directory or allow it with: chmod o+x {place}"
+            )
 
 
 def remove(home: Path) -> None:

@@ -13,6 +13,7 @@ from xml.etree import ElementTree
 import libvirt
 
 from nephos.errors import HostFault
+from nephos.hypervisor import daemon
 from nephos.hypervisor.base import Boot, Capacity, Guest, Note, Power
 from nephos.hypervisor.libvirt import connection, console, disk, domain, power
 
@@ -23,7 +24,7 @@ _UNDEFINE = (
     | libvirt.VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA
     | libvirt.VIR_DOMAIN_UNDEFINE_NVRAM
 )
-_LIB_DIR = Path("/var/lib/libvirt")
+_CONSOLE_SECONDS = 15.0
 
 
 class LibvirtHypervisor:
@@ -43,7 +44,7 @@ class LibvirtHypervisor:
         cloud_id: str,
         acceleration: str,
         disk_cache: str | None = None,
-        lib_dir: Path = _LIB_DIR,
+        lib_dir: Path = daemon.LIB_DIR,
     ) -> None:
         if acceleration not in ("kvm", "tcg"):
             raise HostFault(f"acceleration {acceleration!r} is neither kvm nor tcg")
@@ -51,6 +52,8 @@ class LibvirtHypervisor:
         self._instances = state_dir.absolute() / "instances"
         self._instances.mkdir(parents=True, exist_ok=True, mode=0o711)
         self._instances.chmod(0o711)
+        if user := daemon.qemu_user():
+            disk.check_reachable(self._instances, user[0])
         cache = disk_cache or ("none" if disk.direct_io(self._instances) else "writeback")
         self._traits = domain.Traits(cloud_id=cloud_id, acceleration=acceleration, cache=cache)
         self._lib_dir = lib_dir
@@ -60,6 +63,8 @@ class LibvirtHypervisor:
         self._seen: dict[str, Power] = {}
         self._connection = connection.Connection(connection.uri(uri_or_socket), self._on_event)
         self._seen = self.guests()
+        self._closed = threading.Event()
+        threading.Thread(target=self._bound_consoles, name="consoles", daemon=True).start()
 
     def capacity(self) -> Capacity:
         return self._connection.run("cannot read the host's capacity", self._capacity)
@@ -128,7 +133,9 @@ class LibvirtHypervisor:
         if path is None:
             raise HostFault(f"guest {guest_id} has no screen: it is off or was made without one")
         inside = Path(path)
-        return self._lib_dir / inside.relative_to(_LIB_DIR) if inside.is_relative_to(_LIB_DIR) else inside
+        if inside.is_relative_to(daemon.LIB_DIR):
+            return self._lib_dir / inside.relative_to(daemon.LIB_DIR)
+        return inside
 
     def guests(self) -> dict[str, Power]:
         return self._connection.run(
@@ -153,6 +160,7 @@ class LibvirtHypervisor:
         return strays
 
     def close(self) -> None:
+        self._closed.set()
         self._watchers.clear()
         self._connection.close()
 
@@ -161,6 +169,11 @@ class LibvirtHypervisor:
             self.destroy(guest_id)
         for path in self._instances.iterdir():
             disk.remove(path)
+
+    def _bound_consoles(self) -> None:
+        while not self._closed.wait(_CONSOLE_SECONDS):
+            for home in self._instances.iterdir():
+                console.bound(home)
 
     def _capacity(self, handle: Any) -> Capacity:
         # virNodeGetInfo reads the memory of node 0 from sysfs, which is not all of it on every machine.
