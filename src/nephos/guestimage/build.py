@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import gzip
 import hashlib
 import json
 import os
@@ -131,7 +132,7 @@ def _assemble(raw: Path, work: Path, version: str) -> None:
     static = _applets(raw / tiny.STATIC_BUSYBOX)
     tiny.guest_tree(raw, work / "root", (dynamic, static))
     tiny.ramdisk_tree(raw, work / "ramdisk")
-    (work / "guest-ramdisk").write_bytes(archive.newc(work / "ramdisk"))
+    (work / "guest-ramdisk").write_bytes(gzip.compress(archive.newc(work / "ramdisk"), mtime=0))
     shutil.copy(raw / f"boot/vmlinuz-{version}", work / "guest-kernel")
 
 

@@ -16,11 +16,11 @@ PASSWORD = "gocubsgo"
 PASSWORD_HASH = "$6$nephos$2Q9B3Med1AOcPGmbLDXbhqYLbJdEGM5mgjjgOvoR6WD1.9TxCkzbm4YQvtpZxCAS/N03WsUOf9J/FKF/UXuPl."
 """SHA-512 crypt of `PASSWORD`: public on purpose, the console of a test image is useless without it."""
 
-KERNEL_COMMAND_LINE = "console=tty0 console=ttyS0,115200 net.ifnames=0 quiet"
+KERNEL_COMMAND_LINE = "console=tty0 console=ttyS0,115200 net.ifnames=0 quiet cryptomgr.notests"
 
-RAMDISK_MODULES = ("virtio_pci", "virtio_blk", "virtio_scsi", "sd_mod", "ata_piix")
+RAMDISK_MODULES = ("virtio_pci", "virtio_blk", "virtio_scsi", "sd_mod", "ata_piix", "virtio-rng")
 GUEST_MODULES = (
-    *RAMDISK_MODULES, "sr_mod", "isofs", "vfat", "nls_ascii", "virtio_net", "virtio_console", "virtio-rng",
+    *RAMDISK_MODULES, "sr_mod", "isofs", "vfat", "nls_ascii", "virtio_net", "virtio_console",
     "virtio_balloon", "button", "evdev",
 )  # fmt: skip
 
@@ -79,6 +79,8 @@ def _programs(packages: Path, tree: Path, applets: tuple[list[str], list[str]]) 
     shutil.copy(packages / STATIC_BUSYBOX, tree / "bin/busybox.static")
     for name in sorted({*dynamic, *static} - {"busybox"}):
         (tree / "bin" / name).symlink_to("busybox" if name in dynamic else "busybox.static")
+    (tree / "bin/init").unlink()
+    (tree / "bin/init").symlink_to("busybox.static")
     for source, name in PROGRAMS.items():
         (tree / "bin" / name).unlink(missing_ok=True)
         shutil.copy(_unpacked(packages, source), tree / "bin" / name)
