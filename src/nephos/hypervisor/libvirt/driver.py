@@ -88,7 +88,8 @@ class LibvirtHypervisor:
             what = f"cannot create guest {guest.id}"
             made = self._connection.run(what, lambda handle: handle.defineXML(xml))
             note("domain")
-            with self._faults(what):
+            taps = ", ".join(domain.tap_name(nic.port_id) for nic in guest.nics)
+            with self._faults(f"{what} (its taps: {taps or 'none'})"):
                 power.on(made)
             note("running")
 
