@@ -21,7 +21,7 @@ from nephos.agent.host import Host
 from nephos.hosts import wire
 from nephos.hosts.guest import CreateGuest, DestroyGuest, Image, SetPower
 from nephos.hypervisor.base import Boot, ImageFile
-from nephos.kernel import clock
+from nephos.kernel import clock, failpoint
 
 log = logging.getLogger(__name__)
 AT_ONCE = 8
@@ -33,7 +33,8 @@ ReadRange = Callable[[str, int, int], bytes]
 class Marks:
     """Collects the named, timed marks of one task; each begins where the one before it ended."""
 
-    def __init__(self) -> None:
+    def __init__(self, kind: str) -> None:
+        self._kind = kind
         self.made: list[wire.MarkMade] = []
         self._last = clock.now_us()
 
@@ -41,6 +42,7 @@ class Marks:
         now = clock.now_us()
         self.made.append(wire.MarkMade(name, self._last, now))
         self._last = now
+        failpoint.hit(f"{self._kind}:{name}")
 
 
 class Tasks:
@@ -88,7 +90,8 @@ class Tasks:
             self._do(host, task)
 
     def _do(self, host: Host, task: wire.Task) -> None:
-        marks = Marks()
+        marks = Marks(task.kind)
+        failpoint.hit(f"{task.kind}:begin")
         error: str | None = None
         value: Any = None
         try:

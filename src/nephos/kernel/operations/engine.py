@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any
 
 from sqlalchemy import bindparam, select, update
 
 from nephos import errors
-from nephos.kernel import clock
+from nephos.kernel import clock, failpoint
 from nephos.kernel.db.engine import Tx
 from nephos.kernel.doorbell.base import OPERATIONS, Doorbell
 from nephos.kernel.operations import store
@@ -252,6 +253,7 @@ class Operations:
 
     def _run(self, tx: Tx, operation: Operation) -> Outside | None:
         step = self._step(operation)
+        failpoint.hit(f"{operation.kind}:{operation.state}:{step.name}:begin")
         began = clock.now_us()
         call = step.run if operation.state == RUNNING else step.undo
         try:
@@ -389,6 +391,8 @@ class Operations:
             },
         )
         self._flush(tx, operation)
+        if failpoint.ARMED:
+            tx.after_commit(partial(failpoint.hit, f"{operation.kind}:{operation.state}:{operation.step}:kept"))
 
     def _flush(self, tx: Tx, operation: Operation) -> None:
         tx.insert(
