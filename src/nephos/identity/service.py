@@ -5,8 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from nephos.identity import seed as first
+from nephos.identity.assignments import api as assignments
+from nephos.identity.catalog import api as catalog
+from nephos.identity.discovery import api as discovery
+from nephos.identity.domains import api as domains
+from nephos.identity.groups import api as groups
 from nephos.identity.part import Identity
+from nephos.identity.projects import api as projects
+from nephos.identity.roles import api as roles
 from nephos.identity.tokens import api as tokens
+from nephos.identity.tokens import scopes
+from nephos.identity.users import api as users
 from nephos.kernel.cloud import Cloud
 from nephos.kernel.http import faults
 from nephos.kernel.http.routes import Service
@@ -14,7 +23,18 @@ from nephos.kernel.http.routes import Service
 SERVICE = Service(
     name="identity",
     prefixes=("", "/identity"),
-    routes=(*tokens.ROUTES,),
+    routes=(
+        *discovery.ROUTES,
+        *tokens.ROUTES,
+        *scopes.ROUTES,
+        *domains.ROUTES,
+        *projects.ROUTES,
+        *users.ROUTES,
+        *groups.ROUTES,
+        *roles.ROUTES,
+        *assignments.ROUTES,
+        *catalog.ROUTES,
+    ),
     dialect=faults.identity,
 )
 

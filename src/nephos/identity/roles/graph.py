@@ -52,4 +52,7 @@ class Graph:
 
 
 def load(tx: Tx) -> Graph:
-    return Graph([Role(row.id, row.name, row.domain_id) for row in tx.all(_ROLES)], [(row.prior_id, row.implied_id) for row in tx.all(_IMPLIED)])
+    return Graph(
+        [Role(row.id, row.name, row.domain_id) for row in tx.all(_ROLES)],
+        [(row.prior_id, row.implied_id) for row in tx.all(_IMPLIED)],
+    )

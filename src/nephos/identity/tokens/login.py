@@ -9,7 +9,7 @@ from nephos.identity.part import Identity
 from nephos.identity.tokens import actions
 from nephos.identity.tokens.subject import Subject, resolve
 from nephos.identity.tokens.wire import Auth, IdentityPart
-from nephos.identity.users import secrets
+from nephos.identity.users import actions as users
 from nephos.kernel import clock
 from nephos.kernel.auth.fernet import Token, new_audit_id
 from nephos.kernel.cloud import Cloud
@@ -28,11 +28,12 @@ class Proof(NamedTuple):
 
 def log_in(cloud: Cloud, identity: Identity, auth: Auth) -> tuple[str, Subject]:
     """A token as text and as what it says. Raises Unauthorized, BadRequest."""
+    # taken first: a password that changes while it is being checked ends the token that it gets
+    now = clock.now_us()
     proofs = _prove(cloud, identity, auth.identity)
     who = proofs[0].who
     if who.id is None or any(proof.who.id != who.id for proof in proofs):
         raise errors.Unauthorized(actions.REFUSED)
-    now = clock.now_us()
     chains = [proof.chain for proof in proofs if proof.chain is not None]
     ends = [proof.expires for proof in proofs if proof.expires is not None]
     with cloud.database.read() as tx:
@@ -40,9 +41,8 @@ def log_in(cloud: Cloud, identity: Identity, auth: Auth) -> tuple[str, Subject]:
         token = Token(
             user_id=who.id,
             methods=tuple(dict.fromkeys(method for proof in proofs for method in proof.methods)),
-            # whole seconds, as the sealed form keeps them
-            issued=now // MICRO * MICRO,
-            expires=min(ends, default=(now // MICRO + cloud.settings.tokens.lifetime) * MICRO),
+            issued=now,
+            expires=min(ends, default=now + cloud.settings.tokens.lifetime * MICRO),
             audit_ids=(new_audit_id(), *chains[:1]),
             project_id=target.project_id,
             domain_id=target.domain_id,
@@ -79,7 +79,7 @@ def _password(cloud: Cloud, identity: Identity, asked: IdentityPart) -> Proof:
         raise errors.Unauthorized(f"The password is expired and needs to be changed for user: {who.id}.")
     if who.hash is not None and identity.passwords.outdated(who.hash):
         old, new, user_id = who.hash, identity.passwords.hash(password), who.id
-        cloud.database.write(lambda tx: secrets.renew(tx, user_id, old, new))
+        cloud.database.write(lambda tx: users.renew(tx, user_id, old, new))
     return Proof(who, ("password",))
 
 
