@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 import uuid
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -100,7 +103,9 @@ class HostWiring:
     def restart(self, *, kill: bool = False) -> None:
         """End the process, politely or not, and start another on the same state."""
         if kill:
-            self._process.kill()
+            # nsenter waits for the driver, which is its child.
+            children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text()
+            os.kill(int(children), signal.SIGKILL)
         else:
             assert self._process.stdin is not None
             self._process.stdin.close()

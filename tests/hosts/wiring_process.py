@@ -41,12 +41,12 @@ def main() -> None:
                 desired = msgspec.convert(argument["desired"], Desired)
                 hint = argument.get("changed")
                 changed = None if hint is None else frozenset(Key(Kind(kind), name) for kind, name in hint)
-                before, changes, loads = clock.monotonic(), wiring._host.stack.changes, wiring._ruleset.loads
+                before, changes = clock.monotonic(), wiring.changes
                 errors = wiring.apply(desired, changed)
                 return {
                     "errors": {f"{key.kind} {key.id}": text for key, text in errors.items()},
                     "seconds": clock.monotonic() - before,
-                    "changes": wiring._host.stack.changes - changes + wiring._ruleset.loads - loads,
+                    "changes": wiring.changes - changes,
                 }
             case "leftovers":
                 return wiring.leftovers(msgspec.convert(argument, Desired))

@@ -30,6 +30,7 @@ from nephos.wiring.linux.networks import Networks
 from nephos.wiring.linux.nft import Ruleset, Table
 from nephos.wiring.linux.reactor import Reactor
 from nephos.wiring.linux.router import Routers
+from nephos.wiring.linux.vet import Vetting
 
 log = logging.getLogger(__name__)
 _BRIDGE_SETTINGS = ("net.bridge.bridge-nf-call-iptables", "net.bridge.bridge-nf-call-ip6tables")
@@ -54,6 +55,7 @@ class LinuxWiring:
         self._foreign = ForeignChains(self._table, f"nephos:{cloud_id}")
         self._foreign_seen: tuple[int, tuple[str, ...]] | None = None
         self._flows = Flows()
+        self._vet = Vetting()
         self._bridges: dict[str, Link] = {}
         self._desired = Desired()
         self._ports_by_index: dict[int, Port] = {}
@@ -67,12 +69,12 @@ class LinuxWiring:
         """See `wiring.base.Wiring.apply`."""
         with self._lock:
             errors: dict[Key, str] = {}
-            self._desired = desired
+            desired = self._desired = self._vet(desired, errors)
             self._ports_by_index = {port.index: port for port in desired.ports.values()}
             self._host.stack.load()
             forwards = self._host.stack.netlink.forwards()
             scope = _Scope(desired, changed)
-            self._sweep(desired)
+            self._sweep(desired, errors)
             for name in _BRIDGE_SETTINGS:
                 self._host.record.set_sysctl(name, "1")
             for network in desired.networks.values():
@@ -93,6 +95,12 @@ class LinuxWiring:
                         self._routers.ensure(router, desired.networks, self._bridges)
             self._forget_facts(desired)
             return errors
+
+    @property
+    def changes(self) -> int:
+        """How many things this driver has changed on the host since it started: what a pass over an equal host adds
+        nothing to."""
+        return self._host.changes + self._ruleset.loads + self._foreign.changes
 
     def tap_name(self, port_id: str) -> str:
         return names.tap(port_id)
@@ -141,7 +149,10 @@ class LinuxWiring:
             self._bridges = {}
             for name in list(self._host.record.value.namespaces):
                 self._remove_namespace(name)
-            self._sweep(Desired())
+            failed: dict[Key, str] = {}
+            self._sweep(Desired(), failed)
+            if failed:
+                raise HostFault("; ".join(failed.values()))
             inventory.purge(self._host, self._table)
             self._ruleset.forget()
             self._foreign.remove()
@@ -227,13 +238,22 @@ class LinuxWiring:
             )
         return table
 
-    def _sweep(self, desired: Desired) -> None:
+    def _sweep(self, desired: Desired, errors: dict[Key, str]) -> None:
         """Remove what carries this cloud's mark and is not wanted any more."""
         wanted = inventory.wanted(desired)
         for name in [name for name in self._host.record.value.namespaces if name not in wanted.namespaces]:
-            self._remove_namespace(name)
+            kind = Kind.ROUTER if name.startswith(names.ROUTER_NAMESPACE) else Kind.NETWORK
+            with self._item(errors, Key(kind, name.split("-", 1)[1])):
+                self._remove_namespace(name)
+        for network_id in self._services.folders():
+            if names.DHCP_NAMESPACE + network_id not in wanted.namespaces:
+                with self._item(errors, Key(Kind.NETWORK, network_id)):
+                    self._services.remove(network_id)
         for name in inventory.unwanted_links(self._host, wanted):
-            self._host.stack.remove(name)
+            mark = names.Mark.parse(self._host.stack.links[name].alias)
+            kind = Kind.PORT if mark and mark.kind == "port" else Kind.NETWORK
+            with self._item(errors, Key(kind, mark.id if mark else name)):
+                self._host.stack.remove(name)
         for network_id in [net for net in self._bridges if net not in desired.networks]:
             self._bridges.pop(network_id)
             self._networks.uplinks.pop(network_id, None)

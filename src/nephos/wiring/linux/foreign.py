@@ -35,6 +35,7 @@ class ForeignChains:
     def __init__(self, own_table: str, comment: str) -> None:
         self._own_table = own_table
         self._comment = comment
+        self.changes = 0
 
     def _chains(self) -> list[Chain]:
         items = json.loads(nft.run(None, "-j", "-a", "list", "ruleset"))["nftables"]
@@ -64,9 +65,9 @@ class ForeignChains:
             )
         return found
 
-    def ensure(self, bridges: list[str]) -> bool:
+    def ensure(self, bridges: list[str]) -> None:
         """Let pass what is bridged on our networks' bridges and what enters or leaves by `bridges`, the physical ones
-        that the host routes for. Answers whether anything was changed."""
+        that the host routes for."""
         wanted = [[match(meta("iifname"), "brq*"), match(meta("oifname"), "brq*"), ACCEPT]]
         for bridge in bridges:
             wanted.append([match(meta("iifname"), bridge), ACCEPT])
@@ -84,7 +85,7 @@ class ForeignChains:
         if commands:
             log.info("putting our accepts at the head of foreign forward chains")
             nft.run(None, "-j", "-f", "-", text=json.dumps({"nftables": commands}))
-        return bool(commands)
+            self.changes += 1
 
     def remove(self) -> None:
         """Take our rules out again."""

@@ -34,6 +34,7 @@ class Host:
         self.record = Record(folder / "host.json")
         self.stack = Stack(None)
         self._rooms: dict[str, Room] = {}
+        self._gone = 0
 
     def mark(self, kind: str, identifier: str) -> Mark:
         return Mark(self.cloud, kind, identifier)
@@ -41,12 +42,12 @@ class Host:
     def room(self, name: str, owner: Mark) -> tuple[Room, bool]:
         """The namespace of that name, made when it is missing, and whether it was made now."""
         room = self._rooms.get(name)
-        if room is not None and room.stack.identity == netns.identity(name):
+        if room is not None and room.stack.identity == netns.identity(name) is not None:
             room.stack.load()
             return room, False
         self.close_room(name)
         self.record.claim_namespace(name, str(owner))
-        made = netns.identity(name) is None or not (netns.FOLDER / name).is_mount()
+        made = netns.identity(name) is None
         if made:
             netns.create(name)
         room = self._rooms[name] = Room(name, self.record)
@@ -56,12 +57,16 @@ class Host:
         room.stack.ensure(room.stack.links["lo"], mark=owner)
         return room, made
 
-    def open_rooms(self) -> dict[str, Room]:
-        return dict(self._rooms)
+    @property
+    def changes(self) -> int:
+        """How many things were changed on this host since the driver started."""
+        rooms = sum(room.stack.changes + room.ruleset.loads for room in self._rooms.values())
+        return self.stack.changes + rooms + self._gone
 
     def close_room(self, name: str) -> None:
         room = self._rooms.pop(name, None)
         if room is not None:
+            self._gone += room.stack.changes + room.ruleset.loads + 1
             room.close()
 
     def delete_room(self, name: str) -> None:

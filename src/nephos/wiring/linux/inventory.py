@@ -143,10 +143,5 @@ def purge(host: Host, table: str) -> None:
         except HostFault:
             log.debug("no table %s %s to delete", family, table)
     folder = host.folder / "dhcp"
-    for entry in sorted(folder.iterdir()) if folder.is_dir() else []:
-        dhcp.Dnsmasq(entry, "").stop()
-        for file in entry.iterdir():
-            file.unlink()
-        entry.rmdir()
     if folder.is_dir():
         folder.rmdir()

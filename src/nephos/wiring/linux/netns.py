@@ -25,9 +25,13 @@ def exists(name: str) -> bool:
 
 
 def identity(name: str) -> int | None:
-    """The inode that tells this namespace from one of the same name made later; None when there is none."""
+    """The inode that tells this namespace from one of the same name made later; None when there is none.
+
+    A name can be left without a namespace (after a reboot, say): then it is a plain file of the folder.
+    """
     try:
-        return (FOLDER / name).stat().st_ino
+        found = (FOLDER / name).stat()
+        return found.st_ino if found.st_dev != FOLDER.stat().st_dev else None
     except OSError:
         return None
 
@@ -42,9 +46,8 @@ def listing() -> list[str]:
 
 def create(name: str) -> None:
     """Make the namespace. A name left behind without one (after a crash, a reboot) is cleared first."""
-    path = FOLDER / name
-    if path.exists() and not path.is_mount():
-        path.unlink()
+    if exists(name) and identity(name) is None:
+        (FOLDER / name).unlink()
     _ip("netns", "add", name)
 
 

@@ -106,7 +106,9 @@ class Routers:
                 and mark.id.startswith(prefix)
             ):
                 root.remove(device)
-        self._host.delete_room(names.router_namespace(router_id))
+        name = names.router_namespace(router_id)
+        if name in self._host.record.value.namespaces:
+            self._host.delete_room(name)
 
 
 def nat_table(router: Router) -> Table:

@@ -142,7 +142,7 @@ class Services:
             self._lock.release()
 
     def remove(self, network_id: str) -> None:
-        """End the network's services and remove its namespace and files."""
+        """End the network's services and remove its files, and its namespace if this host made it."""
         namespace = names.dhcp_namespace(network_id)
         self._resolver.leave(namespace)
         if self._metadata is not None:
@@ -158,7 +158,13 @@ class Services:
                 for file in folder.iterdir():
                     file.unlink()
                 folder.rmdir()
-        self._host.delete_room(namespace)
+        if namespace in self._host.record.value.namespaces:
+            self._host.delete_room(namespace)
+
+    def folders(self) -> list[str]:
+        """The networks that there are files of on this host."""
+        folder = self._host.folder / "dhcp"
+        return sorted(entry.name for entry in folder.iterdir()) if folder.is_dir() else []
 
     def leases(self, network_id: str) -> list[dhcp.Lease]:
         dnsmasq = self._dnsmasq.get(network_id)

@@ -1,0 +1,134 @@
+"""Checks what the server sends before any of it becomes a name, a file or a rule on the host (design §2, trust).
+
+A hostile or broken item is refused as itself; it harms no other.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Iterable
+
+from nephos.wiring.base import Address, Desired, Item, Key, Kind, Network, Port, Route, Router
+from nephos.wiring.linux.names import checked
+
+_MAC = re.compile(r"([0-9a-f]{2}:){5}[0-9a-f]{2}\Z")
+
+
+class Vetting:
+    """Remembers what it has found good, so that only new items are looked at."""
+
+    def __init__(self) -> None:
+        self._good: dict[Key, Item] = {}
+
+    def __call__(self, desired: Desired, errors: dict[Key, str]) -> Desired:
+        """The desired state without the items that are refused; those are told in `errors`."""
+        good: dict[Key, Item] = {}
+
+        def kept(kind: Kind, items: Iterable[tuple[str, Item]]) -> set[str]:
+            found = set()
+            for name, item in items:
+                key = Key(kind, name)
+                try:
+                    if self._good.get(key) is not item:
+                        _check(name, item)
+                except (ValueError, TypeError) as problem:
+                    errors[key] = str(problem)
+                else:
+                    good[key] = item
+                    found.add(name)
+            return found
+
+        networks = kept(Kind.NETWORK, desired.networks.items())
+        ports = kept(Kind.PORT, desired.ports.items())
+        groups = kept(Kind.GROUP, desired.groups.items())
+        routers = kept(Kind.ROUTER, desired.routers.items())
+        self._good = good
+        return Desired(
+            networks={name: desired.networks[name] for name in networks},
+            ports={name: desired.ports[name] for name in ports},
+            groups={name: desired.groups[name] for name in groups},
+            routers={name: desired.routers[name] for name in routers},
+        )
+
+
+def _check(name: str, item: Item) -> None:
+    if item.id != checked(name):
+        raise ValueError(f"{name!r} holds {item.id!r}")
+    if isinstance(item, Network):
+        _network(item)
+    elif isinstance(item, Port):
+        _port(item)
+    elif isinstance(item, Router):
+        _router(item)
+    else:
+        for member in item.members:
+            ipaddress.ip_network(member, strict=False)
+
+
+def _network(network: Network) -> None:
+    if network.segment is not None and not 0 < network.segment < 1 << 24:
+        raise ValueError(f"segment {network.segment} is out of range")
+    if not 68 <= network.mtu <= 65535:
+        raise ValueError(f"MTU {network.mtu} is out of range")
+    if network.dhcp_port_id is not None:
+        checked(network.dhcp_port_id)
+    if network.dhcp_mac is not None:
+        _mac(network.dhcp_mac)
+    for subnet in network.subnets:
+        checked(subnet.id)
+        cidr = ipaddress.ip_network(subnet.cidr)
+        if cidr.version != subnet.version:
+            raise ValueError(f"subnet {subnet.cidr} is not of version {subnet.version}")
+        for address in (subnet.gateway, subnet.dhcp_address, *subnet.dns):
+            if address is not None:
+                ipaddress.ip_address(address)
+        _routes(subnet.routes)
+    for endpoint in network.endpoints:
+        checked(endpoint.port_id)
+        _mac(endpoint.mac)
+        _addresses(endpoint.addresses)
+        if endpoint.tunnel is not None:
+            ipaddress.ip_address(endpoint.tunnel)
+    for peer in network.peers:
+        ipaddress.ip_address(peer)
+
+
+def _port(port: Port) -> None:
+    checked(port.network_id)
+    _mac(port.mac)
+    _addresses(port.addresses)
+    for cidr, mac in port.pairs:
+        ipaddress.ip_network(cidr, strict=False)
+        if mac is not None:
+            _mac(mac)
+
+
+def _router(router: Router) -> None:
+    for leg in (*router.interfaces, *((router.gateway,) if router.gateway else ())):
+        checked(leg.port_id)
+        checked(leg.network_id)
+        _mac(leg.mac)
+        _addresses(leg.addresses)
+    for nexthop in router.gateway.nexthops if router.gateway else ():
+        ipaddress.ip_address(nexthop)
+    for floating in router.floating:
+        ipaddress.ip_address(floating.address)
+        ipaddress.ip_address(floating.fixed)
+    _routes(router.routes)
+
+
+def _routes(routes: Iterable[Route]) -> None:
+    for route in routes:
+        ipaddress.ip_network(route.destination)
+        ipaddress.ip_address(route.nexthop)
+
+
+def _addresses(addresses: Iterable[Address]) -> None:
+    for address in addresses:
+        ipaddress.ip_interface(f"{address.address}/{address.prefix}")
+
+
+def _mac(mac: str) -> None:
+    if not _MAC.match(mac):
+        raise ValueError(f"{mac!r} is no MAC address")
