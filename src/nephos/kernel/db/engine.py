@@ -14,7 +14,7 @@ import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -61,13 +61,33 @@ class Tx:
         return [row[0] for row in self.execute(statement, parameters)]
 
     def insert(self, table: Table, values: dict[str, Any] | Sequence[dict[str, Any]]) -> None:
-        """Add one row or many; a broken uniqueness is a Conflict."""
+        """Add one row or many; a broken uniqueness, or a parent that is gone, is a Conflict."""
         if not values:
             return
         try:
             self.execute(insert(table), values)
         except IntegrityError as broken:
-            raise errors.Conflict(f"A row of {table.name} with these values exists already.") from broken
+            why = str(broken.orig)
+            if "UNIQUE" in why:
+                raise errors.Conflict(f"A row of {table.name} with these values exists already.") from broken
+            if "FOREIGN KEY" in why:
+                raise errors.Conflict(f"What a row of {table.name} belongs to is not there any more.") from broken
+            raise
+
+    @contextmanager
+    def savepoint(self) -> Iterator[None]:
+        """What is written inside is taken back when the block raises; the work may go on."""
+        raw = _raw(self._connection)
+        waiting = len(self._after)
+        raw.execute("SAVEPOINT part")
+        try:
+            yield
+        except BaseException:
+            del self._after[waiting:]
+            raw.execute("ROLLBACK TO part")
+            raise
+        finally:
+            raw.execute("RELEASE part")
 
     def after_commit(self, call: Callable[[], None]) -> None:
         """Run `call` once the work is durable; it must be quick and must not raise."""
@@ -98,11 +118,13 @@ class Database:
 
     @contextmanager
     def read(self) -> Iterator[Tx]:
-        """A consistent snapshot; nested reads of one thread share it."""
+        """A consistent snapshot; nested reads of one thread share it, and inside a unit of work they see its rows."""
         current: Tx | None = getattr(self._local, "tx", None)
         if current is not None:
             yield current
             return
+        if self._closed:
+            raise errors.Unavailable("The ledger is closing.")
         connection: Connection | None = getattr(self._local, "connection", None)
         if connection is None:
             connection = self.engine.connect()
@@ -119,88 +141,105 @@ class Database:
 
     def write(self, work: Work[T]) -> T:
         """Run a unit of work and wait until it is durable. Raises what the work raised; then nothing of it was kept."""
-        if getattr(self._local, "tx", None) is not None:
-            raise RuntimeError("a unit of work inside a read would wait for itself to end")
+        if getattr(self._local, "tx", None) is not None or threading.current_thread() is self._writer:
+            raise RuntimeError("a unit of work inside a read or another unit of work would wait for itself to end")
         return self.submit(work).result()
 
     def submit(self, work: Work[T]) -> Future[T]:
         """Like write, without waiting."""
-        if self._writer is None:
-            with self._lock:
-                if self._writer is None:
-                    self._writer = threading.Thread(target=self._write_loop, name="ledger-writer", daemon=True)
-                    self._writer.start()
         future: Future[T] = Future()
-        if self._closed:
-            raise errors.Unavailable("The ledger is closing.")
-        self._queue.put((work, future))
+        with self._lock:
+            if self._closed:
+                raise errors.Unavailable("The ledger is closing.")
+            if self._writer is None:
+                self._writer = threading.Thread(target=self._write_loop, name="ledger-writer", daemon=True)
+                self._writer.start()
+            self._queue.put((work, future))
         return future
 
     def close(self) -> None:
-        self._closed = True
+        """Finish what was submitted, then refuse everything. Again: nothing."""
+        with self._lock:
+            first, self._closed = not self._closed, True
         if self._writer is not None:
-            self._queue.put(None)
+            if first:
+                self._queue.put(None)
             self._writer.join(timeout=10)
         self.engine.dispose()
 
     def _write_loop(self) -> None:
-        connection = self.engine.connect()
-        raw = _raw(connection)
-        while True:
+        connection: Connection | None = None
+        more = True
+        while more:
             first = self._queue.get()
             if first is None:
-                connection.close()
-                return
-            stop = not self._commit_batch(connection, raw, first)
-            if stop:
-                connection.close()
-                return
+                break
+            batch = [first]
+            try:
+                if connection is None:
+                    connection = self.engine.connect()
+                more = self._commit_batch(connection, batch)
+            except BaseException as error:
+                log.exception("the ledger could not commit")
+                more = not self._closed or not self._queue.empty()
+                if connection is not None:
+                    with suppress(Exception):
+                        connection.close()
+                    connection = None
+                for _, future in batch:
+                    future.set_exception(errors.Unavailable(f"The ledger could not be written: {error}"))
+        if connection is not None:
+            connection.close()
 
-    def _commit_batch(
-        self, connection: Connection, raw: sqlite3.Connection, first: tuple[Work[Any], Future[Any]]
-    ) -> bool:
-        """Run the first work and all that wait behind it, then commit. False when the queue's end was met."""
-        done: list[tuple[Future[Any], Any, Tx]] = []
-        failed: list[tuple[Future[Any], BaseException]] = []
-        item: tuple[Work[Any], Future[Any]] | None = first
+    def _commit_batch(self, connection: Connection, batch: list[tuple[Work[Any], Future[Any]]]) -> bool:
+        """Run the one work of `batch` and all that wait behind it, noting them there, then commit and answer them.
+
+        False when the queue's end was met. When it raises nothing was kept and nobody was answered.
+        """
+        raw = _raw(connection)
+        answers: list[tuple[Tx, Any, BaseException | None]] = []
         more = True
-        try:
-            raw.execute("BEGIN IMMEDIATE")
-            while item is not None:
-                work, future = item
-                tx = Tx(connection)
-                raw.execute("SAVEPOINT work")
-                try:
-                    done.append((future, work(tx), tx))
-                except BaseException as error:
-                    raw.execute("ROLLBACK TO work")
-                    failed.append((future, error))
-                raw.execute("RELEASE work")
-                if len(done) + len(failed) >= MOST_WORKS_A_COMMIT:
-                    break
-                try:
-                    item = self._queue.get_nowait()
-                    more = item is not None
-                except queue.Empty:
-                    break
-            raw.execute("COMMIT")
-        except BaseException as error:
-            log.exception("the ledger could not commit")
-            if raw.in_transaction:
-                raw.execute("ROLLBACK")
-            unavailable = errors.Unavailable(f"The ledger could not be written: {error}")
-            for future, _, _ in done:
-                future.set_exception(unavailable)
-            for future, wrong in failed:
+        raw.execute("BEGIN IMMEDIATE")
+        while True:
+            answers.append(self._attempt(connection, raw, batch[-1][0]))
+            if len(batch) >= MOST_WORKS_A_COMMIT:
+                break
+            try:
+                item = self._queue.get_nowait()
+            except queue.Empty:
+                break
+            if item is None:
+                more = False
+                break
+            batch.append(item)
+        raw.execute("COMMIT")
+        for tx, _, wrong in answers:
+            if wrong is None:
+                tx.run_after_commit()
+        for (_, future), (_, result, wrong) in zip(batch, answers, strict=True):
+            if wrong is None:
+                future.set_result(result)
+            else:
                 future.set_exception(wrong)
-            return more
-        for _, _, tx in done:
-            tx.run_after_commit()
-        for future, result, _ in done:
-            future.set_result(result)
-        for future, wrong in failed:
-            future.set_exception(wrong)
         return more
+
+    def _attempt(
+        self, connection: Connection, raw: sqlite3.Connection, work: Work[Any]
+    ) -> tuple[Tx, Any, BaseException | None]:
+        """One work in a savepoint of its own: its result, or why nothing of it was kept."""
+        tx = self._local.tx = Tx(connection)
+        result: Any = None
+        wrong: BaseException | None = None
+        raw.execute("SAVEPOINT work")
+        try:
+            result = work(tx)
+        except BaseException as error:
+            wrong = error
+            raw.execute("ROLLBACK TO work")
+        finally:
+            self._local.tx = None
+        raw.execute("RELEASE work")
+        return tx, result, wrong
 
 
 def _engine(url: str) -> Engine:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, and_, or_
+from sqlalchemy import ColumnElement, Select, and_, literal, or_
 
 from nephos import errors
 from nephos.kernel.db.engine import Tx
@@ -45,14 +45,15 @@ def _after(order: list[tuple[ColumnElement[Any], bool]], values: list[Any]) -> C
     choices: list[ColumnElement[bool]] = []
     equal: list[ColumnElement[bool]] = []
     for (column, descending), value in zip(order, values, strict=True):
+        there = literal(value, column.type)
         later: ColumnElement[bool] | None
         if value is None:
             later = None if descending else column.is_not(None)
         elif descending:
-            later = or_(column < value, column.is_(None))
+            later = or_(column < there, column.is_(None))
         else:
-            later = column > value
+            later = column > there
         if later is not None:
             choices.append(and_(*equal, later))
-        equal.append(column.is_(None) if value is None else column == value)
+        equal.append(column.is_(None) if value is None else column == there)
     return or_(*choices)

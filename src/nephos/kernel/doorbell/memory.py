@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import logging
+import threading
 from collections.abc import Callable
+
+log = logging.getLogger(__name__)
 
 
 class MemoryDoorbell:
@@ -10,15 +14,21 @@ class MemoryDoorbell:
 
     def __init__(self) -> None:
         self._listeners: tuple[Callable[[str], None], ...] = ()
+        self._lock = threading.Lock()
 
     def ring(self, topic: str) -> None:
         for heard in self._listeners:
-            heard(topic)
+            try:
+                heard(topic)
+            except Exception:
+                log.exception("ringing %s", topic)
 
     def listen(self, heard: Callable[[str], None]) -> Callable[[], None]:
-        self._listeners = (*self._listeners, heard)
+        with self._lock:
+            self._listeners = (*self._listeners, heard)
 
         def stop() -> None:
-            self._listeners = tuple(listener for listener in self._listeners if listener is not heard)
+            with self._lock:
+                self._listeners = tuple(listener for listener in self._listeners if listener is not heard)
 
         return stop
