@@ -119,6 +119,34 @@ except Exception as error:
     assert "max_workers" in found[1]
 
 
+def test_after_a_reboot_of_the_host_guests_are_off_not_crashed() -> None:
+    found = machine(
+        """
+from nephos.hypervisor.base import Boot, Guest
+from nephos.hypervisor.libvirt import LibvirtHypervisor
+import os
+
+folder.chmod(0o711)
+made = Guest(id="83679162-1378-4288-a2d4-70e13ec132aa", name="instance-00000001", vcpus=1, ram_mb=64, root_gb=1)
+answer = []
+for boot in ("first", "second"):
+    ours = daemon.private(folder / "ours", kvm=False)
+    driver = LibvirtHypervisor(ours.socket, state_dir=folder / "state", cloud_id="c", acceleration="tcg")
+    if boot == "first":
+        driver.create(made, Boot(), lambda mark: None)
+    answer.append(driver.guests()[made.id])
+    driver.close()
+    daemon.stop(ours)
+    (folder / "ours" / "boot").write_text("the boot before")
+    for path in Path("/proc").glob("[0-9]*/comm"):
+        if path.read_text().startswith("qemu-system"):
+            os.kill(int(path.parent.name), 9)
+print(json.dumps(answer))
+"""
+    )
+    assert found == ["running", "shutdown"]
+
+
 @pytest.fixture
 def long_folder() -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="nephos-" + "x" * 90, dir="/tmp") as folder:

@@ -45,6 +45,7 @@ _START_SECONDS = 30.0
 _QEMU_USERS = ("libvirt-qemu", "qemu")
 _SOCKET_LIMIT = 107
 _KVM = Path("/dev/kvm")
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _ENTER = (sys.executable, "-m", "nephos.hypervisor.daemon")
 _PR_SET_CHILD_SUBREAPER = 36
 
@@ -110,6 +111,7 @@ def private(directory: Path, *, kvm: bool, enter: Sequence[str] = ()) -> Daemon:
     pid = _running(pid_file)
     if pid is not None and _answers(path):
         return msgspec.structs.replace(daemon, said=f"using this cloud's own libvirtd (pid {pid})")
+    _forget_last_boot(directory)
     for name in _BINDS:
         (directory / name).mkdir(parents=True, exist_ok=True, mode=0o711 if name in ("lib", "run") else 0o755)
     directory.chmod(0o711)
@@ -139,6 +141,16 @@ def qemu_user() -> tuple[str, str] | None:
             except KeyError:
                 return name, grp.getgrgid(user.pw_gid).gr_name
     return None
+
+
+def _forget_last_boot(directory: Path) -> None:
+    """What libvirt keeps in /run is about processes; unlike /run, our directory would outlive a reboot of the host."""
+    stamp = directory / "boot"
+    boot = _BOOT_ID.read_text()
+    if stamp.exists() and stamp.read_text() != boot:
+        shutil.rmtree(directory / "run", ignore_errors=True)
+    directory.mkdir(parents=True, exist_ok=True)
+    stamp.write_text(boot)
 
 
 def _libvirtd_conf(directory: Path) -> str:

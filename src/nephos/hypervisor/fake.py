@@ -120,7 +120,7 @@ class FakeHypervisor:
                         vcpus=guest.vcpus,
                         ram_mb=guest.ram_mb,
                         nics=len(guest.nics),
-                        boots=[clock.now_us()],
+                        boots=[*(known.boots if known else ()), clock.now_us()],
                         indestructible=any("fake-fail-destroy" in word for word in words),
                     )
                 )

@@ -198,6 +198,7 @@ def _root(path: Path, guest: Guest, boot: Boot) -> Disk:
 def _qemu_img(path: Path, options: list[str], size: int) -> None:
     part = _part(path)
     _tool(["qemu-img", "create", "-q", "-u", *options, str(part), str(size)], path)
+    part.chmod(0o600)
     part.replace(path)
 
 

@@ -59,6 +59,7 @@ class LibvirtHypervisor:
         self._lib_dir = lib_dir
         self._watchers: list[Callable[[str, Power], None]] = []
         self._state = threading.Lock()
+        self._telling = threading.RLock()  # looking and telling in one go, or an older look could be told last
         self._busy: dict[str, int] = {}
         self._seen: dict[str, Power] = {}
         self._connection = connection.Connection(connection.uri(uri_or_socket), self._on_event)
@@ -276,17 +277,18 @@ class LibvirtHypervisor:
 
     def _look(self, guest_id: str) -> None:
         """Tell the watchers if the guest's power is not what they were told last."""
-        found = self._find(guest_id)
-        now = Power.MISSING if found is None else self._power(found)
-        with self._state:
-            if guest_id in self._busy or self._seen.get(guest_id, Power.MISSING) is now:
-                return
-            if now is Power.MISSING:
-                self._seen.pop(guest_id, None)
-            else:
-                self._seen[guest_id] = now
-        for changed in self._watchers:
-            changed(guest_id, now)
+        with self._telling:
+            found = self._find(guest_id)
+            now = Power.MISSING if found is None else self._power(found)
+            with self._state:
+                if guest_id in self._busy or self._seen.get(guest_id, Power.MISSING) is now:
+                    return
+                if now is Power.MISSING:
+                    self._seen.pop(guest_id, None)
+                else:
+                    self._seen[guest_id] = now
+            for changed in self._watchers:
+                changed(guest_id, now)
 
 
 def _cpu_info(capabilities: str) -> dict[str, Any]:
