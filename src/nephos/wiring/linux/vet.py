@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from nephos.wiring.base import Address, Desired, Item, Key, Kind, Network, Port, Route, Router
 from nephos.wiring.linux.names import checked
@@ -22,12 +22,12 @@ class Vetting:
         self._good: dict[Key, Item] = {}
 
     def __call__(self, desired: Desired, errors: dict[Key, str]) -> Desired:
-        """The desired state without the items that are refused; those are told in `errors`."""
+        """The desired state, in order of ids, without the items that are refused; those are told in `errors`."""
         good: dict[Key, Item] = {}
 
-        def kept(kind: Kind, items: Iterable[tuple[str, Item]]) -> set[str]:
-            found = set()
-            for name, item in items:
+        def kept(kind: Kind, items: Mapping[str, Item]) -> list[str]:
+            found = []
+            for name, item in items.items():
                 key = Key(kind, name)
                 try:
                     if self._good.get(key) is not item:
@@ -36,13 +36,13 @@ class Vetting:
                     errors[key] = str(problem)
                 else:
                     good[key] = item
-                    found.add(name)
-            return found
+                    found.append(name)
+            return sorted(found)
 
-        networks = kept(Kind.NETWORK, desired.networks.items())
-        ports = kept(Kind.PORT, desired.ports.items())
-        groups = kept(Kind.GROUP, desired.groups.items())
-        routers = kept(Kind.ROUTER, desired.routers.items())
+        networks = kept(Kind.NETWORK, desired.networks)
+        ports = kept(Kind.PORT, desired.ports)
+        groups = kept(Kind.GROUP, desired.groups)
+        routers = kept(Kind.ROUTER, desired.routers)
         self._good = good
         return Desired(
             networks={name: desired.networks[name] for name in networks},
