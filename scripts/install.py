@@ -68,6 +68,7 @@ def install(report: Report, wanted: list[Package], *, tests: bool) -> None:
         raise failed[0]
     users.ensure(report)
     environments.link_libvirt(PREFIX)
+    environments.link_commands(PREFIX)
     if tests:
         environments.link_libvirt(CHECKOUT / ".venv")
 

@@ -22,6 +22,10 @@ DEBIAN_PACKAGES = Path("/usr/lib/python3/dist-packages")
 DEBIAN_PIP = "usr/share/python-wheels"
 TOOLS = Path("/var/cache/nephos/tools")
 STAMP = ".nephos-stamp"
+EXTRA = "clients"
+"""The extra that holds what the demo and the printed examples use: openstacksdk and the openstack command."""
+
+COMMANDS = Path("/usr/local/bin")
 LIBVIRT = ("libvirt.py", "libvirt_qemu.py", "libvirtaio.py", "libvirtmod*.so")
 
 
@@ -170,6 +174,18 @@ def link_libvirt(prefix: Path) -> None:
                 link.symlink_to(target)
     if not (site / "libvirt.py").exists():
         raise InstallError(f"python3-libvirt is installed, but {DEBIAN_PACKAGES}/libvirt.py is not there")
+
+
+def link_commands(prefix: Path) -> None:
+    """Puts `nephos`, and `openstack` where the machine has none of its own, on everybody's path."""
+    for name in ("nephos", "openstack"):
+        link = COMMANDS / name
+        target = prefix / "bin" / name
+        ours = link.is_symlink() and link.readlink() == target
+        taken = link.exists() or link.is_symlink() or (name == "openstack" and shutil.which(name) is not None)
+        if target.exists() and not ours and not taken:
+            COMMANDS.mkdir(parents=True, exist_ok=True)
+            link.symlink_to(target)
 
 
 def _usable(prefix: Path) -> bool:
