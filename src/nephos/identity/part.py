@@ -16,6 +16,7 @@ from sqlalchemy import insert, select, update
 
 from nephos.identity.catalog.view import Catalog
 from nephos.identity.catalog.view import load as load_catalog
+from nephos.identity.credentials.vault import Vault
 from nephos.identity.roles.graph import Graph
 from nephos.identity.roles.graph import load as load_graph
 from nephos.identity.tokens.store import epoch
@@ -103,6 +104,7 @@ class Identity:
         self.passwords = Passwords(cloud.settings.tokens.bcrypt_rounds)
         self._keys = Keys(cloud.settings.server_dir / "fernet-keys")
         self._tokens: Tokens | None = None
+        self._vault: Vault | None = None
         self._starting = threading.Lock()
         self._known: Bounded[_Known] = Bounded(MOST_TOKENS)
         self.bodies: Bounded[tuple[int, bytes]] = Bounded(MOST_BODIES)
@@ -117,6 +119,13 @@ class Identity:
                 self._keys.initialise()
                 self._tokens = Tokens(self._keys)
         return self._tokens
+
+    @property
+    def vault(self) -> Vault:
+        if self._vault is None:
+            with self._starting:
+                self._vault = Vault(Keys(self._cloud.settings.server_dir / "credential-keys"))
+        return self._vault
 
     def graph(self, tx: Tx) -> Graph:
         """The roles as a read sees them. Not for a unit of work, which may have changed them itself."""

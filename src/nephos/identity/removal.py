@@ -7,8 +7,9 @@ from typing import Any
 
 from sqlalchemy import BindParameter, bindparam, delete, update
 
+from nephos.identity.application_credentials.store import application_credential
 from nephos.identity.assignments.store import DOMAIN, GROUP, PROJECT, USER, assignment
-from nephos.identity.credentials.store import application_credential, credential
+from nephos.identity.credentials.store import credential
 from nephos.identity.groups.store import group
 from nephos.identity.projects.store import project
 from nephos.identity.roles.store import role

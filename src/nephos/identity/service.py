@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from nephos.identity import seed as first
+from nephos.identity.application_credentials import api as application_credentials
 from nephos.identity.assignments import api as assignments
 from nephos.identity.catalog import api as catalog
+from nephos.identity.credentials import api as credentials
 from nephos.identity.discovery import api as discovery
 from nephos.identity.domains import api as domains
 from nephos.identity.groups import api as groups
@@ -34,6 +36,8 @@ SERVICE = Service(
         *roles.ROUTES,
         *assignments.ROUTES,
         *catalog.ROUTES,
+        *credentials.ROUTES,
+        *application_credentials.ROUTES,
     ),
     dialect=faults.identity,
 )

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from sqlalchemy import ColumnElement, and_, delete, or_, select
 
 from nephos import errors
+from nephos.identity.application_credentials.actions import forget
 from nephos.identity.assignments.effective import above, below
 from nephos.identity.assignments.store import ALL, DOMAIN, GROUP, PROJECT, SYSTEM, USER, assignment
 from nephos.identity.groups.actions import members_of
@@ -56,10 +57,12 @@ def roles(tx: Tx, to: Grant) -> list[str]:
 
 
 def revoke(tx: Tx, to: Grant, role_id: str) -> None:
-    """Raises NotFound."""
+    """A user's application credentials on a project go with its role there. Raises NotFound."""
     if tx.execute(delete(assignment).where(to.where(), _a.role_id == role_id)).rowcount == 0:
         raise errors.NotFound(f"Could not find role assignment with role: {role_id}, {to.actor}: {to.actor_id}, "
                               f"{to.target}: {to.target_id}.")  # fmt: skip
+    if to.actor == USER and to.target == PROJECT:
+        forget(tx, to.actor_id, to.target_id)
 
 
 class Asked(NamedTuple):

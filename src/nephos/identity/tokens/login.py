@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from nephos import errors
+from nephos.identity.application_credentials import actions as applications
 from nephos.identity.part import Identity
 from nephos.identity.tokens import actions
 from nephos.identity.tokens.subject import Subject, resolve
-from nephos.identity.tokens.wire import Auth, IdentityPart
+from nephos.identity.tokens.wire import Auth, IdentityPart, Scope, UserRef
 from nephos.identity.users import actions as users
 from nephos.kernel import clock
 from nephos.kernel.auth.fernet import Token, new_audit_id
@@ -18,12 +19,15 @@ MICRO = 1_000_000
 
 
 class Proof(NamedTuple):
-    """One method that succeeded. A token proves with it its own methods, chain and end."""
+    """One method that succeeded. A token proves with it its own methods, chain and end; an application credential
+    binds to its project."""
 
     who: actions.Candidate
     methods: tuple[str, ...]
     expires: int | None = None
     chain: str | None = None
+    application_credential_id: str | None = None
+    project_id: str | None = None
 
 
 def log_in(cloud: Cloud, identity: Identity, auth: Auth) -> tuple[str, Subject]:
@@ -36,17 +40,21 @@ def log_in(cloud: Cloud, identity: Identity, auth: Auth) -> tuple[str, Subject]:
         raise errors.Unauthorized(actions.REFUSED)
     chains = [proof.chain for proof in proofs if proof.chain is not None]
     ends = [proof.expires for proof in proofs if proof.expires is not None]
+    bound = next((proof for proof in proofs if proof.application_credential_id is not None), None)
     with cloud.database.read() as tx:
         target = actions.target(tx, auth.scope, who)
+        if bound is not None:
+            target = _bind(auth, target, bound)
         token = Token(
             user_id=who.id,
             methods=tuple(dict.fromkeys(method for proof in proofs for method in proof.methods)),
             issued=now,
-            expires=min(ends, default=now + cloud.settings.tokens.lifetime * MICRO),
+            expires=min([*ends, now + cloud.settings.tokens.lifetime * MICRO]),
             audit_ids=(new_audit_id(), *chains[:1]),
             project_id=target.project_id,
             domain_id=target.domain_id,
             system=target.system,
+            application_credential_id=bound.application_credential_id if bound is not None else None,
         )
         subject = resolve(tx, identity.graph(tx), token)
     return identity.tokens.encode(token), subject
@@ -61,6 +69,8 @@ def _prove(cloud: Cloud, identity: Identity, asked: IdentityPart) -> list[Proof]
             proofs.append(_password(cloud, identity, asked))
         elif method == "token":
             proofs.append(_token(identity, asked, cloud))
+        elif method == "application_credential":
+            proofs.append(_application_credential(cloud, identity, asked))
         else:
             raise errors.Unauthorized(f"Attempted to authenticate with an unsupported method: {method}.")
     return proofs
@@ -90,4 +100,45 @@ def _token(identity: Identity, asked: IdentityPart, cloud: Cloud) -> Proof:
     with cloud.database.read() as tx:
         who = actions.by_id(tx, subject.person.id)
     token = subject.token
-    return Proof(who, (*token.methods, "token"), token.expires, token.audit_ids[-1])
+    return Proof(
+        who,
+        (*token.methods, "token"),
+        token.expires,
+        token.audit_ids[-1],
+        token.application_credential_id,
+        token.project_id if token.application_credential_id is not None else None,
+    )
+
+
+def _application_credential(cloud: Cloud, identity: Identity, asked: IdentityPart) -> Proof:
+    given = asked.application_credential
+    if given is None:
+        raise errors.BadRequest("Expecting to find identity.application_credential in the request.")
+    if given.id is None and (given.name is None or given.user is None):
+        raise errors.BadRequest("An application credential is named by its id, or by its name and its user.")
+    with cloud.database.read() as tx:
+        if given.id is not None:
+            row = applications.get(tx, given.id)
+        else:
+            owner = actions.candidate(tx, given.user or UserRef())
+            row = applications.by_name(tx, owner.id, given.name or "") if owner.id is not None else None
+        who = actions.by_id(tx, row.user_id) if row is not None else None
+    proven = identity.passwords.verify(given.secret, row.secret_hash if row is not None else None)
+    if not proven or row is None or who is None or not who.enabled:
+        raise errors.Unauthorized(actions.REFUSED)
+    if row.expires_at is not None and row.expires_at <= clock.now_us():
+        raise errors.Unauthorized("The application credential has expired.")
+    return Proof(
+        who,
+        ("application_credential",),
+        expires=row.expires_at,
+        application_credential_id=row.id,
+        project_id=row.project_id,
+    )
+
+
+def _bind(auth: Auth, target: actions.Target, bound: Proof) -> actions.Target:
+    """A token of an application credential is for its project, whatever the user's default is."""
+    if isinstance(auth.scope, Scope) and target.project_id != bound.project_id:
+        raise errors.Unauthorized("Application credentials cannot request a scope.")
+    return actions.Target(project_id=bound.project_id)

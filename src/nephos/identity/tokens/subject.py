@@ -8,13 +8,15 @@ import msgspec
 from sqlalchemy import Row, bindparam, or_, select
 
 from nephos import errors
+from nephos.identity.application_credentials import actions as applications
+from nephos.identity.application_credentials.wire import short_rule
 from nephos.identity.assignments import effective
 from nephos.identity.projects.store import project
 from nephos.identity.roles.graph import Graph, Role
 from nephos.identity.tokens.store import revocation
 from nephos.identity.users.store import user
 from nephos.kernel.auth.fernet import Token
-from nephos.kernel.auth.who import Who
+from nephos.kernel.auth.who import AccessRule, Who
 from nephos.kernel.db.engine import Tx
 from nephos.kernel.policy import role_set
 
@@ -42,6 +44,16 @@ class Place(NamedTuple):
     is_domain: bool
 
 
+class Application(NamedTuple):
+    """The application credential that a token was got with. `rules` None: no access rules."""
+
+    id: str
+    name: str
+    unrestricted: bool
+    rules: tuple[AccessRule, ...] | None
+    shown_rules: tuple[dict[str, Any], ...]
+
+
 class Subject(msgspec.Struct, frozen=True, kw_only=True):
     """A valid token, understood. At most one of `project`, `domain` and `system` is set."""
 
@@ -51,6 +63,7 @@ class Subject(msgspec.Struct, frozen=True, kw_only=True):
     domain: Named | None = None
     system: bool = False
     roles: tuple[Role, ...] = ()
+    application: Application | None = None
 
     def who(self) -> Who:
         place = self.project
@@ -74,6 +87,9 @@ class Subject(msgspec.Struct, frozen=True, kw_only=True):
             audit_ids=self.token.audit_ids,
             issued=self.token.issued,
             expires=self.token.expires,
+            application_credential_id=self.application.id if self.application else None,
+            restricted=self.application is not None and not self.application.unrestricted,
+            access_rules=self.application.rules if self.application else None,
         )
 
 
@@ -117,6 +133,8 @@ def resolve(tx: Tx, graph: Graph, token: Token) -> Subject:
         raise errors.Unauthorized("The token was revoked.")
     if token.project_id is not None:
         return _on_project(tx, graph, token, person)
+    if token.application_credential_id is not None:
+        raise errors.Unauthorized("A token of an application credential is for its project only.")
     if token.domain_id is not None:
         row = tx.first(_PROJECT, {"id": token.domain_id})
         if row is None or not row.is_domain:
@@ -153,14 +171,36 @@ def _on_project(tx: Tx, graph: Graph, token: Token, person: Person) -> Subject:
     if home is None:
         raise errors.Unauthorized(f"The domain of project {row.name} does not exist.")
     _usable(home, token, "domain")
-    held = effective.on_project(tx, person.id, row.id, row.parent_id, domain_id)
+    roles = graph.expand(effective.on_project(tx, person.id, row.id, row.parent_id, domain_id))
+    application = None
+    if token.application_credential_id is not None:
+        application, carried = _application(tx, token, row.id)
+        roles = [role for role in roles if role.id in carried]
     scoped = Subject(
         token=token,
         person=person,
         project=Place(row.id, row.name, Named(home.id, home.name), row.is_domain),
-        roles=tuple(graph.expand(held)),
+        roles=tuple(roles),
+        application=application,
     )
     return _with_roles(scoped, f"project {row.name}")
+
+
+def _application(tx: Tx, token: Token, project_id: str) -> tuple[Application, set[str]]:
+    """The credential, and the ids of the roles that it carries."""
+    row = applications.get(tx, token.application_credential_id or "")
+    if row is None or row.user_id != token.user_id or row.project_id != project_id:
+        raise errors.Unauthorized("The application credential of this token does not exist.")
+    if row.expires_at is not None and row.expires_at <= tx.now:
+        raise errors.Unauthorized("The application credential of this token has expired.")
+    rules = shown = None
+    if row.access_rule_ids is not None:
+        known = applications.rules_of(tx, row.access_rule_ids)
+        kept = [known[one] for one in row.access_rule_ids if one in known]
+        rules = tuple(AccessRule(one.service, one.method, one.path) for one in kept)
+        shown = tuple(short_rule(one) for one in kept)
+    carried = set(applications.role_ids_of(tx, [row.id]).get(row.id, ()))
+    return Application(row.id, row.name, row.unrestricted, rules, shown or ()), carried
 
 
 def _usable(row: Row[Any], token: Token, kind: str) -> None:

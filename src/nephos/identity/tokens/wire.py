@@ -105,6 +105,15 @@ def document(subject: Subject, catalog: Catalog | None) -> bytes:
         shown["system"] = {"all": True}
     else:
         return _encode({"token": shown})
+    application = subject.application
+    if application is not None:
+        shown["application_credential"] = {
+            "id": application.id,
+            "name": application.name,
+            "restricted": not application.unrestricted,
+        }
+        if application.shown_rules:
+            shown["application_credential"]["access_rules"] = list(application.shown_rules)
     shown["roles"] = [{"id": role.id, "name": role.name} for role in subject.roles]
     if catalog is not None:
         shown["catalog"] = catalog.encoded(person.id, place.id if place is not None else None)

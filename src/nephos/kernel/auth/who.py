@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import msgspec
+
+
+class AccessRule(NamedTuple):
+    """One API call that an application credential is for: `service` is the catalogue's type; `path` is below the
+    service's address and may hold `*` (within a part), `**` (any) and `{names}` (one part)."""
+
+    service: str
+    method: str
+    path: str
 
 
 class Who(msgspec.Struct, frozen=True, kw_only=True):
     """The credentials of one token. Ids are None where the scope has none.
 
     The attribute names are those that policy rules use (`project_id:%(project_id)s`, `role:admin`, `system_scope:all`).
-    `roles` are lower-case names, implied ones included. `expires` is microseconds since the epoch.
+    `roles` are lower-case names, implied ones included. `expires` is microseconds since the epoch. `restricted` is a
+    token that may not make credentials of its own; with `access_rules` it is good for these calls only.
     """
 
     user_id: str
@@ -33,6 +45,9 @@ class Who(msgspec.Struct, frozen=True, kw_only=True):
     audit_ids: tuple[str, ...] = ()
     issued: int = 0
     expires: int = 0
+    application_credential_id: str | None = None
+    restricted: bool = False
+    access_rules: tuple[AccessRule, ...] | None = None
 
     @property
     def tenant_id(self) -> str | None:

@@ -17,6 +17,7 @@ from falcon.util.uri import decode as unquote
 
 from nephos import errors
 from nephos.kernel import clock
+from nephos.kernel.auth import access as access_rules
 from nephos.kernel.auth.who import Who
 from nephos.kernel.http import faults
 from nephos.kernel.http.call import Call, Reply
@@ -178,6 +179,8 @@ class Front:
         if route.permission is None:
             return route.handler(call)
         self._identify(call)
+        if call.who.access_rules is not None:
+            access_rules.check(call.who, service.name, call.environ["REQUEST_METHOD"], call.environ["PATH_INFO"])
         if route.target == "own":
             call.permit(None)
         reply = route.handler(call)
