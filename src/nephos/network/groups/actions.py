@@ -1,0 +1,256 @@
+"""What security groups and their rules can do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import msgspec
+from sqlalchemy import bindparam, delete, select
+
+from nephos.kernel import clock
+from nephos.kernel.cloud import Cloud
+from nephos.kernel.db.engine import Tx
+from nephos.network import problems, resource, touch
+from nephos.network.groups.protocols import PORTED, is_icmp, version_of
+from nephos.network.groups.store import group, rule
+from nephos.network.ports.store import port_group
+from nephos.network.quotas import actions as quotas
+
+DEFAULT = "default"
+_default_of = select(group.c.id).where(group.c.default_of == bindparam("project"))
+_by_id = select(group).where(group.c.id == bindparam("id"))
+_known = select(group.c.id, group.c.project_id).where(group.c.id.in_(bindparam("ids", expanding=True)))
+_same = select(rule.c.id, rule).where(rule.c.group_id == bindparam("group"), rule.c.direction == bindparam("direction"))
+
+
+class NewRule(msgspec.Struct, frozen=True, kw_only=True):
+    """A rule to be made; `version` 4 or 6."""
+
+    direction: str
+    version: int = 4
+    protocol: str | None = None
+    port_min: int | None = None
+    port_max: int | None = None
+    remote_cidr: str | None = None
+    remote_group_id: str | None = None
+    description: str = ""
+
+
+def default_group(tx: Tx, project_id: str) -> str | None:
+    """The id of a project's default group, None when it was never needed."""
+    found: str | None = tx.scalar(_default_of, {"project": project_id})
+    return found
+
+
+def ensure_default(tx: Tx, cloud: Cloud, project_id: str) -> str:
+    """The id of a project's default group, made on first use: all may leave, its members may talk to each other."""
+    found = default_group(tx, project_id)
+    if found is not None or not project_id:
+        return found or ""
+    group_id = _insert(tx, project_id, DEFAULT, "Default security group", default=True)
+    for version in (4, 6):
+        _insert_rule(tx, group_id, project_id, NewRule(direction="ingress", version=version, remote_group_id=group_id))
+        _insert_rule(tx, group_id, project_id, NewRule(direction="egress", version=version))
+    return group_id
+
+
+def create(
+    tx: Tx, cloud: Cloud, *, project_id: str, name: str, description: str = "", stateful: bool = True
+) -> str:
+    """With the two rules that let all out. Raises OverQuota; Conflict for the name `default`."""
+    ensure_default(tx, cloud, project_id)
+    if name.lower() == DEFAULT:
+        raise problems.refused("Default security group already exists.", "SecurityGroupDefaultAlreadyExists")
+    quotas.take(tx, cloud, project_id, "security_group")
+    quotas.take(tx, cloud, project_id, "security_group_rule", 2)
+    group_id = _insert(tx, project_id, name, description, stateful=stateful)
+    for version in (4, 6):
+        _insert_rule(tx, group_id, project_id, NewRule(direction="egress", version=version))
+    return group_id
+
+
+def update(tx: Tx, cloud: Cloud, row: Any, values: dict[str, Any]) -> None:
+    """Raises Conflict: the default group keeps its name, no other takes it, and a used group its statefulness."""
+    name = values.get("name")
+    if name is not None and name != row.name:
+        if row.default_of is not None:
+            raise problems.refused("Updating default security group not allowed.", "SecurityGroupCannotUpdateDefault")
+        if name.lower() == DEFAULT:
+            raise problems.refused("Default security group already exists.", "SecurityGroupDefaultAlreadyExists")
+    if values.get("stateful", row.stateful) != row.stateful:
+        check_unused(tx, row.id)
+    resource.revise(tx, group, row.id, values)
+
+
+def check_unused(tx: Tx, group_id: str) -> None:
+    """Raises SecurityGroupInUse naming a port that has it."""
+    user = tx.scalar(select(port_group.c.port_id).where(port_group.c.group_id == group_id).limit(1))
+    if user is not None:
+        raise problems.refused(f"Security Group {group_id} in use by port {user}.", "SecurityGroupInUse")
+
+
+def remove(tx: Tx, cloud: Cloud, row: Any, *, admin: bool) -> None:
+    """With its rules, and the rules elsewhere that name it. Raises SecurityGroupInUse, and Conflict for a default."""
+    if row.default_of is not None and not admin:
+        raise problems.refused("Insufficient rights for removing default security group.", "SecurityGroupCannotRemoveDefault")
+    check_unused(tx, row.id)
+    naming = tx.column(select(rule.c.group_id).where(rule.c.remote_group_id == row.id).distinct())
+    tx.execute(delete(rule).where(rule.c.remote_group_id == row.id))
+    tx.execute(delete(rule).where(rule.c.group_id == row.id))
+    tx.execute(delete(group).where(group.c.id == row.id))
+    for other in naming:
+        if other != row.id:
+            touch.rules(tx, cloud, other, [row.id])
+
+
+def get(tx: Tx, group_id: str) -> Any:
+    """A group's row. Raises SecurityGroupNotFound."""
+    row = tx.first(_by_id, {"id": group_id})
+    if row is None:
+        raise problems.missing("Security group", group_id, "SecurityGroupNotFound")
+    return row
+
+
+def check_usable(tx: Tx, project_id: str, ids: Sequence[str], *, admin: bool) -> list[str]:
+    """The ids, each once, of groups that the project may put on a port. Raises SecurityGroupNotFound."""
+    wanted = list(dict.fromkeys(ids))
+    if not wanted:
+        return []
+    rows = {row.id: row.project_id for row in tx.all(_known, {"ids": wanted})}
+    for each in wanted:
+        if each not in rows or not (admin or rows[each] == project_id):
+            raise problems.missing("Security group", each, "SecurityGroupNotFound")
+    return wanted
+
+
+def add_rule(tx: Tx, cloud: Cloud, group_row: Any, new: NewRule, project_id: str | None = None) -> str:
+    """Raises OverQuota, BadRequest, SecurityGroupRuleExists (409, naming the rule that is the same)."""
+    checked = _checked(new)
+    if checked.remote_group_id is not None and tx.first(_by_id, {"id": checked.remote_group_id}) is None:
+        raise problems.missing("Security group", checked.remote_group_id, "SecurityGroupNotFound")
+    owner = project_id or group_row.project_id
+    quotas.take(tx, cloud, owner, "security_group_rule")
+    for row in tx.all(_same, {"group": group_row.id, "direction": checked.direction}):
+        if _identity(row) == _identity(checked):
+            raise problems.refused(
+                f"Security group rule already exists. Rule id is {row.id}.", "SecurityGroupRuleExists"
+            )
+    rule_id = _insert_rule(tx, group_row.id, owner, checked)
+    resource.revise(tx, group, group_row.id)
+    touch.rules(tx, cloud, group_row.id, [checked.remote_group_id])
+    return rule_id
+
+
+def remove_rule(tx: Tx, cloud: Cloud, row: Any) -> None:
+    tx.execute(delete(rule).where(rule.c.id == row.id))
+    resource.revise(tx, group, row.group_id)
+    touch.rules(tx, cloud, row.group_id, [row.remote_group_id])
+
+
+def rules_of(tx: Tx, group_ids: Iterable[str]) -> dict[str, list[Any]]:
+    """Every group's rules, oldest first."""
+    found: dict[str, list[Any]] = {}
+    for row in tx.all(select(rule).where(rule.c.group_id.in_(list(group_ids))).order_by(rule.c.created_at, rule.c.id)):
+        found.setdefault(row.group_id, []).append(row)
+    return found
+
+
+def _identity(one: Any) -> tuple[Any, ...]:
+    protocol = None if one.protocol in (None, "any", "0") else one.protocol
+    cidr = None if one.remote_cidr in ("0.0.0.0/0", "::/0") else one.remote_cidr
+    return (one.version, protocol, one.port_min, one.port_max, cidr, one.remote_group_id)
+
+
+def _checked(new: NewRule) -> NewRule:
+    """Raises BadRequest by the names that Neutron gives."""
+    if new.remote_cidr is not None and new.remote_group_id is not None:
+        raise problems.bad(
+            "Only remote_ip_prefix or remote_group_id may be provided, not both.", "SecurityGroupMultipleRemoteEntites"
+        )
+    if new.remote_cidr is not None and (":" in new.remote_cidr) != (new.version == 6):
+        raise problems.bad(
+            f"Conflicting value ethertype IPv{new.version} for CIDR {new.remote_cidr}",
+            "SecurityGroupRuleParameterConflict",
+        )
+    wanted = version_of(new.protocol)
+    if wanted is not None and wanted != new.version:
+        raise problems.bad(
+            f"Invalid ethertype IPv{new.version} for protocol {new.protocol}.",
+            "SecurityGroupEthertypeConflictWithProtocol",
+        )
+    if new.port_min is None and new.port_max is None:
+        return new
+    if new.protocol is None or new.protocol in ("any", "0"):
+        raise problems.bad("Must also specify protocol if port range is given.", "SecurityGroupProtocolRequiredWithPorts")
+    return _checked_icmp(new) if is_icmp(new.protocol) else _checked_ports(new)
+
+
+def _checked_icmp(new: NewRule) -> NewRule:
+    for field, value in (("port_range_min", new.port_min), ("port_range_max", new.port_max)):
+        if value is not None and not 0 <= value <= 255:
+            raise problems.bad(f"Invalid value for ICMP {field} {value}.", "SecurityGroupInvalidIcmpValue")
+    if new.port_min is None:
+        raise problems.bad(
+            f"ICMP code (port-range-max) {new.port_max} is provided but ICMP type (port-range-min) is missing.",
+            "SecurityGroupMissingIcmpType",
+        )
+    return new
+
+
+def _checked_ports(new: NewRule) -> NewRule:
+    if new.protocol not in PORTED:
+        raise problems.bad(
+            f"Invalid protocol {new.protocol} for port range, only supported for TCP, UDP, UDPLITE, SCTP and DCCP.",
+            "SecurityGroupInvalidProtocolForPort",
+        )
+    if new.port_min is None or new.port_max is None or not 0 <= new.port_min <= new.port_max:
+        raise problems.bad(
+            "For TCP/UDP protocols, port_range_min must be <= port_range_max", "SecurityGroupInvalidPortRange"
+        )
+    if new.port_max > 65535 or new.port_min < 1:
+        raise problems.bad(
+            f"Invalid port value {new.port_max if new.port_max > 65535 else new.port_min}: a port is from 1 to 65535.",
+            "SecurityGroupInvalidPortValue",
+        )
+    return new
+
+
+def _insert(
+    tx: Tx, project_id: str, name: str, description: str, *, stateful: bool = True, default: bool = False
+) -> str:
+    group_id = clock.uuid4()
+    tx.insert(
+        group,
+        {
+            "id": group_id,
+            "project_id": project_id,
+            "name": name,
+            "description": description,
+            "stateful": stateful,
+            "default_of": project_id if default else None,
+            "tags": [],
+            "revision": 1,
+            "created_at": tx.now,
+            "updated_at": tx.now,
+        },
+    )
+    return group_id
+
+
+def _insert_rule(tx: Tx, group_id: str, project_id: str, new: NewRule) -> str:
+    rule_id = clock.uuid4()
+    tx.insert(
+        rule,
+        {
+            **msgspec.structs.asdict(new),
+            "id": rule_id,
+            "group_id": group_id,
+            "project_id": project_id,
+            "tags": [],
+            "revision": 1,
+            "created_at": tx.now,
+            "updated_at": tx.now,
+        },
+    )
+    return rule_id

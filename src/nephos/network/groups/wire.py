@@ -1,0 +1,174 @@
+"""Security groups and their rules as the API shows and takes them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
+
+from msgspec import UNSET, Meta, UnsetType
+from sqlalchemy import ColumnElement, Select, false, or_, select
+
+from nephos.kernel.db.engine import Tx
+from nephos.network import resource
+from nephos.network.groups import actions
+from nephos.network.groups.store import group, rule
+from nephos.network.resource import Item, Loaded, Noun, View
+
+Name = Annotated[str, Meta(max_length=255)]
+Words = Annotated[str, Meta(max_length=255)]
+
+
+class CreateGroup(resource.Owned, kw_only=True):
+    """POST /security-groups."""
+
+    name: Name = ""
+    description: Words = ""
+    stateful: bool = True
+
+
+class UpdateGroup(resource.Base, kw_only=True):
+    """PUT /security-groups/{id}."""
+
+    name: Name | UnsetType = UNSET
+    description: Words | UnsetType = UNSET
+    stateful: bool | UnsetType = UNSET
+
+
+class CreateRule(resource.Owned, kw_only=True):
+    """POST /security-group-rules."""
+
+    security_group_id: str
+    direction: Literal["ingress", "egress"]
+    ethertype: str | None = None
+    protocol: int | str | None = None
+    port_range_min: int | None = None
+    port_range_max: int | None = None
+    remote_ip_prefix: str | None = None
+    remote_group_id: str | None = None
+    description: Words = ""
+
+
+def render_rule(row: Any) -> Item:
+    return {
+        "id": row.id,
+        "security_group_id": row.group_id,
+        "direction": row.direction,
+        "ethertype": f"IPv{row.version}",
+        "protocol": row.protocol,
+        "port_range_min": row.port_min,
+        "port_range_max": row.port_max,
+        "remote_ip_prefix": row.remote_cidr,
+        "remote_group_id": row.remote_group_id,
+        "normalized_cidr": row.remote_cidr,
+        **resource.standard(row),
+    }
+
+
+def _render_group(row: Any, loaded: Loaded, view: View) -> Item:
+    return {
+        "id": row.id,
+        "name": row.name,
+        "stateful": row.stateful,
+        "shared": False,
+        "security_group_rules": [render_rule(each) for each in loaded.get(row.id, ())],
+        **resource.standard(row),
+    }
+
+
+def _load_rules(tx: Tx, rows: Sequence[Any], view: View) -> Loaded:
+    return actions.rules_of(tx, [row.id for row in rows])
+
+
+def _scope_group(view: View) -> ColumnElement[bool] | None:
+    return None if view.sees_all else group.c.project_id == view.project_id
+
+
+def _select_group(view: View) -> Select[Any]:
+    return select(group)
+
+
+def _shared(values: list[str], view: View) -> ColumnElement[bool]:
+    return group.c.id.is_not(None) if False in {resource.boolean(value) for value in values} else false()
+
+
+GROUP = Noun(
+    name="security_group",
+    plural="security_groups",
+    title="Security group",
+    table=group,
+    select=_select_group,
+    scope=_scope_group,
+    render=_render_group,
+    load=_load_rules,
+    filters={
+        **resource.standard_filters(group),
+        "stateful": resource.flag(group.c.stateful),
+        "shared": _shared,
+    },
+    sorts=resource.standard_sorts(group),
+    read_only=frozenset(
+        {"id", "created_at", "updated_at", "revision_number", "tags", "security_group_rules", "shared", "tenant_id", "project_id"}
+    ),
+)
+
+
+def _select_rule(view: View) -> Select[Any]:
+    return select(rule, group.c.project_id.label("group_project_id")).join(group, group.c.id == rule.c.group_id)
+
+
+def _scope_rule(view: View) -> ColumnElement[bool] | None:
+    if view.sees_all:
+        return None
+    return or_(rule.c.project_id == view.project_id, group.c.project_id == view.project_id)
+
+
+def _target_rule(row: Any) -> dict[str, Any]:
+    return {
+        "project_id": row.project_id,
+        "tenant_id": row.project_id,
+        "security_group:project_id": row.group_project_id,
+    }
+
+
+def _render_any_rule(row: Any, loaded: Loaded, view: View) -> Item:
+    return render_rule(row)
+
+
+def _version(values: list[str], view: View) -> ColumnElement[bool]:
+    known = {"ipv4": 4, "ipv6": 6, "4": 4, "6": 6}
+    return rule.c.version.in_([known[value.lower()] for value in values if value.lower() in known])
+
+
+_r = rule.c
+RULE = Noun(
+    name="security_group_rule",
+    plural="security_group_rules",
+    title="Security group rule",
+    table=rule,
+    select=_select_rule,
+    scope=_scope_rule,
+    render=_render_any_rule,
+    target=_target_rule,
+    filters={
+        **resource.standard_filters(rule),
+        "security_group_id": resource.equals(_r.group_id),
+        "direction": resource.equals(_r.direction),
+        "ethertype": _version,
+        "protocol": resource.equals(_r.protocol),
+        "port_range_min": resource.number(_r.port_min),
+        "port_range_max": resource.number(_r.port_max),
+        "remote_ip_prefix": resource.equals(_r.remote_cidr),
+        "remote_group_id": resource.equals(_r.remote_group_id),
+    },
+    sorts=resource.standard_sorts(
+        rule,
+        security_group_id=_r.group_id,
+        direction=_r.direction,
+        ethertype=_r.version,
+        protocol=_r.protocol,
+        port_range_min=_r.port_min,
+        port_range_max=_r.port_max,
+        remote_ip_prefix=_r.remote_cidr,
+        remote_group_id=_r.remote_group_id,
+    ),
+)
