@@ -94,7 +94,7 @@ DAMAGE = {
     "metadata rules": "ip netns exec qdhcp-{network} nft flush ruleset",
     "DHCP address": "ip netns exec qdhcp-{network} ip address delete 10.1.0.2/24 dev {dhcp_inside}",
     "firewall": "nft flush ruleset",
-    "one chain": "nft flush chain inet {table} from_{index}",
+    "one chain": "nft flush chain inet {table} ingress",
     "external bridge": "ip link delete br-ex",
     "external address": "ip address flush dev br-ex",
 }
@@ -108,7 +108,7 @@ def test_damage_is_repaired(house: House, what: str) -> None:
         bridge=house.bridge, tap=house.tap, tunnel=f"vxlan-{house.network.segment}", network=house.network.id,
         dhcp=f"tap{house.network.dhcp_port_id[:11]}", dhcp_inside=f"ns-{house.network.dhcp_port_id[:11]}",
         router=house.router.id, floating=house.floating, gateway=f"qg-{gateway.port_id[:11]}",
-        table=f"nephos_{CLOUD[:8]}", index=house.port.index,
+        table=f"nephos_{CLOUD[:8]}",
     )  # fmt: skip
     house.host.run(command)
     answer = house.wiring.wire(house.cloud.desired())

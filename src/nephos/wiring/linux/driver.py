@@ -52,7 +52,7 @@ class LinuxWiring:
         self._services = services.Services(self._host, self._reactor, self._leased)
         self._routers = Routers(self._host)
         self._ruleset = Ruleset(None, self._host.record)
-        self._foreign = ForeignChains(self._table, f"nephos:{cloud_id}")
+        self._foreign = ForeignChains(f"nephos:{cloud_id}")
         self._foreign_seen: tuple[int, tuple[str, ...]] | None = None
         self._flows = Flows()
         self._vet = Vetting()
@@ -132,7 +132,7 @@ class LinuxWiring:
         """See `wiring.base.Wiring.leftovers`."""
         with self._lock:
             self._host.stack.load()
-            return inventory.leftovers(self._host, self._table, desired)
+            return inventory.leftovers(self._host, self._table, self._ruleset.chains, desired)
 
     def close(self) -> None:
         """See `wiring.base.Wiring.close`."""
@@ -210,13 +210,15 @@ class LinuxWiring:
         try:
             judge, unclear = firewall.inet_table(self._table, plan)
             errors.update({Key(Kind.GROUP, group): why for group, why in unclear.items()})
-            self._ruleset.replace([firewall.bridge_table(self._table, plan), judge, self._nat(routed)])
+            loaded = self._ruleset.replace([firewall.bridge_table(self._table, plan), judge, self._nat(routed)])
             self._flows.cut(self._ruleset.netfilter, known, plan.zones)
             bridges = tuple(bridge for bridge, _ in routed)
-            generation = self._ruleset.netfilter.generation()
-            if self._foreign_seen != (generation, bridges):
+            now = self._ruleset.netfilter.generation()
+            # Our own load counts one; when nothing else was counted since the last look, nobody else's chain changed.
+            if self._foreign_seen != (now - int(loaded), bridges):
                 self._foreign.ensure(list(bridges))
-                self._foreign_seen = (self._ruleset.netfilter.generation(), bridges)
+                now = self._ruleset.netfilter.generation()
+            self._foreign_seen = (now, bridges)
         except (NephosError, OSError, ValueError, KeyError) as problem:
             log.exception("the ruleset could not be loaded")
             for name in ports:

@@ -194,15 +194,6 @@ def inet_table(name: str, plan: Plan) -> tuple[Table, dict[str, str]]:
     if zones:
         choice = {"map": {"key": _IN, "data": {"set": [list(pair) for pair in zones]}}}
         table.rule("zones", mangle({"ct": {"key": "zone"}}, choice))
-    # Two base chains, because accept ends only its own: what the sender may send, then what the receiver may get.
-    table.hook("egress", "forward", 0)
-    table.hook("ingress", "forward", 1)
     groups = Groups(table, plan.desired)
-    for port, network in plan.secured():
-        groups.add_port(port, network)
-    secured = [port for port, _ in plan.secured()]
-    table.map("senders", "mark", "verdict", ((port.index, jump(f"from_{port.index}")) for port in secured))
-    table.map("receivers", "mark", "verdict", ((port.index << 16, jump(f"to_{port.index}")) for port in secured))
-    table.rule("egress", {"vmap": {"key": masked(_MARK, 0xFFFF), "data": "@senders"}})
-    table.rule("ingress", {"vmap": {"key": masked(_MARK, 0xFFFF0000), "data": "@receivers"}})
+    groups.write(plan.secured())
     return table, groups.unclear

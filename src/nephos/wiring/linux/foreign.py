@@ -32,13 +32,24 @@ class Chain(NamedTuple):
 class ForeignChains:
     """Keeps our accepts in them."""
 
-    def __init__(self, own_table: str, comment: str) -> None:
-        self._own_table = own_table
+    def __init__(self, comment: str) -> None:
         self._comment = comment
         self.changes = 0
 
+    def _items(self) -> list[dict[str, Any]]:
+        """All tables but our own, which may be large."""
+        tables = [
+            one["table"] for one in json.loads(nft.run(None, "-j", "list", "tables"))["nftables"] if "table" in one
+        ]
+        found: list[dict[str, Any]] = []
+        for table in tables:
+            if table["family"] in ("ip", "ip6", "inet") and not table["name"].startswith("nephos"):
+                text = nft.run(None, "-j", "-a", "list", "table", table["family"], table["name"])
+                found += json.loads(text)["nftables"]
+        return found
+
     def _chains(self) -> list[Chain]:
-        items = json.loads(nft.run(None, "-j", "-a", "list", "ruleset"))["nftables"]
+        items = self._items()
         rules: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
         for item in items:
             if rule := item.get("rule"):
@@ -46,9 +57,7 @@ class ForeignChains:
         found = []
         for item in items:
             chain = item.get("chain")
-            if not chain or chain.get("hook") != "forward" or chain["family"] not in ("ip", "ip6", "inet"):
-                continue
-            if chain["table"] == self._own_table or chain["table"].startswith("nephos"):
+            if not chain or chain.get("hook") != "forward":
                 continue
             body = rules.get((chain["family"], chain["table"], chain["name"]), [])
             ours = [rule for rule in body if rule.get("comment") == self._comment]

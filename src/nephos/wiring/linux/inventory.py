@@ -64,8 +64,10 @@ def unwanted_links(host: Host, accounted: Wanted) -> list[str]:
     return [link.name for link in sorted(found, key=lambda link: link.kind == "bridge")]
 
 
-def leftovers(host: Host, table: str, desired: Desired) -> list[Leftover]:
-    """Devices, namespaces, daemons, files and tables of this cloud that `desired` does not account for.
+def leftovers(host: Host, table: str, chains: set[tuple[str, str]], desired: Desired) -> list[Leftover]:
+    """Devices, namespaces, daemons, files and rules of this cloud that `desired` does not account for.
+
+    `chains` are those of our own tables that were wanted last; when none were, chains are not looked at.
 
     A namespace named like ours that carries nobody's mark is told too, though never removed.
     """
@@ -90,7 +92,7 @@ def leftovers(host: Host, table: str, desired: Desired) -> list[Leftover]:
         for entry in sorted(folder.iterdir()):
             if entry.name not in serving:
                 found.append(Leftover(kind="file", name=str(entry), why=f"no network {entry.name} is served here"))
-    return found + _rules(table, desired)
+    return found + _rules(table, chains)
 
 
 def _network_of(number: int, folder: Path) -> str:
@@ -102,17 +104,17 @@ def _network_of(number: int, folder: Path) -> str:
     return next((word.removeprefix(prefix).split("/")[0] for word in words if word.startswith(prefix)), "?")
 
 
-def _rules(table: str, desired: Desired) -> list[Leftover]:
-    """Chains of our tables for ports that are not here, and tables of our name in families that we do not use."""
+def _rules(table: str, chains: set[tuple[str, str]]) -> list[Leftover]:
+    """Chains in our tables that we did not write, and tables of our name in families that we do not use."""
     found = []
-    known = {f"{way}_{port.index}" for port in desired.ports.values() for way in ("from", "to")}
-    for item in json.loads(nft.run(None, "-j", "list", "ruleset"))["nftables"]:
-        if (chain := item.get("chain")) and chain["table"] == table:
-            way, _, index = chain["name"].partition("_")
-            if way in ("from", "to") and index.isdigit() and chain["name"] not in known:
-                why = f"no port has index {index}"
-                found.append(Leftover(kind="rule", name=f"{chain['family']} {table} {chain['name']}", why=why))
-        if (other := item.get("table")) and other["name"].startswith(table) and _foreign_to_us(other, table):
+    for item in json.loads(nft.run(None, "-j", "list", "chains"))["nftables"]:
+        chain = item.get("chain")
+        if chain and chains and chain["table"] == table and (chain["family"], chain["name"]) not in chains:
+            name = f"{chain['family']} {table} {chain['name']}"
+            found.append(Leftover(kind="rule", name=name, why="a chain in our table that nothing wanted needs"))
+    for item in json.loads(nft.run(None, "-j", "list", "tables"))["nftables"]:
+        other = item.get("table")
+        if other and other["name"].startswith(table) and _foreign_to_us(other, table):
             why = "carries our name, but is no part of the ruleset"
             found.append(Leftover(kind="rule", name=f"{other['family']} {other['name']}", why=why))
     return found

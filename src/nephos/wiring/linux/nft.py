@@ -106,6 +106,9 @@ class Table:
     def rule(self, chain: str, *expressions: Expression) -> None:
         self._rules.append({"rule": self._of({"chain": chain, "expr": list(expressions)})})
 
+    def chains(self) -> list[str]:
+        return [item["chain"]["name"] for item in self._chains]
+
     def commands(self) -> list[dict[str, Any]]:
         table = {"table": {"family": self.family, "name": self.name}}
         body = [*self._chains, *self._sets, *self._rules]
@@ -135,8 +138,9 @@ class Ruleset:
         self._record = record
         self._key = namespace or "host"
         self._netfilter = netns.inside(namespace, Netfilter)
-        self._generation: int | None = None
         self.loads = 0
+        self.chains: set[tuple[str, str]] = set()
+        """(family, name) of every chain that was wanted last."""
 
     def close(self) -> None:
         self._netfilter.close()
@@ -145,29 +149,36 @@ class Ruleset:
     def netfilter(self) -> Netfilter:
         return self._netfilter
 
-    def moved(self) -> bool:
-        """Whether anybody changed nftables here since our last look."""
-        return self._generation != self._netfilter.generation()
-
     def replace(self, tables: list[Table]) -> bool:
-        """Make the tables so; answers whether anything had to be loaded."""
+        """Make the tables so; answers whether anything had to be loaded.
+
+        The record holds the digests of what was wanted and of how the kernel lists it, and the kernel's count. The
+        listing is read only when somebody else's change has moved the count, because it costs as much as loading.
+        """
         text = json.dumps({"nftables": [command for table in tables for command in table.commands()]})
         wanted = hashlib.sha256(text.encode()).hexdigest()
-        known = self._record.value.rulesets.get(self._key, ["", ""])
-        if known[0] == wanted:
-            if not self.moved():
+        generation = self._netfilter.generation()
+        known, listed, seen = self._record.value.rulesets.get(self._key, ("", "", -1))
+        self.chains = {(table.family, name) for table in tables for name in table.chains()}
+        moved = False
+        if known == wanted:
+            if seen == generation:
                 return False
-            generation = self._netfilter.generation()
-            if self._listing(tables) == known[1]:
-                self._generation = generation
+            moved = True
+            if listed and self._listing(tables) == listed:
+                self._remember(wanted, listed, generation)
                 return False
         run(self._namespace, "-j", "-f", "-", text=text)
         self.loads += 1
-        generation = self._netfilter.generation()
-        self._record.value.rulesets[self._key] = [wanted, self._listing(tables)]
-        self._record.save()
-        self._generation = generation
+        after = self._netfilter.generation()
+        # More than our own one change: somebody else was at work meanwhile, so look again next time.
+        undisturbed = after == generation + 1 or moved
+        self._remember(wanted, self._listing(tables) if moved else "", after if undisturbed else -1)
         return True
+
+    def _remember(self, wanted: str, listed: str, generation: int) -> None:
+        self._record.value.rulesets[self._key] = (wanted, listed, generation)
+        self._record.save()
 
     def forget(self) -> None:
         if self._record.value.rulesets.pop(self._key, None) is not None:

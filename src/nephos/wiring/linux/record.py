@@ -18,7 +18,7 @@ class Remembered(msgspec.Struct):
     addresses: dict[str, str] = {}
     sysctls: dict[str, str] = {}
     zones: dict[str, int] = {}
-    rulesets: dict[str, list[str]] = {}
+    rulesets: dict[str, tuple[str, str, int]] = {}
 
 
 class Record:
