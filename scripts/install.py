@@ -15,7 +15,7 @@ import sys
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
-from installer import apt, environments, users
+from installer import apt, environments, system
 from installer.packages import RUNTIME, TEST, Package
 from installer.report import InstallError, Report
 
@@ -66,7 +66,7 @@ def install(report: Report, wanted: list[Package], *, tests: bool) -> None:
         failed = [error for job in jobs if (error := job.exception()) is not None]
     if failed:
         raise failed[0]
-    users.ensure(report)
+    system.ensure(report)
     environments.link_libvirt(PREFIX)
     environments.link_commands(PREFIX)
     if tests:

@@ -40,7 +40,18 @@ def fetch(names: Sequence[str], folder: Path) -> list[Path]:
     Raises `HostFault` with apt's own words when a package cannot be had.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    run("apt-get", "download", "-q", "-o", "APT::Sandbox::User=root", "-o", "Acquire::Retries=2", *names, cwd=folder)
+    try:
+        run(
+            "apt-get", "download", "-q", "-o", "APT::Sandbox::User=root", "-o", "Acquire::Retries=2", *names, cwd=folder
+        )
+    except HostFault as error:
+        lines = [line.strip() for line in error.message.splitlines()]
+        errors = list(dict.fromkeys(line for line in lines if line.startswith("E:"))) or lines[-3:]
+        more = f" (and {len(errors) - 2} more like it)" if len(errors) > 2 else ""
+        raise HostFault(
+            f"Debian's packages for the guest cannot be downloaded: {' '.join(errors[:2])}{more}. "
+            "If a version is gone from the source, `apt-get update` learns the new one."
+        ) from error
     files = []
     for name in names:
         found = sorted(folder.glob(f"{name}_*.deb"), key=lambda path: path.stat().st_mtime)

@@ -1,9 +1,10 @@
-"""The system users that Nephos and its guests run as."""
+"""What the machine needs besides packages: the users that Nephos and its guests run as, and a file for libvirt."""
 
 from __future__ import annotations
 
 import grp
 import pwd
+from pathlib import Path
 
 from installer.report import Report
 
@@ -13,8 +14,23 @@ GUEST_ID = 64055
 """What Debian reserves for this user, so that its own package finds it as it would have made it."""
 
 
+QEMU_SETTINGS = Path("/etc/libvirt/qemu.conf")
+QEMU_SETTINGS_TEXT = (
+    "# Made by the Nephos installer, and empty: the agent gives its libvirtd settings of its own in this place.\n"
+)
+
+
 def ensure(report: Report) -> None:
-    """Makes the users that are missing: no shell, no password, no home."""
+    """Makes what is missing; what is there is never changed."""
+    _users(report)
+    if not QEMU_SETTINGS.exists():
+        QEMU_SETTINGS.parent.mkdir(mode=0o755, exist_ok=True)
+        QEMU_SETTINGS.write_text(QEMU_SETTINGS_TEXT, encoding="utf-8")
+        QEMU_SETTINGS.chmod(0o600)
+
+
+def _users(report: Report) -> None:
+    """No shell, no password, no home."""
     if not _user(SERVER_USER):
         report.say(f"user: {SERVER_USER} (no shell), so that the server does not run as root")
         report.must(["useradd", "--system", "--user-group", "--no-create-home", "--home-dir", "/nonexistent",
