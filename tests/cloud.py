@@ -42,7 +42,10 @@ def free_port() -> int:
 class RunningCloud:
     """Started on entry, purged on exit, also after a failure."""
 
-    def __init__(self, *, hypervisor: str = "fake", hosts: int = 1, name: str = "host-1") -> None:
+    def __init__(
+        self, *, hypervisor: str = "fake", hosts: int = 1, name: str = "host-1", failpoint: Path | None = None
+    ) -> None:
+        self._environment = {**os.environ, **({"NEPHOS_FAILPOINT": str(failpoint)} if failpoint else {})}
         self.state = Path(tempfile.mkdtemp(prefix="nephos-test-", dir="/var/tmp"))
         self.state.chmod(0o755)
         self.port = free_port()

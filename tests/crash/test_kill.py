@@ -1,0 +1,107 @@
+"""Kill the server, or the agent, at every step of a boot and of a delete.
+
+It must end ACTIVE, cleanly in ERROR, or gone, with nothing stuck and nothing left behind. The points are those of the
+operations' own steps and of the agent's own marks, so a new step is in the test without being named here.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import openstack.exceptions
+import pytest
+from tests.cloud import RunningCloud, wait_for
+
+from nephos import app
+from nephos.settings import Settings
+
+pytestmark = pytest.mark.host
+MARKS = ("begin", "image cached", "plugged", "disk", "domain", "running")
+
+
+def server_points() -> list[str]:
+    """`kind:state:step:moment` of every step of the operations that make and remove a server."""
+    with tempfile.TemporaryDirectory() as folder:
+        settings = Settings(state=Path(folder))
+        settings.server_dir.mkdir()
+        kinds = app.compose(settings).operations.kinds
+    steps = [(kind, step.name) for kind in ("server.create", "server.delete") for step in kinds[kind].steps]
+    return [f"{kind}:running:{step}:{moment}" for kind, step in steps for moment in ("begin", "kept")]
+
+
+def agent_points() -> list[str]:
+    return [f"guest.create:{mark}" for mark in MARKS] + ["guest.destroy:begin", "guest.destroy:domain removed"]
+
+
+@pytest.fixture(scope="module")
+def failpoint() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(dir="/var/tmp", prefix="nephos-failpoint-") as folder:
+        Path(folder).chmod(0o777)
+        yield Path(folder) / "point"
+
+
+@pytest.fixture(scope="module")
+def cloud(failpoint: Path) -> Iterator[RunningCloud]:
+    with RunningCloud(hypervisor="fake", failpoint=failpoint) as running:
+        running.hosts_up(1)
+        yield running
+
+
+@pytest.fixture(scope="module")
+def demo(cloud: RunningCloud) -> Any:
+    return cloud.connect("demo")
+
+
+@pytest.fixture(scope="module")
+def image(cloud: RunningCloud, tmp_path_factory: pytest.TempPathFactory) -> str:
+    path = tmp_path_factory.mktemp("image") / "raw"
+    path.write_bytes(b"\0" * 4096)
+    made = cloud.connect("admin").create_image(
+        "crash", filename=str(path), disk_format="raw", container_format="bare", visibility="public", wait=True
+    )
+    return str(made.id)
+
+
+def patiently(call: Any) -> Any:
+    """What `call` answers, also when the server is killed and comes back in the middle of it."""
+
+    def attempt() -> Any:
+        try:
+            return [call()]
+        except (openstack.exceptions.SDKException, OSError, ConnectionError):
+            return None
+
+    return wait_for(attempt, 30, "an answer")[0]
+
+
+def servers(demo: Any) -> list[Any]:
+    return patiently(lambda: list(demo.compute.servers()))
+
+
+@pytest.mark.parametrize("point", [*server_points(), *agent_points()])
+def test_killed_at(point: str, cloud: RunningCloud, demo: Any, image: str, failpoint: Path) -> None:
+    deleting = "delete" in point or "destroy" in point
+    if not deleting:
+        failpoint.write_text(point)
+    failpoint.exists() and failpoint.chmod(0o666)
+    network = patiently(lambda: demo.network.find_network("private")).id
+    body = {"name": "victim", "image_id": image, "flavor_id": "42", "networks": [{"uuid": network}]}
+    patiently(lambda: servers(demo) or demo.compute.create_server(**body))
+    ended = wait_for(
+        lambda: [each for each in servers(demo) if each.status in ("ACTIVE", "ERROR")], 60, f"an end after {point}"
+    )
+    assert len(ended) == 1
+    if ended[0].status == "ERROR":
+        assert patiently(lambda: demo.compute.get_server(ended[0].id)).fault["message"]
+    if deleting:
+        failpoint.write_text(point)
+        failpoint.chmod(0o666)
+    patiently(lambda: demo.compute.delete_server(ended[0].id, ignore_missing=True))
+    wait_for(lambda: not servers(demo), 60, f"the server gone after {point}")
+    assert not failpoint.exists(), f"nobody came by {point}"
+    assert wait_for(lambda: patiently(cloud.audit) == [], 30, f"an audit without findings after {point}")
+    owned = [each for each in demo.network.ports() if each.device_owner.startswith("compute:")]
+    assert owned == []
