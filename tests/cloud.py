@@ -76,6 +76,7 @@ class RunningCloud:
             text=True,
             check=False,
             timeout=300,
+            env=self._environment,
         )
         assert not check or done.returncode == 0, (
             f"nephos {' '.join(words)}: {done.returncode}\n{done.stdout}\n{done.stderr}"
