@@ -1,7 +1,7 @@
 """Start, advance, undo and finish operations, all inside units of work; see `model` for the notions.
 
-One advance runs as many steps as go through without waiting, in one transaction. On SQLite the writer thread makes the
-compare-and-swap trivial; elsewhere the row's `updated_at` is the generation that it swaps on.
+One advance runs as many steps as go through without waiting, in one transaction. The ledger's one writer orders all of
+them, so the state, the step and the lease that an advance reads are the ones that it replaces.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
 
+import msgspec
 from sqlalchemy import bindparam, select, update
 
 from nephos import errors
@@ -37,10 +38,27 @@ from nephos.kernel.operations.model import (
 
 log = logging.getLogger(__name__)
 UNDO_SECONDS = 300.0
+AGAIN_SECONDS = 5.0
+"""After an unforeseen error, when to try the same again."""
 _SECOND = 1_000_000
 _o = store.operation
 _by_id = select(_o).where(_o.c.id == bindparam("id"))
-_live = select(_o).where(_o.c.noun == bindparam("noun"), _o.c.noun_id == bindparam("noun_id"), _o.c.state.in_(LIVE))
+_live = (
+    select(_o)
+    .where(_o.c.noun == bindparam("noun"), _o.c.noun_id == bindparam("noun_id"), _o.c.state.in_(LIVE))
+    .order_by(_o.c.created_at.desc(), _o.c.after.is_(None))
+)
+_state = select(_o.c.state).where(_o.c.id == bindparam("id"))
+_follower = select(_o.c.id, _o.c.kind).where(_o.c.after == bindparam("id"), _o.c.state.in_(LIVE))
+_look = update(_o).where(_o.c.id == bindparam("key")).values(due_at=bindparam("at"))
+_release = (
+    update(_o).where(_o.c.id == bindparam("key")).values(due_at=bindparam("at"), lease_owner=None, lease_until=None)
+)
+_abandon = (
+    update(_o)
+    .where(_o.c.state.in_(LIVE), _o.c.lease_owner.is_not(None))
+    .values(due_at=bindparam("at"), lease_owner=None, lease_until=None)
+)
 _save = (
     update(_o)
     .where(_o.c.id == bindparam("key"))
@@ -72,6 +90,9 @@ class Operations:
         self.doorbell = doorbell
         self.kinds: dict[str, Kind] = {}
         self.ended: list[Callable[[Tx, Operation], None]] = []
+        """Called in the unit of work in which an operation ends."""
+        self.voided: list[Callable[[Tx, str], None]] = []
+        """Called with the name of a task (`Operation.task`) whose answer will be ignored from now on."""
 
     def register(self, kinds: Iterable[Kind]) -> None:
         for kind in kinds:
@@ -94,20 +115,23 @@ class Operations:
         """Write an operation and ring for it. Answers its id.
 
         At most one live operation a resource: raises Conflict naming the live one, unless `kind` supersedes; then the
-        live one is cancelled, undone, and this one follows it.
+        live one is cancelled, undone, and this one follows it. Answers the live one when that is of the same
+        superseding kind and still goes forward.
         """
         described = self.kinds[kind]
         after: str | None = None
         for live in tx.all(_live, {"noun": noun, "noun_id": noun_id}):
-            if live.kind == kind and described.supersedes:
-                return str(live.id)
             if not described.supersedes:
+                action = self.kinds[live.kind].action if live.kind in self.kinds else live.kind
                 raise errors.Conflict(
-                    f"The {noun} {noun_id} is busy: {self.kinds[live.kind].action} is at step {live.step!r}.",
-                    detail={"operation": live.id},
+                    f"The {noun} {noun_id} is busy: {action} is at step {live.step!r}.", detail={"operation": live.id}
                 )
-            after = live.id
-            tx.execute(update(_o).where(_o.c.id == live.id).values(cancelled=True, due_at=tx.now))
+            if live.kind == kind and live.state == RUNNING and not live.cancelled:
+                return str(live.id)
+            after = after or str(live.id)
+            if not live.cancelled:
+                held = live.lease_until or 0
+                tx.execute(update(_o).where(_o.c.id == live.id).values(cancelled=True, due_at=max(tx.now, held)))
         operation_id = clock.uuid4()
         tx.execute(
             _o.insert(),
@@ -183,15 +207,18 @@ class Operations:
         row = tx.first(_by_id, {"id": operation_id})
         if row is None or row.state not in LIVE or row.due_at > tx.now or self._blocked(tx, row):
             return None
+        if row.lease_until is not None and row.lease_until > tx.now:
+            tx.execute(_look, {"key": row.id, "at": row.lease_until})
+            return None
         operation = _operation(row)
         if operation.state == RUNNING and operation.cancelled:
             return self._fail(tx, operation, errors.Conflict("A later request superseded this one."))
         if operation.deadline <= tx.now:
             late = errors.NephosError(f"Step {operation.step!r} was not over when the time for it ended.")
-            if operation.state == UNDOING:
-                self._give_up(tx, operation, late)
-                return None
-            return self._fail(tx, operation, late)
+            if operation.state == RUNNING:
+                return self._fail(tx, operation, late)
+            operation.mark(f"{operation.step} undo failed", detail=late.message)
+            return self._previous(tx, operation)
         return self._run(tx, operation)
 
     def resume(
@@ -205,29 +232,32 @@ class Operations:
         if operation.task != task:
             return
         operation.marks += [(mark, host) for mark in marks]
-        if self._resumed(tx, operation, result, error, host) is not None:
-            tx.execute(update(_o).where(_o.c.id == operation.id).values(due_at=tx.now))
+        if self._resumed(tx, operation, result, error, host, row.updated_at) is not None:
+            tx.execute(_release, {"key": operation.id, "at": tx.now})
             tx.after_commit(self._ring)
 
     def _resumed(
-        self, tx: Tx, operation: Operation, result: Any, error: str | None, host: str | None
+        self, tx: Tx, operation: Operation, result: Any, error: str | None, host: str | None, began: int
     ) -> Outside | None:
         step = self._step(operation)
+        take = step.after if operation.state == RUNNING else step.undone
+        wrong: errors.NephosError | None = Failure(error) if error is not None else None
+        if wrong is None and take is not None:
+            try:
+                with tx.savepoint():
+                    take(tx, operation, result)
+            except errors.NephosError as raised:
+                wrong = raised
         if operation.state == UNDOING:
-            if error is not None:
-                operation.mark(f"{operation.step} undo failed", detail=error, host=host)
-            elif step.undone is not None:
-                step.undone(tx, operation, result)
+            if wrong is not None:
+                operation.mark(f"{operation.step} undo failed", detail=wrong.message, host=host)
             return self._previous(tx, operation)
-        if error is not None:
-            return self._fail(tx, operation, Failure(error), host=host)
-        try:
-            if step.after is not None:
-                step.after(tx, operation, result)
-        except errors.NephosError as wrong:
-            return self._fail(tx, operation, wrong)
-        if operation.cancelled:
-            return self._fail(tx, operation, errors.Conflict("A later request superseded this one."))
+        if wrong is None and operation.cancelled:
+            wrong = errors.Conflict("A later request superseded this one.")
+        if wrong is not None:
+            return self._fail(tx, operation, wrong, began=began, host=host)
+        if not operation.marks:
+            operation.mark(operation.step, started=began, host=host)
         return self._next(tx, operation)
 
     def retry(self, tx: Tx, operation_id: str, why: str) -> None:
@@ -236,6 +266,7 @@ class Operations:
         if row is None or row.state not in LIVE:
             return
         operation = _operation(row)
+        self._void(tx, operation)
         operation.attempt += 1
         operation.mark(operation.step, detail=why)
         self._store(tx, operation, due_at=tx.now)
@@ -245,33 +276,37 @@ class Operations:
         """Whether an operation waits for the one that it superseded."""
         if row.after is None:
             return False
-        state = tx.scalar(select(_o.c.state).where(_o.c.id == row.after))
-        if state not in LIVE:
+        if tx.scalar(_state, {"id": row.after}) not in LIVE:
             return False
-        tx.execute(update(_o).where(_o.c.id == row.id).values(due_at=tx.now + 30 * _SECOND))
+        tx.execute(_look, {"key": row.id, "at": tx.now + 30 * _SECOND})
         return True
 
     def _run(self, tx: Tx, operation: Operation) -> Outside | None:
         step = self._step(operation)
         failpoint.hit(f"{operation.kind}:{operation.state}:{step.name}:begin")
         began = clock.now_us()
+        outcome: Outcome = None
         call = step.run if operation.state == RUNNING else step.undo
         try:
-            outcome: Outcome = call(tx, operation) if call is not None else None
+            if call is not None:
+                with tx.savepoint():
+                    outcome = call(tx, operation)
         except errors.NephosError as wrong:
-            if operation.state == UNDOING:
-                operation.mark(f"{step.name} undo failed", detail=wrong.message)
-                return self._previous(tx, operation)
-            return self._fail(tx, operation, wrong, began=began)
-        if isinstance(outcome, Later):
-            self._store(tx, operation, due_at=tx.now + int(outcome.seconds * _SECOND))
-            return None
-        if isinstance(outcome, Wait):
+            if operation.state == RUNNING:
+                return self._fail(tx, operation, wrong, began=began)
+            operation.mark(f"{step.name} undo failed", detail=wrong.message)
+            return self._previous(tx, operation)
+        except Exception:
+            if operation.state == RUNNING:
+                raise
+            log.exception("operation %s, undoing %s", operation.id, step.name)
+            outcome = Later(AGAIN_SECONDS)
+        if isinstance(outcome, Later | Wait):
             self._store(tx, operation, due_at=tx.now + int(outcome.seconds * _SECOND))
             return None
         if isinstance(outcome, Outside):
             self._store(tx, operation, due_at=tx.now + int(outcome.lease * _SECOND), owner=operation.task)
-            return outcome
+            return msgspec.structs.replace(outcome, task=operation.task)
         if operation.state == UNDOING:
             return self._previous(tx, operation)
         if step.name not in {mark.name for mark, _ in operation.marks}:
@@ -298,6 +333,7 @@ class Operations:
     ) -> Outside | None:
         now = clock.now_us()
         operation.error = error.message
+        self._void(tx, operation)
         self._flush(tx, operation)
         tx.insert(
             store.event,
@@ -316,6 +352,10 @@ class Operations:
         operation.attempt = 0
         return self._run(tx, operation)
 
+    def _void(self, tx: Tx, operation: Operation) -> None:
+        for call in self.voided:
+            call(tx, operation.task)
+
     def _previous(self, tx: Tx, operation: Operation) -> Outside | None:
         kind = self.kinds[operation.kind]
         position = kind.position(operation.step)
@@ -326,18 +366,13 @@ class Operations:
         operation.step, operation.attempt = kind.steps[position - 1].name, 0
         return self._run(tx, operation)
 
-    def _give_up(self, tx: Tx, operation: Operation, error: errors.NephosError) -> None:
-        """Undoing took too long: what is left is named on the timeline and found by audit, and nobody waits for ever."""
-        operation.mark(f"{operation.step} undo failed", detail=error.message)
-        self.kinds[operation.kind].failed(tx, operation, Failure(operation.error or error.message))
-        self._finish(tx, operation, FAILED)
-
     def _finish(self, tx: Tx, operation: Operation, state: str) -> None:
         operation.state = state
         self._store(tx, operation, due_at=tx.now, finished_at=tx.now)
-        follower = tx.scalar(select(_o.c.id).where(_o.c.after == operation.id, _o.c.state.in_(LIVE)))
+        follower = tx.first(_follower, {"id": operation.id})
         if follower is not None:
-            tx.execute(update(_o).where(_o.c.id == follower).values(due_at=tx.now))
+            deadline = tx.now + int(self.kinds[follower.kind].deadline * _SECOND)
+            tx.execute(update(_o).where(_o.c.id == follower.id).values(due_at=tx.now, deadline=deadline))
             tx.after_commit(self._ring)
         for call in self.ended:
             call(tx, operation)
@@ -358,10 +393,14 @@ class Operations:
         return _operation(row).task if row is not None else ""
 
     def postpone(self, tx: Tx, operation_id: str, seconds: float) -> None:
-        tx.execute(update(_o).where(_o.c.id == operation_id).values(due_at=tx.now + int(seconds * _SECOND)))
+        tx.execute(_look, {"key": operation_id, "at": tx.now + int(seconds * _SECOND)})
+
+    def abandon(self, tx: Tx) -> None:
+        """End all leases: to be called by a server at its start, when it is the only one and so nobody holds any."""
+        tx.execute(_abandon, {"at": tx.now})
 
     def live(self, tx: Tx, noun: str, noun_id: str) -> Any | None:
-        """The live operation of a resource, None when it has none."""
+        """The live operation of a resource, the one that superseded where there are two; None when it has none."""
         return tx.first(_live, {"noun": noun, "noun_id": noun_id})
 
     # --- writing ---------------------------------------------------------------------------------------------
@@ -380,7 +419,7 @@ class Operations:
                 "state": operation.state,
                 "step": operation.step,
                 "attempt": operation.attempt,
-                "due_at": due_at if finished_at else min(due_at, max(operation.deadline, tx.now)),
+                "due_at": due_at if finished_at or owner else min(due_at, max(operation.deadline, tx.now)),
                 "deadline": operation.deadline,
                 "data": operation.data,
                 "error": operation.error,

@@ -47,10 +47,16 @@ class Wait(msgspec.Struct, frozen=True):
 
 
 class Outside(msgspec.Struct, frozen=True):
-    """The step has work that must not hold a transaction: a worker runs it under a lease, `Step.after` takes the result."""
+    """The step has work that must not hold a transaction: a worker runs it under a lease, `Step.after` takes the result.
+
+    Until the result comes or the lease (seconds) is over, nothing else happens to the operation: a cancel and the
+    deadline wait too. Work of a worker that was lost is run again when the lease is over, so it must be idempotent.
+    `task` is filled in by the engine.
+    """
 
     work: Callable[[], Any]
     lease: float = 60
+    task: str = ""
 
 
 Outcome = Later | Wait | Outside | None
@@ -101,8 +107,11 @@ class Step:
 
     `run` does it inside a unit of work; None means it is over, else it says how to go on. `after` takes what was
     waited for. `undo` is `run` backwards: it is called for every step that was begun, last first, and must do nothing
-    when there is nothing to undo. `undone` takes what `undo` waited for. A NephosError raised anywhere fails the
-    operation.
+    when there is nothing to undo. `undone` takes what `undo` waited for.
+
+    A NephosError raised by `run` or `after` takes back what the call wrote and fails the operation; one raised by
+    `undo` or `undone` is noted on the timeline, and the step before is undone. Any other exception counts as passing:
+    the call is made again until the deadline.
     """
 
     name: str

@@ -3,59 +3,78 @@
 from __future__ import annotations
 
 import logging
+import queue
 import threading
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 from nephos.errors import NephosError
 from nephos.kernel import clock
 from nephos.kernel.db.engine import Database, Tx
 from nephos.kernel.doorbell.base import OPERATIONS, Doorbell
-from nephos.kernel.operations.engine import Operations
+from nephos.kernel.operations.engine import AGAIN_SECONDS, Operations
 from nephos.kernel.operations.model import Outside
 
 log = logging.getLogger(__name__)
 LOOK_EVERY = 1.0
+OUTSIDE_THREADS = 4
 
 
 class Worker:
-    """One thread that advances operations; works outside transactions run in a small pool."""
+    """One thread that advances operations, and a few that do the works outside transactions.
+
+    The ledger is embedded, so there is exactly one worker: what an earlier one held when it was lost is free.
+    """
 
     def __init__(self, database: Database, operations: Operations, doorbell: Doorbell) -> None:
         self._database = database
         self._operations = operations
         self._bell = threading.Event()
         self._stop = threading.Event()
-        self._pool = ThreadPoolExecutor(4, thread_name_prefix="outside")
+        self._pause = LOOK_EVERY
+        self._jobs: queue.SimpleQueue[Outside | None] = queue.SimpleQueue()
+        self._taken: set[str] = set()
         self._unlisten = doorbell.listen(lambda topic: self._bell.set() if topic == OPERATIONS else None)
         self._thread = threading.Thread(target=self._loop, name="operations", daemon=True)
+        self._outside = [
+            threading.Thread(target=self._outside_loop, name=f"outside-{number}", daemon=True)
+            for number in range(OUTSIDE_THREADS)
+        ]
 
     def start(self) -> None:
-        self._thread.start()
+        self._database.write(self._operations.abandon)
+        for thread in (self._thread, *self._outside):
+            thread.start()
 
     def stop(self) -> None:
+        """Returns when no advance is under way; works outside are not waited for."""
         self._unlisten()
         self._stop.set()
         self._bell.set()
-        self._thread.join(timeout=5)
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        for _ in self._outside:
+            self._jobs.put(None)
+        if self._thread.is_alive():
+            self._thread.join(timeout=5)
 
     def _loop(self) -> None:
         while not self._stop.is_set():
+            self._bell.clear()
             try:
                 busy = self.turn()
             except Exception:
-                log.exception("looking at operations")
-                busy = False
+                if not self._stop.is_set():
+                    log.exception("looking at operations")
                 self._stop.wait(LOOK_EVERY)
+                continue
             if not busy:
-                self._bell.wait(LOOK_EVERY)
-                self._bell.clear()
+                self._bell.wait(self._pause)
 
     def turn(self) -> bool:
         """Advance what is due, one unit of work each, many to a commit. Answers whether there was anything."""
         with self._database.read() as tx:
             ids = self._operations.due(tx)
+            if not ids:
+                at = self._operations.next_due(tx)
+                self._pause = LOOK_EVERY if at is None else min(LOOK_EVERY, max(0.001, (at - tx.now) / 1_000_000))
         waiting = [(each, self._database.submit(partial(self._advance, each))) for each in ids]
         for each, future in waiting:
             try:
@@ -63,8 +82,9 @@ class Worker:
             except Exception as wrong:
                 self._broken(each, wrong)
                 continue
-            if outside is not None:
-                self._pool.submit(self._outside, each, outside)
+            if outside is not None and outside.task not in self._taken:
+                self._taken.add(outside.task)
+                self._jobs.put(outside)
         return bool(ids)
 
     def _advance(self, operation_id: str, tx: Tx) -> Outside | None:
@@ -73,19 +93,28 @@ class Worker:
     def _broken(self, operation_id: str, wrong: Exception) -> None:
         """A step raised what it should not: try again later, until the deadline ends it."""
         log.error("operation %s", operation_id, exc_info=wrong)
-        self._database.write(lambda tx: self._operations.postpone(tx, operation_id, 5.0))
+        self._database.write(lambda tx: self._operations.postpone(tx, operation_id, AGAIN_SECONDS))
 
-    def _outside(self, operation_id: str, outside: Outside) -> None:
-        with self._database.read() as tx:
-            task = self._operations.task_of(tx, operation_id)
+    def _outside_loop(self) -> None:
+        while (job := self._jobs.get()) is not None and not self._stop.is_set():
+            try:
+                self._do(job)
+            except Exception:
+                if not self._stop.is_set():
+                    log.exception("task %s: its result was not taken; it is done again after its lease", job.task)
+            finally:
+                self._taken.discard(job.task)
+
+    def _do(self, job: Outside) -> None:
+        """Work that outlives its own lease is not begun a second time: `turn` knows that it is under way."""
         result, error = None, None
         began = clock.monotonic()
         try:
-            result = outside.work()
+            result = job.work()
         except NephosError as wrong:
             error = wrong.message
         except Exception as wrong:
-            log.exception("operation %s, outside", operation_id)
+            log.exception("task %s", job.task)
             error = f"{type(wrong).__name__}: {wrong}"
-        log.debug("operation %s worked outside for %.3f s", operation_id, clock.monotonic() - began)
-        self._database.write(lambda tx: self._operations.resume(tx, task, result, error, (), None))
+        log.debug("task %s took %.3f s", job.task, clock.monotonic() - began)
+        self._database.write(lambda tx: self._operations.resume(tx, job.task, result, error, (), None))
