@@ -1,0 +1,223 @@
+"""What the Linux driver writes from a desired state, without a host: dnsmasq's files, rules, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from nephos.wiring.base import Address, Desired, Endpoint, Group, Key, Kind, Network, Port, Route, Router, Rule, Subnet
+from nephos.wiring.linux import dhcp, firewall, names
+from nephos.wiring.linux.flows import Flows
+from nephos.wiring.linux.groups import DEAD, protocol_number
+from nephos.wiring.linux.netlink import Flow, Netfilter
+from nephos.wiring.linux.vet import Vetting
+
+SUBNET = Subnet(
+    id="s1", cidr="10.1.0.0/24", version=4, gateway="10.1.0.1", dhcp_address="10.1.0.2", dns=("192.0.2.53",),
+    routes=(Route(destination="10.9.0.0/16", nexthop="10.1.0.9"),),
+)  # fmt: skip
+ONE = Endpoint(
+    port_id="p1", mac="fa:16:3e:00:00:01", addresses=(Address(address="10.1.0.11", prefix=24, subnet_id="s1"),),
+    hostname="one",
+)  # fmt: skip
+NETWORK = Network(
+    id="n1", kind="vxlan", segment=7, mtu=1400, subnets=(SUBNET,), dhcp_port_id="d1", dhcp_mac="fa:16:3e:00:00:d1",
+    domain="example.org", endpoints=(ONE,),
+)  # fmt: skip
+PORT = Port(id="p1", network_id="n1", mac=ONE.mac, index=5, addresses=ONE.addresses, groups=("g1",))
+
+
+def texts(network: Network) -> dhcp.Files:
+    return dhcp.files(network, "ns-d1", Path("/state/dhcp/n1"))
+
+
+def test_dnsmasq_is_told_the_network() -> None:
+    files = texts(NETWORK)
+    conf = files.conf.splitlines()
+    assert "interface=ns-d1" in conf
+    assert "dhcp-range=set:subnet-s1,10.1.0.0,static,255.255.255.0,86400s" in conf
+    assert "dhcp-option-force=option:mtu,1400" in conf
+    assert "domain=example.org" in conf and "local=/example.org/" in conf
+    assert files.hosts == "fa:16:3e:00:00:01,one,10.1.0.11\n"
+    assert files.names == "10.1.0.11 one.example.org one\n"
+    options = files.options.splitlines()
+    routes = "169.254.169.254/32,10.1.0.2,10.9.0.0/16,10.1.0.9,0.0.0.0/0,10.1.0.1"
+    assert f"tag:subnet-s1,option:classless-static-route,{routes}" in options
+    assert "tag:subnet-s1,option:dns-server,192.0.2.53" in options
+    assert "tag:subnet-s1,option:router,10.1.0.1" in options
+
+
+def test_a_subnet_without_gateway_or_dns_gets_none_and_the_dhcp_address() -> None:
+    subnet = msgspec.structs.replace(SUBNET, gateway=None, dns=(), routes=())
+    options = texts(msgspec.structs.replace(NETWORK, subnets=(subnet,))).options.splitlines()
+    assert "tag:subnet-s1,option:router" in options
+    assert "tag:subnet-s1,option:dns-server,10.1.0.2" in options
+    assert "tag:subnet-s1,option:classless-static-route,169.254.169.254/32,10.1.0.2" in options
+
+
+def test_a_ports_own_options_are_tagged_and_what_could_break_the_file_is_left_out() -> None:
+    options = (("tftp-server", "192.0.2.1"), ("150", "192.0.2.2"), ("server-ip\nx", "y"), ("domain-name", "a\nb"))
+    files = texts(msgspec.structs.replace(NETWORK, endpoints=(msgspec.structs.replace(ONE, dhcp_options=options),)))
+    assert files.hosts == "fa:16:3e:00:00:01,set:port-p1,one,10.1.0.11\n"
+    own = [line for line in files.options.splitlines() if line.startswith("tag:port-p1")]
+    assert own == ["tag:port-p1,option:tftp-server,192.0.2.1", "tag:port-p1,150,192.0.2.2"]
+
+
+@pytest.mark.parametrize("hostname", ["a,b", "x\ny", "-a", "a b", "ü", "a" * 64, "a..b"])
+def test_a_hostname_that_is_none_is_left_out(hostname: str) -> None:
+    files = texts(msgspec.structs.replace(NETWORK, endpoints=(msgspec.structs.replace(ONE, hostname=hostname),)))
+    assert files.hosts == "fa:16:3e:00:00:01,10.1.0.11\n"
+    assert files.names.strip() == ""
+
+
+def test_leases_are_read_of_both_families(tmp_path: Path) -> None:
+    file = tmp_path / "leases"
+    assert dhcp.read_leases(file) == []
+    file.write_text(
+        "1700000000 fa:16:3e:00:00:01 10.1.0.11 one 01:fa:16:3e:00:00:01\n"
+        "duid 00:01:00:01\n1700000000 5 fd00::11 one 00:01\n"
+    )
+    assert dhcp.read_leases(file) == [
+        dhcp.Lease("fa:16:3e:00:00:01", "10.1.0.11"), dhcp.Lease("", "fd00::11")
+    ]  # fmt: skip
+
+
+# ---- rules ------------------------------------------------------------------------------------------------------------
+
+
+def rule(**values: object) -> Rule:
+    return msgspec.convert({"direction": "ingress", "version": 4} | values, Rule)
+
+
+@pytest.mark.parametrize(
+    ("protocol", "version", "number"),
+    [(None, 4, None), ("any", 4, None), ("0", 4, None), ("tcp", 4, 6), ("17", 4, 17), ("icmp", 4, 1), ("icmp", 6, 58),
+     ("1", 6, 58), ("icmpv6", 6, 58), ("ipv6-icmp", 6, 58), ("vrrp", 4, 112), ("ipip", 4, 4)],
+)  # fmt: skip
+def test_protocol_names_and_numbers(protocol: str | None, version: int, number: int | None) -> None:
+    assert protocol_number(rule(protocol=protocol, version=version)) == number
+
+
+def inet(*rules: Rule, members: tuple[str, ...] = ()) -> tuple[str, dict[str, str]]:
+    groups = {"g1": Group(id="g1", rules=rules), "g2": Group(id="g2", members=members)}
+    desired = Desired(networks={"n1": NETWORK}, ports={"p1": PORT}, groups=groups)
+    table, unclear = firewall.inet_table("t", firewall.Plan(desired, {}, {}, {"n1": 3}))
+    return json.dumps(table.commands()), unclear
+
+
+def test_a_rule_that_cannot_be_written_lets_nothing_pass_and_is_told() -> None:
+    good, bad = rule(protocol="tcp", port_min=80, port_max=90), rule(protocol="no-such")
+    text, unclear = inet(good, bad)
+    alone, none = inet(good)
+    assert text == alone
+    assert none == {} and list(unclear) == ["g1"] and "no-such" in unclear["g1"]
+    assert '{"range": [80, 90]}' in text
+
+
+def test_members_of_a_remote_group_become_a_set() -> None:
+    text, _ = inet(rule(remote_group_id="g2"), members=("10.1.0.7", "10.2.0.0/24", "fd00::1"))
+    assert '"elem": ["10.1.0.7", {"prefix": {"addr": "10.2.0.0", "len": 24}}]' in text
+    assert "fd00::1" not in text
+
+
+def test_what_a_port_may_send_from() -> None:
+    port = msgspec.structs.replace(
+        PORT, pairs=(("10.1.0.8/29", None), ("10.1.0.0/28", None), ("10.3.0.1", "fa:16:3e:00:00:02"))
+    )
+    assert firewall.sources(port) == {
+        "fa:16:3e:00:00:01": ["10.1.0.0/28", "fe80::f816:3eff:fe00:1/128"],
+        "fa:16:3e:00:00:02": ["10.3.0.1/32", "fe80::f816:3eff:fe00:2/128"],
+    }
+
+
+# ---- what is refused ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("kind", "item"),
+    [
+        (Kind.NETWORK, msgspec.structs.replace(NETWORK, id="../../etc")),
+        (Kind.NETWORK, msgspec.structs.replace(NETWORK, dhcp_port_id="a/b")),
+        (Kind.NETWORK, msgspec.structs.replace(NETWORK, dhcp_mac="fa:16:3e:00:00:d1\nuser=x")),
+        (Kind.NETWORK, msgspec.structs.replace(NETWORK, mtu=1)),
+        (Kind.NETWORK, msgspec.structs.replace(NETWORK, segment=1 << 24)),
+        (Kind.NETWORK, msgspec.structs.replace(NETWORK, peers=("192.0.2.1; reboot",))),
+        (Kind.NETWORK, msgspec.structs.replace(NETWORK, endpoints=(msgspec.structs.replace(ONE, mac="x"),))),
+        (Kind.NETWORK, msgspec.structs.replace(NETWORK, subnets=(msgspec.structs.replace(SUBNET, dns=("a\nb",)),))),
+        (Kind.NETWORK, msgspec.structs.replace(NETWORK, subnets=(msgspec.structs.replace(SUBNET, version=6),))),
+        (Kind.PORT, msgspec.structs.replace(PORT, mac="FA:16:3E:00:00:01")),
+        (Kind.PORT, msgspec.structs.replace(PORT, pairs=(("10.1.0.300", None),))),
+        (Kind.ROUTER, Router(id="r1", routes=(Route(destination="x", nexthop="10.1.0.1"),))),
+        (Kind.GROUP, Group(id="g1", members=("nobody",))),
+    ],
+)  # fmt: skip
+def test_a_hostile_item_is_refused_alone(kind: Kind, item: Network | Port | Group | Router) -> None:
+    desired = Desired(networks={"ok": msgspec.structs.replace(NETWORK, id="ok")}, ports={}, groups={}, routers={})
+    getattr(desired, f"{kind}s")[item.id] = item
+    errors: dict[Key, str] = {}
+    kept = Vetting()(desired, errors)
+    assert list(errors) == [Key(kind, item.id)]
+    assert list(kept.networks) == ["ok"]
+    assert not kept.ports and not kept.groups and not kept.routers
+
+
+def test_index_macs_are_local_and_one_to_one() -> None:
+    macs = [names.index_mac(index) for index in (1, 255, 256, 65535)]
+    assert macs == ["02:4e:50:00:00:01", "02:4e:50:00:00:ff", "02:4e:50:00:01:00", "02:4e:50:00:ff:ff"]
+
+
+# ---- which connections are cut --------------------------------------------------------------------------------------
+
+
+class Table(Netfilter):
+    """A connection table without a kernel."""
+
+    def __init__(self, *flows: Flow) -> None:
+        self.all = list(flows)
+        self.cut: list[int] = []
+
+    def flows(self, zones: set[int]) -> list[Flow]:
+        return [flow for flow in self.all if flow.zone in zones]
+
+    def mark_flow(self, flow: Flow, mark: int) -> None:
+        assert mark == DEAD
+        self.cut.append(flow.source_port)
+
+
+def flow(number: int, *, source: str, target: str, port: int, zone: int = 3) -> Flow:
+    return Flow(2, zone, source, target, 6, number, port, None, None, 0, b"")
+
+
+def test_only_what_lost_its_rule_is_cut() -> None:
+    tcp = rule(protocol="tcp", port_min=80, port_max=81)
+    friends = rule(protocol="tcp", port_min=90, port_max=90, remote_group_id="g2")
+    out = Rule(direction="egress", version=4)
+    table = Table(
+        flow(1, source="10.1.0.9", target="10.1.0.11", port=80),
+        flow(2, source="10.1.0.9", target="10.1.0.11", port=81),
+        flow(3, source="10.1.0.11", target="192.0.2.1", port=99),
+        flow(4, source="10.1.0.7", target="10.1.0.11", port=90),
+        flow(5, source="10.1.0.8", target="10.1.0.11", port=90),
+        flow(6, source="10.1.0.9", target="10.1.0.11", port=80, zone=4),
+        flow(7, source="10.1.0.11", target="169.254.169.254", port=80),
+    )
+
+    def state(rules: tuple[Rule, ...], members: tuple[str, ...]) -> Desired:
+        groups = {"g1": Group(id="g1", rules=rules), "g2": Group(id="g2", members=members)}
+        return Desired(networks={"n1": NETWORK}, ports={"p1": PORT}, groups=groups)
+
+    flows = Flows()
+    everyone = ("10.1.0.7", "10.1.0.8")
+    assert flows.cut(table, state((out, tcp, friends), everyone), {"n1": 3}) == 0
+    assert flows.cut(table, state((out, tcp, friends), (*everyone, "10.1.0.6")), {"n1": 3}) == 0
+    assert flows.cut(table, state((out, tcp, friends), ("10.1.0.7",)), {"n1": 3}) == 1
+    assert table.cut == [5]
+    table.all = [one for one in table.all if one.source_port != 5]
+    only = rule(protocol="tcp", port_min=81, port_max=81)
+    flows.cut(table, state((out, only, friends), ("10.1.0.7",)), {"n1": 3})
+    assert table.cut == [5, 1]
+    flows.cut(table, state((only, friends), ("10.1.0.7",)), {"n1": 3})
+    assert table.cut == [5, 1, 1, 3]
