@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 
-from nephos.compute import versions
+from nephos.compute import notices, versions
+from nephos.compute.building import guests
+from nephos.compute.building.steps import Building
 from nephos.compute.flavors import actions as flavor_actions
 from nephos.compute.flavors import api as flavors
 from nephos.compute.keypairs import api as keypairs
+from nephos.compute.parts import Parts
 from nephos.compute.quotas import api as quotas
+from nephos.compute.servers import api as servers
+from nephos.compute.showing.bodies import Bodies
 from nephos.compute.wire import MICROVERSIONS, PREFIX
 from nephos.kernel.cloud import Cloud
 from nephos.kernel.http import faults
@@ -17,7 +23,7 @@ from nephos.kernel.http.routes import Service
 SERVICE = Service(
     name="compute",
     prefixes=(PREFIX,),
-    routes=(*versions.ROUTES, *flavors.ROUTES, *keypairs.ROUTES, *quotas.ROUTES),
+    routes=(*versions.ROUTES, *flavors.ROUTES, *keypairs.ROUTES, *quotas.ROUTES, *servers.ROUTES),
     dialect=faults.compute,
     microversions=MICROVERSIONS,
 )
@@ -25,6 +31,15 @@ SERVICE = Service(
 
 def compose(cloud: Cloud) -> None:
     """Register operations, desired items and notices."""
+    building = Building(cloud)
+    cloud.parts["compute"] = Parts(Bodies(), building)
+    cloud.operations.register(building.kinds())
+    cloud.operations.ended.append(building.ended)
+    cloud.hosts.provide("guest", partial(guests.provide, cloud))
+    cloud.hosts.notice("power", partial(notices.power, cloud))
+    cloud.hosts.notice("address_taken", partial(notices.marked, "address taken", cloud))
+    cloud.hosts.notice("metadata_served", partial(notices.marked, "metadata served", cloud))
+    cloud.hosts.notice("host", lambda tx, seen: building.forget_hosts())
 
 
 def seed(cloud: Cloud, passwords: Mapping[str, str]) -> None:

@@ -51,3 +51,12 @@ def metadata_of_hosts(tx: Tx) -> dict[str, list[Mapping[str, str]]]:
     for row in rows:
         found.setdefault(row[0], []).append(row[1] or {})
     return found
+
+
+def zones(tx: Tx, default: str) -> set[str]:
+    """Every availability zone: the default one and those that aggregates make."""
+    found = {default}
+    for grouped in tx.column(select(aggregate.c.metadata)):
+        if grouped and grouped.get(ZONE):
+            found.add(str(grouped[ZONE]))
+    return found

@@ -38,6 +38,7 @@ server = Table(
     integer("ram_mb"),
     text("key_name", null=True),
     text("public_key", null=True),
+    text("key_type", null=True),
     text("user_data", null=True),
     boolean("config_drive"),
     document("metadata"),
@@ -51,6 +52,7 @@ server = Table(
     text("locked_reason", null=True),
     integer("launch_index", default=0),
     text("reservation_id", index=True),
+    document("files"),
     document("security_groups"),
     document("nic_tags"),
     document("fault"),
@@ -69,7 +71,7 @@ server = Table(
 )
 """`image` is {"properties", "min_disk", …} as it was at boot; `flavor` the whole flavor with extra specs; `hints` the
 scheduler hints as given; `fault` {"code", "message", "details", "created"}; `security_groups` the names asked for, which
-are shown until there are ports; `nic_tags` port id → device tag. `generation` is bumped by every change that is shown."""
+are shown until there are ports; `files` (path, base64) to inject; `nic_tags` port id → device tag. `generation` is bumped by every change that is shown."""
 
 tag = Table(
     "compute_server_tag",

@@ -1,0 +1,125 @@
+"""Hosts that do what they are told at once: the server's side of hosts for tests, without processes and sockets."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+from tests.harness import Client, Harness
+
+from nephos.hosts import actions as hosts
+from nephos.hosts import desired, reports, wire
+from nephos.hosts.guest import CreateGuest, GuestItem
+from nephos.kernel import clock
+from nephos.kernel.operations.worker import Worker
+
+
+class Agent:
+    """Enrols hosts, pulls what they should do and reports it done. `refuse` answers why a task fails, None when not."""
+
+    def __init__(
+        self, harness: Harness, *names: str, vcpus: int = 64, ram_mb: int = 262144, disk_gb: int = 4000
+    ) -> None:
+        self.cloud = harness.cloud
+        self.names = names or ("fake-0001",)
+        self.hello = {
+            name: wire.HostHello(name, "", "fake", 1000, vcpus, ram_mb, disk_gb, {"arch": "x86_64"}, f"10.9.0.{at + 1}")
+            for at, name in enumerate(self.names)
+        }
+        self.ids: dict[str, str] = {}
+        self.since: dict[str, int] = {}
+        self.guests: dict[str, dict[str, str]] = {name: {} for name in self.names}
+        self.items: dict[str, dict[tuple[str, str], bytes]] = {name: {} for name in self.names}
+        self.done: list[tuple[str, str, Any]] = []
+        self.held: list[tuple[str, wire.Task]] = []
+        self.refuse: Callable[[str, wire.Task], str | None] = lambda host, task: None
+        self.away: set[str] = set()
+        self.hold = False
+        self.worker = Worker(self.cloud.database, self.cloud.operations, self.cloud.doorbell)
+        for name in self.names:
+            self.ids[name] = self.cloud.database.write(lambda tx, name=name: hosts.enrol(tx, name, "00" * 32))
+        self.arrive()
+
+    def arrive(self) -> None:
+        reports.arrive(self.cloud, wire.Hello(tuple(self.hello.values()), "test"), self.ids)
+
+    def work(self) -> bool:
+        """One pull of every host that is there; answers whether there was a task."""
+        busy = False
+        for name in self.names:
+            if name in self.away:
+                continue
+            with self.cloud.database.read() as tx:
+                state = desired.changes(tx, self.cloud.hosts, name, self.ids[name], self.since.get(name, 0))
+            self.since[name] = state.revision
+            for item in state.items:
+                key = (item.kind, item.id)
+                if item.body is None:
+                    self.items[name].pop(key, None)
+                else:
+                    self.items[name][key] = bytes(item.body)
+            for task in state.tasks:
+                busy = True
+                if self.hold:
+                    self.held.append((name, task))
+                else:
+                    self.do(name, task)
+        return busy
+
+    def do(self, name: str, task: wire.Task) -> None:
+        body = msgspec.msgpack.decode(task.body)
+        error = self.refuse(name, task)
+        now = clock.now_us()
+        marks: tuple[wire.MarkMade, ...] = ()
+        if error is None:
+            if task.kind == "guest.create":
+                made = msgspec.msgpack.decode(task.body, type=CreateGuest)
+                assert ("guest", made.guest.id) in self.items[name], "the guest's item comes before its task"
+                self.guests[name][made.guest.id] = "running"
+                marks = tuple(
+                    wire.MarkMade(each, now, now) for each in ("image cached", "plugged", "disk", "domain", "running")
+                )
+            elif task.kind == "guest.destroy":
+                self.guests[name].pop(body["id"], None)
+            elif task.kind == "guest.power":
+                self.guests[name][body["id"]] = "shutdown" if body["action"] == "stop" else "running"
+        self.done.append((name, task.kind, body))
+        result = wire.Result(task.id, name, error, None, marks)
+        reports.take(self.cloud, wire.Report(1, (result,)), self.ids)
+
+    def release(self) -> None:
+        held, self.held, self.hold = self.held, [], False
+        for name, task in held:
+            self.do(name, task)
+
+    def saw(self, name: str, kind: str, item: str, value: str) -> None:
+        seen = wire.Seen(name, kind, item, value, clock.now_us())
+        reports.take(self.cloud, wire.Report(1, (), (seen,)), self.ids)
+
+    def item(self, name: str, server_id: str) -> GuestItem:
+        return msgspec.msgpack.decode(self.items[name]["guest", server_id], type=GuestItem)
+
+    def settle(self, seconds: float = 10) -> None:
+        """Let operations and hosts work until nothing is left to do now."""
+        end = time.monotonic() + seconds
+        quiet = 0
+        while quiet < 2:
+            assert time.monotonic() < end, "operations do not come to rest"
+            busy = self.worker.turn()
+            busy = self.work() or busy
+            quiet = 0 if busy else quiet + 1
+
+
+def make_image(client: Client, name: str = "tiny", size: int = 1024, **values: Any) -> str:
+    """An active raw image."""
+    body = {"name": name, "disk_format": "raw", "container_format": "bare", **values}
+    reply = client.post("/image/v2/images", body)
+    assert reply.status == 201, reply
+    image_id = str(reply.json["id"])
+    put = client.request(
+        "PUT", f"/image/v2/images/{image_id}/file", b"\0" * size, {"Content-Type": "application/octet-stream"}
+    )
+    assert put.status == 204, put
+    return image_id
