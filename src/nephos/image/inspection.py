@@ -18,6 +18,10 @@ _WRAPPERS = frozenset(("ovf", "ova", "docker", "compressed"))
 _SAME_BYTES = frozenset(("gpt", "iso", "luks"))
 """What a raw disk may well hold: partitions, a bootable ISO, an encrypted volume. Opened as raw it is what it is."""
 
+_BOOT_FILES = frozenset(("aki", "ari"))
+"""Handed to the hypervisor's loader, never opened as a disk. A kernel begins with a boot sector, which looks like the
+start of a partition table."""
+
 
 class Inspection:
     """`blocks()` passes the bytes on; `virtual_size()` judges them when all have passed."""
@@ -38,6 +42,8 @@ class Inspection:
         """
         found = self._found()
         name = str(found)
+        if name == "gpt" and self._claimed in _BOOT_FILES:
+            return None
         if name != "raw":
             self._check_safe(found, name)
         if self._wrapped:
