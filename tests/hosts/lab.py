@@ -5,7 +5,8 @@ that ever ran in the node and takes its devices, namespaces and mounts along. No
 meet and nothing of this machine's own network is touched.
 
 Addresses: hosts 192.168.77.N, server 192.168.77.200, internet 192.168.77.254 as everyone's default gateway; in the
-internet live a DNS server 198.51.100.53 (outside.example is 198.51.100.80) and 198.51.100.80, which answers TCP 80.
+internet live a DNS server 198.51.100.53 (outside.example is 198.51.100.80; large.example has 2 kB of TXT, which need
+TCP) and 198.51.100.80, which answers TCP 80.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from types import TracebackType
 HERE = Path(__file__).parent
 UNDERLAY, SERVER, GATEWAY = "192.168.77", 200, 254
 DNS, OUTSIDE, OUTSIDE_NAME = "198.51.100.53", "198.51.100.80", "outside.example"
+LARGE_NAME = "large.example"
 _HOLD = "trap 'exit 0' TERM; echo ready; while :; do sleep 3600 & wait $!; done"
 
 
@@ -294,6 +296,7 @@ class Lab:
         self.internet.run(
             "dnsmasq", "--conf-file=/dev/null", "--no-hosts", "--no-resolv", "--user=root", "--bind-interfaces",
             f"--listen-address={DNS}", f"--address=/{OUTSIDE_NAME}/{OUTSIDE}", f"--pid-file={self.folder}/dns.pid",
+            *(f"--txt-record={LARGE_NAME},{'x' * 250}{number}" for number in range(8)), "--edns-packet-max=512",
         )  # fmt: skip
         self.internet.serve(80, "outside\n")
         self.server = Space(self, "server")
@@ -320,4 +323,4 @@ def wait(true: Callable[[], object], seconds: float, what: str) -> None:
         threading.Event().wait(0.05)
 
 
-__all__ = ["DNS", "GATEWAY", "OUTSIDE", "OUTSIDE_NAME", "Failed", "Guest", "Host", "Lab", "Node", "wait"]
+__all__ = ["DNS", "GATEWAY", "LARGE_NAME", "OUTSIDE", "OUTSIDE_NAME", "Failed", "Guest", "Host", "Lab", "Node", "wait"]

@@ -10,11 +10,12 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+import msgspec
 import pytest
-from tests.hosts.lab import DNS, OUTSIDE, OUTSIDE_NAME, Failed, Guest, Host, Lab, wait
-from tests.hosts.wiring_lab import PING, PUBLIC_HOST, WEB, Cloud, HostWiring
+from tests.hosts.lab import DNS, LARGE_NAME, OUTSIDE, OUTSIDE_NAME, Failed, Guest, Host, Lab, wait
+from tests.hosts.wiring_lab import PING, PUBLIC_HOST, WEB, Cloud, HostWiring, new_id
 
-from nephos.wiring.base import Group, Port, Router, Rule
+from nephos.wiring.base import Address, Group, Port, Route, Router, Rule, Subnet
 
 pytestmark = pytest.mark.host
 
@@ -127,6 +128,21 @@ def test_a_network_without_router_resolves_outside_names_too(town: Town) -> None
     twin = town.guest("twin")
     assert OUTSIDE in twin.run("busybox", "nslookup", OUTSIDE_NAME, check=False).stdout
     assert twin.reaches(OUTSIDE, 80) is None
+
+
+def test_an_answer_too_large_for_a_datagram_comes_by_tcp(town: Town) -> None:
+    ask = (
+        "import socket,struct\n"
+        f"n=b''.join(bytes([len(w)])+w for w in {LARGE_NAME!r}.encode().split(b'.'))+bytes(1)\n"
+        "q=struct.pack('!6H',77,0x100,1,0,0,0)+n+struct.pack('!2H',16,1)\n"
+        "u=socket.socket(2,2); u.settimeout(3); u.sendto(q,('10.1.0.2',53)); d=u.recv(4096)\n"
+        "print(bool(d[2]&2))\n"
+        "t=socket.create_connection(('10.1.0.2',53),3); t.sendall(struct.pack('!H',len(q))+q); t.settimeout(3)\n"
+        "b=b''\n"
+        "while len(b)<2 or len(b)<2+struct.unpack('!H',b[:2])[0]:\n p=t.recv(4096)\n if not p: break\n b+=p\n"
+        "print(len(b)>2000)\n"
+    )
+    assert town.guest("a").out("/usr/bin/python3", "-c", ask).split() == ["True", "True"]
 
 
 def test_an_address_that_changes_hands_is_leased_to_its_new_owner(town: Town) -> None:
@@ -291,6 +307,60 @@ def test_a_networks_bridge_is_no_door_to_the_host(town: Town) -> None:
     assert "reply" not in answers.lower() or "Received 0" in answers
 
 
+def test_a_port_that_is_switched_off_is_off(town: Town) -> None:
+    cloud, a = town.cloud, town.guest("a")
+    port = cloud.port(cloud.networks[town.ports["a"].network_id], 62, cloud.group(PING))
+    town.add("off", port)
+    assert a.pings("10.1.0.62")
+    cloud.ports[port.id] = (0, msgspec.structs.replace(port, admin_up=False))
+    cloud.wire()
+    assert not a.pings("10.1.0.62", wait=1)
+    cloud.ports[port.id] = (0, port)
+    cloud.wire()
+    wait(lambda: a.pings("10.1.0.62", wait=1), 5, "the port to be up again")
+
+
+def test_a_stateless_group_lets_in_only_what_a_rule_names(town: Town) -> None:
+    cloud, b = town.cloud, town.guest("b")
+    group = cloud.group()
+    cloud.change(cloud.groups[group.id], stateful=False)
+    port = cloud.port(cloud.networks[town.ports["a"].network_id], 63, cloud.groups[group.id])
+    guest = town.add("stateless", port)
+    assert guest.reaches("10.1.0.11", 80, wait=1) is None, "the answer needs a rule of its own"
+    answers = Rule(direction="ingress", version=4, protocol="tcp")
+    cloud.change(cloud.groups[group.id], rules=(*group.rules, answers))
+    cloud.wire()
+    assert guest.reaches("10.1.0.11", 80) == "this is a\n"
+    assert not b.pings("10.1.0.63", wait=1)
+    assert guest.http("http://169.254.169.254/x")[0] == 200
+
+
+def test_ipv6_within_a_network(town: Town) -> None:
+    cloud = town.cloud
+    network = cloud.network("10.6.0.0/24")
+    six = Subnet(
+        id=new_id(), cidr="fd00:6::/64", version=6, gateway="fd00:6::1", dhcp_address="fd00:6::2",
+        ra_mode="dhcpv6-stateful", address_mode="dhcpv6-stateful",
+    )  # fmt: skip
+    cloud.change(network, subnets=(*network.subnets, six))
+    group = cloud.group(Rule(direction="ingress", version=6, protocol="ipv6-icmp"))
+    guests = []
+    for number in (5, 6):
+        port = cloud.port(cloud.networks[network.id], number, group)
+        both = (*port.addresses, Address(address=f"fd00:6::{number}", prefix=64, subnet_id=six.id))
+        cloud.ports[port.id] = (0, msgspec.structs.replace(port, addresses=both))
+        guest = town.add(f"six{number}", cloud.ports[port.id][1])
+        guest.run(f"ip address add fd00:6::{number}/64 dev eth0 nodad")
+        guest.serve(80, "six\n")
+        guests.append(guest)
+    one = guests[0]
+    assert one.pings("fd00:6::6")
+    assert one.pings("fd00:6::2"), "the DHCP port"
+    assert one.run("curl -s -m1 http://[fd00:6::6]/", check=False).returncode != 0
+    one.run("ip address add fd00:6::99/64 dev eth0 nodad")
+    assert one.run("ping -c1 -W1 -I fd00:6::99 fd00:6::6", check=False).returncode != 0
+
+
 # ---- spoofing -------------------------------------------------------------------------------------------------------
 
 
@@ -450,6 +520,22 @@ def test_router_joins_networks_and_obeys_its_switch(town: Town) -> None:
     cloud.wire()
     assert first.pings("10.9.0.5")
     assert first.pings("10.8.0.1")
+
+
+def test_a_router_has_its_extra_routes_and_loses_them(town: Town) -> None:
+    cloud, net = town.cloud, town.cloud.networks[town.ports["a"].network_id]
+    group = cloud.group(PING)
+    behind = cloud.port(net, 90, group, pairs=(("10.50.0.0/24", None),))
+    guest = town.add("behind", behind)
+    guest.run("ip address add 10.50.0.1/24 dev lo")
+    own = cloud.routers[town.router.id]
+    cloud.change(own, routes=(Route(destination="10.50.0.0/24", nexthop="10.1.0.90"),))
+    cloud.wire()
+    enter = f"ip netns exec qrouter-{own.id} ping -c1 -W1 10.50.0.1"
+    town.host.run(enter)
+    cloud.change(cloud.routers[own.id], routes=())
+    cloud.wire()
+    assert town.host.run(enter, check=False).returncode != 0
 
 
 def test_lo_is_up_in_every_namespace(town: Town) -> None:
