@@ -144,8 +144,8 @@ def create_ec2(call: Call) -> Reply:
 
 def _ec2(tx: Tx, call: Call) -> Row[Any]:
     row = actions.get(tx, _ident(call.params["credential_id"]))
-    target = targets.of(call, credential=row)
-    call.permit(target)
+    owner = row.user_id if row is not None else call.params["user_id"]
+    call.permit(targets.of(call, credential={"user_id": owner}))
     _primary(call)
     if row is None or row.user_id != call.params["user_id"]:
         raise errors.NotFound(f"Could not find credential: {call.params['credential_id']}.")

@@ -48,10 +48,8 @@ def members_of(tx: Tx, ids: Iterable[str]) -> dict[str, list[str]]:
 
 
 def create(tx: Tx, new: Mapping[str, Any]) -> Row[Any]:
-    """Raises Conflict for a taken name, BadRequest for a domain that does not exist."""
-    home = projects.get(tx, new["domain_id"])
-    if home is None or not home.is_domain:
-        raise errors.BadRequest(f"Could not find domain: {new['domain_id']}.")
+    """Raises Conflict for a taken name, NotFound for the domain."""
+    projects.find_domain(tx, new["domain_id"])
     _free(tx, new["domain_id"], new["name"])
     tx.insert(group, {"created_at": tx.now, **new})
     return find(tx, new["id"])

@@ -47,10 +47,8 @@ def find_user(tx: Tx, name: str, domain: str = "default") -> Row[Any] | None:
 
 
 def create(tx: Tx, new: Mapping[str, Any]) -> Row[Any]:
-    """A user from the columns of its row. Raises Conflict for a taken name, BadRequest for what does not exist."""
-    home = projects.get(tx, new["domain_id"])
-    if home is None or not home.is_domain:
-        raise errors.BadRequest(f"Could not find domain: {new['domain_id']}.")
+    """A user from the columns of its row. Raises Conflict for a taken name, NotFound for the domain."""
+    projects.find_domain(tx, new["domain_id"])
     _free(tx, new["domain_id"], new["name"])
     _default_project(tx, new.get("default_project_id"))
     values = {"created_at": tx.now, **new}
