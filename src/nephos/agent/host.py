@@ -144,6 +144,8 @@ class Host:
             ]
             known = set(self.state.guests)
             return found + [("hypervisor", *each) for each in self.hypervisor.leftovers(known)]
+        if ask.kind == "uptime":
+            return _uptime()
         if ask.kind == "guests":
             return {guest_id: power.value for guest_id, power in self.hypervisor.guests().items()}
         raise errors.HostFault(f"This agent does not know how to answer {ask.kind!r}.")
@@ -153,3 +155,12 @@ class Host:
 
     def _power(self, guest_id: str, power: Power) -> None:
         self._see(wire.Seen(self.name, "power", guest_id, power.value, clock.now_us()))
+
+
+def _uptime() -> str:
+    """The host's uptime and load, in the words of uptime(1), which Nova's users know."""
+    seconds = int(float(Path("/proc/uptime").read_text().split()[0]))
+    load = ", ".join(Path("/proc/loadavg").read_text().split()[:3])
+    now = (clock.iso(clock.now_us()) or "")[11:19]
+    days, rest = divmod(seconds, 86400)
+    return f" {now} up {days} days, {rest // 3600:2}:{rest % 3600 // 60:02},  0 users,  load average: {load}"

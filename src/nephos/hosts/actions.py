@@ -150,3 +150,10 @@ def up(row: Any, now: int) -> bool:
 def change(tx: Tx, host_id: str, **values: Any) -> None:
     """Set an operator's columns: disabled, disabled_reason, forced_down, zone."""
     tx.execute(update(_h).where(_h.c.id == host_id).values(updated_at=tx.now, generation=_h.c.generation + 1, **values))
+
+
+def forget(tx: Tx, host_id: str) -> None:
+    """Remove a host from the cloud, with the work that waited for it. The caller knows that nothing lives there."""
+    tx.execute(delete(_t).where(_t.c.host_id == host_id))
+    tx.execute(delete(_c).where(_c.c.host_id == host_id))
+    tx.execute(delete(_h).where(_h.c.id == host_id))
