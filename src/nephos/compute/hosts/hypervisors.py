@@ -127,7 +127,7 @@ def _detailed(row: Any, now: int, call: Call, used: dict[str, int], count: int) 
 
 
 def _reserved(call: Call, row: Any) -> int:
-    return min(call.cloud.settings.compute.reserved_ram_mb, row.ram_mb)
+    return min(int(call.cloud.settings.compute.reserved_ram_mb), int(row.ram_mb))
 
 
 def _with_servers(tx: Tx, call: Call, rows: Sequence[Any], shown: list[dict[str, Any]]) -> None:
