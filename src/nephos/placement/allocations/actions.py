@@ -95,15 +95,15 @@ def claim(tx: Tx, overcommit: Compute, wanted: Claim) -> None:
             code="placement.undefined_code",
             detail={"short": short},
         )
+    if not tx.execute(_bump, {"host": wanted.host_id, "seen": provider.generation}).rowcount:
+        raise errors.Conflict(
+            f"Host {provider.name} was changed by another request at the same time.", code="placement.concurrent_update"
+        )
     if amounts:
         tx.execute(_claim, [_row(tx, wanted, name, amount) for name, amount in amounts.items()])
     for name, row in usage.items():
         if row.mine and name not in amounts:
             tx.execute(_drop, {**_names(wanted), "class_name": name})
-    if not tx.execute(_bump, {"host": wanted.host_id, "seen": provider.generation}).rowcount:
-        raise errors.Conflict(
-            f"Host {provider.name} was changed by another request at the same time.", code="placement.concurrent_update"
-        )
 
 
 def release(tx: Tx, consumer_id: str, host_id: str | None = None) -> None:
@@ -161,3 +161,8 @@ def _row(tx: Tx, wanted: Claim, name: str, amount: int) -> dict[str, object]:
         "created_at": tx.now,
         "updated_at": tx.now,
     }
+
+
+def consumers(tx: Tx) -> list[tuple[str, str]]:
+    """(consumer id, consumer type) of everything that has capacity anywhere."""
+    return [(row[0], row[1]) for row in tx.all(select(_a.c.consumer_id, _a.c.consumer_type).distinct())]
