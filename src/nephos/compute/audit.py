@@ -24,9 +24,8 @@ def check(tx: Tx) -> Iterator[Finding]:
     for row in tx.all(select(server.c.id, server.c.vm_state, server.c.task_state).where(~server.c.deleted, changing)):
         if row.id not in busy:
             yield Finding(NOUN, row.id, f"is {row.vm_state}/{row.task_state} and no operation works on it")
-    for consumer, kind in allocations.consumers(tx):
-        if kind == "INSTANCE" and consumer not in present | busy:
-            yield Finding("allocation", consumer, "holds capacity for a server that is not there")
+    for consumer in sorted(allocations.consumers(tx) - present - busy):
+        yield Finding("allocation", consumer, "holds capacity for a server that is not there")
     for port_id, server_id in network.guest_ports(tx):
         if server_id not in present | busy:
             yield Finding("port", port_id, f"belongs to server {server_id}, which is not there")

@@ -161,8 +161,3 @@ def _row(tx: Tx, wanted: Claim, name: str, amount: int) -> dict[str, object]:
         "created_at": tx.now,
         "updated_at": tx.now,
     }
-
-
-def consumers(tx: Tx) -> list[tuple[str, str]]:
-    """(consumer id, consumer type) of everything that has capacity anywhere."""
-    return [(row[0], row[1]) for row in tx.all(select(_a.c.consumer_id, _a.c.consumer_type).distinct())]
