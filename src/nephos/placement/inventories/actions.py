@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from sqlalchemy import bindparam, select
+from sqlalchemy import bindparam, delete, select
 
+from nephos import errors
 from nephos.hosts import store as hosts
 from nephos.kernel.db.engine import Tx
+from nephos.placement.classes import actions as classes
 from nephos.placement.inventories import store
 from nephos.settings import Compute
 
@@ -100,3 +102,18 @@ def counted(host: Any, overcommit: Compute) -> dict[str, Inventory]:
         for name, (total, held, ratio) in wanted.items()
         if total > 0
     }
+
+
+def write(tx: Tx, provider_id: str, name: str, inventory: Inventory) -> None:
+    """Set what a provider has of a class. Raises BadRequest for a class that does not exist."""
+    if classes.unknown(tx, {name}):
+        raise errors.BadRequest(
+            f"Unknown resource class in inventory for resource provider {provider_id}: No such resource class {name}."
+        )
+    erase(tx, provider_id, name)
+    tx.insert(_i, {"provider_id": provider_id, "resource_class": name, **inventory._asdict()})
+
+
+def erase(tx: Tx, provider_id: str, name: str) -> None:
+    """Forget what was set. What a host stands for by itself is there again."""
+    tx.execute(delete(_i).where(_i.c.provider_id == provider_id, _i.c.resource_class == name))
