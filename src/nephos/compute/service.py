@@ -4,26 +4,53 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
+from types import ModuleType
 
 from nephos.compute import notices, versions
+from nephos.compute.aggregates import api as aggregates
 from nephos.compute.building import guests
 from nephos.compute.building.steps import Building
+from nephos.compute.details import diagnostics, events, metadata, tags
 from nephos.compute.flavors import actions as flavor_actions
 from nephos.compute.flavors import api as flavors
+from nephos.compute.groups import api as groups
+from nephos.compute.hosts import hypervisors, services, zones
 from nephos.compute.keypairs import api as keypairs
+from nephos.compute.lifecycle import api as lifecycle
+from nephos.compute.lifecycle.steps import Lifecycle
 from nephos.compute.parts import Parts
 from nephos.compute.quotas import api as quotas
 from nephos.compute.servers import api as servers
 from nephos.compute.showing.bodies import Bodies
+from nephos.compute.usage import api as usage
 from nephos.compute.wire import MICROVERSIONS, PREFIX
 from nephos.kernel.cloud import Cloud
 from nephos.kernel.http import faults
 from nephos.kernel.http.routes import Service
 
+_NOUNS: tuple[ModuleType, ...] = (
+    versions,
+    flavors,
+    keypairs,
+    quotas,
+    servers,
+    lifecycle,
+    metadata,
+    tags,
+    events,
+    diagnostics,
+    services,
+    hypervisors,
+    zones,
+    aggregates,
+    groups,
+    usage,
+)
+
 SERVICE = Service(
     name="compute",
     prefixes=(PREFIX,),
-    routes=(*versions.ROUTES, *flavors.ROUTES, *keypairs.ROUTES, *quotas.ROUTES, *servers.ROUTES),
+    routes=tuple(route for noun in _NOUNS for route in noun.ROUTES),
     dialect=faults.compute,
     microversions=MICROVERSIONS,
 )
@@ -33,7 +60,7 @@ def compose(cloud: Cloud) -> None:
     """Register operations, desired items and notices."""
     building = Building(cloud)
     cloud.parts["compute"] = Parts(Bodies(), building)
-    cloud.operations.register(building.kinds())
+    cloud.operations.register((*building.kinds(), *Lifecycle(cloud, building).kinds()))
     cloud.operations.ended.append(building.ended)
     cloud.hosts.provide("guest", partial(guests.provide, cloud))
     cloud.hosts.notice("power", partial(notices.power, cloud))
