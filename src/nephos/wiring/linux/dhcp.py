@@ -161,7 +161,6 @@ class Dnsmasq:
     def __init__(self, folder: Path, namespace: str) -> None:
         self.folder = folder
         self._namespace = namespace
-        self.starts = 0
 
     @property
     def lease_file(self) -> Path:
@@ -224,7 +223,6 @@ class Dnsmasq:
         log_file = self.folder / "log"
         if log_file.exists() and log_file.stat().st_size > 1 << 20:
             log_file.unlink()
-        self.starts += 1
         command = ["dnsmasq", f"--conf-file={self.folder}/conf"]
         done = netns.inside(
             self._namespace,

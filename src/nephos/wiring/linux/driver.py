@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
+import subprocess
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from nephos.errors import HostFault, NephosError
@@ -39,12 +40,13 @@ _BRIDGE_SETTINGS = ("net.bridge.bridge-nf-call-iptables", "net.bridge.bridge-nf-
 class LinuxWiring:
     """Wires one Linux host for one cloud (`wiring.base.Wiring`). Needs root, iproute2, nft and dnsmasq.
 
-    `state_dir` is the driver's own folder: what it must remember of the host, and dnsmasq's files.
+    `state_dir` is the driver's own folder: what it must remember of the host, and dnsmasq's files. Raises HostFault
+    when the kernel lacks what the driver stands on.
     """
 
     def __init__(self, settings: WiringSettings, *, state_dir: Path, cloud_id: str) -> None:
+        require_kernel()
         state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._settings = settings
         self._host = Host(settings, state_dir, names.checked(cloud_id))
         self._table = f"nephos_{cloud_id.replace('-', '')[:8]}"
         self._reactor = Reactor()
@@ -322,10 +324,16 @@ class _Scope:
                 self.routers.add(router.id)
 
 
-def kernel_lacks() -> list[str]:
-    """What this kernel lacks that the driver cannot do without, in words; empty when all is there."""
+def require_kernel() -> None:
+    """Load what security groups stand on; HostFault when this kernel lacks it, because without it nothing is guarded."""
+    if sysctl.read(_BRIDGE_SETTINGS[0]) is None:
+        # The one module that nothing loads by itself.
+        with suppress(FileNotFoundError):
+            subprocess.run(["modprobe", "br_netfilter"], capture_output=True, check=False)
     needed = {
-        "net.bridge.bridge-nf-call-iptables": "br_netfilter (security groups)",
-        "net.ipv4.tcp_fwmark_accept": "net.ipv4.tcp_fwmark_accept (metadata by tap)",
+        _BRIDGE_SETTINGS[0]: "br_netfilter, for security groups",
+        "net.ipv4.tcp_fwmark_accept": "net.ipv4.tcp_fwmark_accept, for metadata",
     }
-    return [words for name, words in needed.items() if sysctl.read(name) is None]
+    lacks = [words for name, words in needed.items() if sysctl.read(name) is None]
+    if lacks:
+        raise HostFault(f"this host's kernel lacks {' and '.join(lacks)}")

@@ -158,7 +158,7 @@ class Ruleset:
         text = json.dumps({"nftables": [command for table in tables for command in table.commands()]})
         wanted = hashlib.sha256(text.encode()).hexdigest()
         generation = self._netfilter.generation()
-        known, listed, seen = self._record.value.rulesets.get(self._key, ("", "", -1))
+        known, listed, seen = self._record.value.loaded.get(self._key, ("", "", -1))
         self.chains = {(table.family, name) for table in tables for name in table.chains()}
         moved = False
         if known == wanted:
@@ -177,11 +177,11 @@ class Ruleset:
         return True
 
     def _remember(self, wanted: str, listed: str, generation: int) -> None:
-        self._record.value.rulesets[self._key] = (wanted, listed, generation)
+        self._record.value.loaded[self._key] = (wanted, listed, generation)
         self._record.save()
 
     def forget(self) -> None:
-        if self._record.value.rulesets.pop(self._key, None) is not None:
+        if self._record.value.loaded.pop(self._key, None) is not None:
             self._record.save()
 
     def _listing(self, tables: list[Table]) -> str:

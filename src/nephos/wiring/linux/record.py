@@ -7,18 +7,20 @@ from pathlib import Path
 
 import msgspec
 
+from nephos.errors import HostFault
 from nephos.wiring.linux import sysctl
 
 
 class Remembered(msgspec.Struct):
-    """The file's content. `sysctls` hold the values from before; `zones` the conntrack zone of each network."""
+    """The file's content. `sysctls` hold the values from before; `zones` the conntrack zone of each network,
+    `loaded` what `nft.Ruleset` knows of each namespace."""
 
     namespaces: dict[str, str] = {}
     bridges: list[str] = []
     addresses: dict[str, str] = {}
     sysctls: dict[str, str] = {}
     zones: dict[str, int] = {}
-    rulesets: dict[str, tuple[str, str, int]] = {}
+    loaded: dict[str, tuple[str, str, int]] = {}
 
 
 class Record:
@@ -30,6 +32,8 @@ class Record:
             self.value = msgspec.json.decode(path.read_bytes(), type=Remembered)
         except FileNotFoundError:
             self.value = Remembered()
+        except msgspec.DecodeError as problem:
+            raise HostFault(f"{path}, which says what was made on this host, cannot be read: {problem}") from problem
 
     def save(self) -> None:
         part = self._path.with_suffix(".part")
