@@ -92,12 +92,24 @@ def image(error: NephosError, request_id: str) -> Fault:
     }
 
 
+_PLACEMENT = {
+    400: "The server could not comply with the request: it is malformed or wrong.",
+    403: "Access was denied to this resource.",
+    404: "The resource could not be found.",
+    409: "There was a conflict when trying to complete the request.",
+}
+
+
 def placement(error: NephosError, request_id: str) -> Fault:
-    """The working group's: {"errors": [{"status", "title", "detail", "code", "request_id"}]}."""
+    """The working group's: {"errors": [{"status", "title", "detail", "code", "request_id"}]}.
+
+    `detail` says on its first line what the status means and on its last one why: clients show only the last line.
+    """
+    reason = " ".join(error.message.split("\n"))
     item: Fault = {
         "status": error.status,
         "title": TITLES.get(error.status, ""),
-        "detail": f"{error.message}\n\n   ",
+        "detail": f"{_PLACEMENT.get(error.status, TITLES.get(error.status, ''))}\n\n {reason}  ",
         "code": error.code if "." in error.code else "placement.undefined_code",
         "request_id": request_id,
     }
