@@ -4,6 +4,6 @@
 direct kernel boot. `build_debian` makes a Debian cloud image with cloud-init.
 """
 
-from nephos.guestimage.build import DEFAULT_SIZE_MB, DEFAULT_WORK, GuestImage, build
+from nephos.guestimage.builder import DEFAULT_SIZE_MB, DEFAULT_WORK, GuestImage, build
 
 __all__ = ["DEFAULT_SIZE_MB", "DEFAULT_WORK", "GuestImage", "build"]

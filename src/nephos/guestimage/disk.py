@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import struct
-import uuid
 from pathlib import Path
 
 from nephos.errors import HostFault
@@ -21,35 +20,42 @@ GRUB_MODULES = ("biosdisk", "part_msdos", "ext2", "linux16", "serial", "terminal
 
 
 def make_ext4(
-    tree: Path, target: Path, *, size_mb: int, label: str, identity: uuid.UUID, offset: int = 0, extra: str = ""
+    tree: Path, target: Path, *, size_mb: int, label: str, identity: bytes, offset: int = 0, extra: str = ""
 ) -> None:
     """Fills an ext4 of `size_mb` MiB with `tree`, in the file `target` from byte `offset` on.
 
     64bit and metadata_csum are left out, because GRUB's reader is simpler without; blocks of 4 KiB, because GRUB reads
     block by block.
     """
-    options = f"resize={LARGEST_BLOCKS},hash_seed={identity},lazy_itable_init=1,lazy_journal_init=1,root_owner=0:0"
+    options = (
+        f"resize={LARGEST_BLOCKS},hash_seed={as_uuid(identity)},lazy_itable_init=1,lazy_journal_init=1,root_owner=0:0"
+    )
     if offset:
         options += f",offset={offset}"
     if extra:
         options += f",{extra}"
     features = "^metadata_csum,^64bit,^orphan_file"
     argv = ("mke2fs", "-q", "-F", "-t", "ext4", "-b", "4096", "-m", "0", "-J", "size=4", "-L", label,
-            "-U", str(identity), "-E", options, "-d", str(tree), "-O")  # fmt: skip
-    clock = {"E2FSPROGS_FAKE_TIME": "1700000000"}
+            "-U", as_uuid(identity), "-E", options, "-d", str(tree), "-O")  # fmt: skip
     try:
-        run(*argv, features, str(target), f"{size_mb}M", env=clock)
+        run(*argv, features, str(target), f"{size_mb}M")
     except HostFault as error:
         if "Invalid filesystem option" not in error.message:
             raise
-        run(*argv, features.removesuffix(",^orphan_file"), str(target), f"{size_mb}M", env=clock)
+        run(*argv, features.removesuffix(",^orphan_file"), str(target), f"{size_mb}M")
 
 
-def partition_table(disk_bytes: int, identity: uuid.UUID) -> bytes:
+def as_uuid(identity: bytes) -> str:
+    """16 bytes in the way that file system tools write an identity: 8-4-4-4-12 hexadecimal digits."""
+    digits = identity.hex()
+    return "-".join((digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:]))
+
+
+def partition_table(disk_bytes: int, identity: bytes) -> bytes:
     """The last 72 bytes of an MBR: signature, one bootable Linux partition up to the end, three empty, 55 AA."""
     sectors = disk_bytes // SECTOR - FIRST_SECTOR
     entry = struct.pack("<B3sB3sII", 0x80, b"\xfe\xff\xff", 0x83, b"\xfe\xff\xff", FIRST_SECTOR, sectors)
-    return identity.bytes[:4] + b"\0\0" + entry + bytes(48) + b"\x55\xaa"
+    return identity[:4] + b"\0\0" + entry + bytes(48) + b"\x55\xaa"
 
 
 def boot_loader(root: Path, script: str, work: Path) -> tuple[bytes, bytes]:
@@ -65,9 +71,7 @@ def boot_loader(root: Path, script: str, work: Path) -> tuple[bytes, bytes]:
     return (modules / "boot.img").read_bytes()[:446], core.read_bytes()
 
 
-def make_disk(
-    tree: Path, raw: Path, *, size_mb: int, label: str, identity: uuid.UUID, loader: tuple[bytes, bytes]
-) -> None:
+def make_disk(tree: Path, raw: Path, *, size_mb: int, label: str, identity: bytes, loader: tuple[bytes, bytes]) -> None:
     """Writes a raw disk of `size_mb` MiB that boots by itself on a BIOS machine: MBR, GRUB's core, ext4 partition."""
     sector, core = loader
     if len(core) > (FIRST_SECTOR - 1) * SECTOR:

@@ -9,7 +9,6 @@ import json
 import os
 import shutil
 import tempfile
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,8 +22,6 @@ DEFAULT_WORK = Path("/var/cache/nephos/guestimage")
 DEFAULT_SIZE_MB = 64
 SMALLEST_MB = 48
 MANIFEST = "guest.json"
-NAMESPACE = uuid.UUID("3a0b7c56-5d0f-5c0a-9f55-7b0f6a0c2d11")
-"""Makes the file systems' identities a function of what is in them, so that equal input gives equal bytes."""
 
 
 @dataclass(frozen=True)
@@ -119,7 +116,7 @@ def _build(out_dir: Path, work_dir: Path, size_mb: int, key: str) -> GuestImage:
         packages.unpack([file for file in files if file != static], raw)
         packages.unpack([static], raw / "static")
         version = next((raw / "lib/modules").iterdir()).name
-        identity = uuid.uuid5(NAMESPACE, key + "".join(file.name for file in files))
+        identity = hashlib.sha256(" ".join([key, *(file.name for file in files)]).encode()).digest()[:16]
         _assemble(raw, work, version)
         image = _image(work, key, version)
         disk.make_ext4(work / "root", image.root, size_mb=32, label="guestroot", identity=identity)
@@ -140,7 +137,7 @@ def _applets(busybox: Path) -> list[str]:
     return run(str(busybox), "--list").split()
 
 
-def _bootable(raw: Path, work: Path, image: GuestImage, size_mb: int, identity: uuid.UUID) -> None:
+def _bootable(raw: Path, work: Path, image: GuestImage, size_mb: int, identity: bytes) -> None:
     """The qcow2: the same tree with kernel and ramdisk in /boot, behind GRUB."""
     boot = work / "root/boot"
     boot.mkdir()
