@@ -64,7 +64,7 @@ class Toys:
         self.database, self.world = database, world
         self.doorbell = MemoryDoorbell()
         self.operations = Operations(self.doorbell)
-        self.operations.voided.append(lambda tx, name: tx.execute(_forget, {"task": name}) and None)
+        self.operations.voided.append(self._void)
         self.calls: list[str] = []
         self.fail: Callable[[Operation, str], None] = lambda operation, call: None
         self.operations.register([self._make(), self._unmake()])
@@ -87,6 +87,9 @@ class Toys:
             return
         tx.execute(_forget, {"task": name})
         self.operations.resume(tx, name, f"done {name}", error, (), "host-1")
+
+    def _void(self, tx: Tx, name: str) -> None:
+        tx.execute(_forget, {"task": name})
 
     # --- looking ---------------------------------------------------------------------------------------------
 
