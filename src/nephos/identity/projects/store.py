@@ -25,6 +25,7 @@ project = Table(
     when("created_at"),
     UniqueConstraint("domain_id", "name"),
     Index("ix_identity_project_is_domain", "is_domain"),
+    Index("ix_identity_project_name", "name"),
 )
 
 tag = Table(

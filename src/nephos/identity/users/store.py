@@ -25,6 +25,7 @@ user = Table(
     when("revoked_before", null=True),
     when("created_at"),
     UniqueConstraint("domain_id", "name"),
+    Index("ix_identity_user_name", "name"),
 )
 """`failures` and `failed_at` are for lock-out; `revoked_before` is the moment up to which tokens count no more."""
 
