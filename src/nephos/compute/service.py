@@ -15,10 +15,12 @@ from nephos.compute.flavors import actions as flavor_actions
 from nephos.compute.flavors import api as flavors
 from nephos.compute.groups import api as groups
 from nephos.compute.hosts import hypervisors, services, zones
+from nephos.compute.interfaces import api as interfaces
 from nephos.compute.keypairs import api as keypairs
 from nephos.compute.lifecycle import api as lifecycle
 from nephos.compute.lifecycle.steps import Lifecycle
 from nephos.compute.parts import Parts
+from nephos.compute.proxies import security_groups
 from nephos.compute.quotas import api as quotas
 from nephos.compute.servers import api as servers
 from nephos.compute.showing.bodies import Bodies
@@ -45,6 +47,8 @@ _NOUNS: tuple[ModuleType, ...] = (
     aggregates,
     groups,
     usage,
+    interfaces,
+    security_groups,
 )
 
 SERVICE = Service(

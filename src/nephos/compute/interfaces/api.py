@@ -1,0 +1,212 @@
+"""A server's addresses and ports: `/servers/{id}/ips`, `/servers/{id}/os-interface`, and the old address actions."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from msgspec import Meta, field
+
+from nephos import errors
+from nephos.compute import wire as common
+from nephos.compute.lifecycle.actions import require
+from nephos.compute.servers import actions, states
+from nephos.compute.servers.api import SERVER, seen
+from nephos.compute.showing import bodies
+from nephos.compute.wire import Strict, Uuid, since
+from nephos.kernel.db.engine import Tx
+from nephos.kernel.http.call import Call, Reply
+from nephos.kernel.http.routes import Route
+from nephos.kernel.http.versions import Version
+from nephos.network import guests as network
+from nephos.network.guests import ServerPort
+
+Address = Annotated[str, Meta(min_length=1, max_length=64)]
+_WITH_PORTS = frozenset({states.ACTIVE, states.PAUSED, states.STOPPED})
+
+
+class NetworkId(Strict):
+    network_id: Annotated[str, Meta(min_length=1, max_length=255)] | int = field(name="networkId")
+
+
+class AddFixedIp(Strict):
+    add: NetworkId = field(name="addFixedIp")
+
+
+class OneAddress(Strict):
+    address: Address
+
+
+class RemoveFixedIp(Strict):
+    remove: OneAddress = field(name="removeFixedIp")
+
+
+class Floating(Strict):
+    address: Address
+    fixed_address: Address | None = None
+
+
+class AddFloatingIp(Strict):
+    add: Floating = field(name="addFloatingIp")
+
+
+class RemoveFloatingIp(Strict):
+    remove: OneAddress = field(name="removeFloatingIp")
+
+
+class FixedIp(Strict):
+    ip_address: Address
+
+
+class Attachment(Strict):
+    net_id: Uuid | None = None
+    port_id: Uuid | None = None
+    fixed_ips: Annotated[list[FixedIp], Meta(min_length=1, max_length=1)] | None = None
+    tag: common.Tag | None = None
+
+
+class AttachmentBody(Strict):
+    attachment: Attachment = field(default_factory=Attachment, name="interfaceAttachment")
+
+
+# --- addresses -------------------------------------------------------------------------------------------------
+
+
+def _addresses(call: Call) -> dict[str, list[dict[str, Any]]]:
+    common.refuse_unknown(call, (), 102)
+    with call.cloud.database.read() as tx:
+        row = seen(call, tx)
+        found = bodies.addresses(network.ports_of(tx, [row.id]).get(row.id, ()))
+    return {name: [{"addr": one["addr"], "version": one["version"]} for one in each] for name, each in found.items()}
+
+
+def ips(call: Call) -> Reply:
+    return Reply({"addresses": _addresses(call)})
+
+
+def ips_of_network(call: Call) -> Reply:
+    name, found = call.params["network"], _addresses(call)
+    if name not in found:
+        raise errors.NotFound(f"Network {name} is not one of the server's.")
+    return Reply({name: found[name]})
+
+
+def _change(call: Call, change: Any) -> Reply:
+    """Change a server's addresses in one unit of work: its host and its shown addresses follow."""
+
+    def work(tx: Tx) -> None:
+        row = seen(call, tx)
+        actions.refuse_locked(row, call.who, "change addresses of")
+        require(row, "change addresses of", _WITH_PORTS)
+        change(tx, row)
+        actions.change(tx, call.cloud, row)
+
+    call.cloud.database.write(work)
+    return Reply()
+
+
+def add_fixed_ip(call: Call) -> Reply:
+    network_id = str(call.body(AddFixedIp).add.network_id)
+    return _change(call, lambda tx, row: network.add_fixed_ip(tx, call.cloud, row.id, network_id))
+
+
+def remove_fixed_ip(call: Call) -> Reply:
+    address = common.address(call.body(RemoveFixedIp).remove.address, "address")
+    return _change(call, lambda tx, row: network.remove_fixed_ip(tx, call.cloud, row.id, address))
+
+
+def add_floating_ip(call: Call) -> Reply:
+    given = call.body(AddFloatingIp).add
+    address = common.address(given.address, "address", 4)
+    fixed = None if given.fixed_address is None else common.address(given.fixed_address, "fixed_address", 4)
+
+    def change(tx: Tx, row: Any) -> None:
+        network.associate_floating(
+            tx, call.cloud, server_id=row.id, project_id=row.project_id, address=address, fixed=fixed
+        )
+
+    return _change(call, change)
+
+
+def remove_floating_ip(call: Call) -> Reply:
+    address = common.address(call.body(RemoveFloatingIp).remove.address, "address", 4)
+
+    def change(tx: Tx, row: Any) -> None:
+        network.disassociate_floating(tx, call.cloud, server_id=row.id, project_id=row.project_id, address=address)
+
+    return _change(call, change)
+
+
+# --- ports -----------------------------------------------------------------------------------------------------
+
+
+def _port(call: Call, port: ServerPort) -> dict[str, Any]:
+    shown: dict[str, Any] = {
+        "port_id": port.id,
+        "net_id": port.network_id,
+        "mac_addr": port.mac,
+        "port_state": port.port_state,
+        "fixed_ips": [{"subnet_id": each.subnet_id, "ip_address": each.address} for each in port.addresses],
+    }
+    if since(call, 70):
+        shown["tag"] = port.tag
+    return shown
+
+
+def list_ports(call: Call) -> Reply:
+    common.refuse_unknown(call, (), 102)
+    with call.cloud.database.read() as tx:
+        row = seen(call, tx)
+        found = network.ports_of(tx, [row.id]).get(row.id, [])
+    return Reply({"interfaceAttachments": [_port(call, each) for each in found]})
+
+
+def show_port(call: Call) -> Reply:
+    common.refuse_unknown(call, (), 102)
+    with call.cloud.database.read() as tx:
+        found = _find(tx, seen(call, tx), call.params["port"])
+    return Reply({"interfaceAttachment": _port(call, found)})
+
+
+def _find(tx: Tx, row: Any, port_id: str) -> ServerPort:
+    for each in network.ports_of(tx, [row.id]).get(row.id, []):
+        if each.id == port_id:
+            return each
+    raise errors.NotFound(f"Port {port_id} not found.")
+
+
+def attach(call: Call) -> Reply:
+    """Refused: no hypervisor driver here adds a card to a guest yet."""
+    call.body(AttachmentBody)
+    with call.cloud.database.read() as tx:
+        row = seen(call, tx)
+        require(row, "attach_interface", _WITH_PORTS)
+    raise errors.NotImplementedHere("Adding a network card to a server is not served by this cloud yet.")
+
+
+def detach(call: Call) -> Reply:
+    with call.cloud.database.read() as tx:
+        row = seen(call, tx)
+        _find(tx, row, call.params["port"])
+        require(row, "detach_interface", _WITH_PORTS)
+    raise errors.NotImplementedHere("Taking a network card from a server is not served by this cloud yet.")
+
+
+_RULE, _PORTS, _OLD = "os_compute_api:", SERVER + "/os-interface", Version(2, 43)
+
+
+def _action(name: str, handler: Any, rule: str) -> Route:
+    return Route("POST", SERVER + "/action", handler, _RULE + rule, 202, target="later", action=name, until=_OLD)
+
+
+ROUTES = (
+    Route("GET", SERVER + "/ips", ips, f"{_RULE}ips:index", target="later"),
+    Route("GET", SERVER + "/ips/{network}", ips_of_network, f"{_RULE}ips:show", target="later"),
+    Route("GET", _PORTS, list_ports, f"{_RULE}os-attach-interfaces:list", target="later"),
+    Route("POST", _PORTS, attach, f"{_RULE}os-attach-interfaces:create", target="later"),
+    Route("GET", _PORTS + "/{port}", show_port, f"{_RULE}os-attach-interfaces:show", target="later"),
+    Route("DELETE", _PORTS + "/{port}", detach, f"{_RULE}os-attach-interfaces:delete", 202, target="later"),
+    _action("addFixedIp", add_fixed_ip, "os-multinic:add"),
+    _action("removeFixedIp", remove_fixed_ip, "os-multinic:remove"),
+    _action("addFloatingIp", add_floating_ip, "os-floating-ips:add"),
+    _action("removeFloatingIp", remove_floating_ip, "os-floating-ips:remove"),
+)
