@@ -123,10 +123,14 @@ class Services:
         os.close(handle)
 
     def _died(self, network_id: str, pid: int, handle: int) -> None:
+        # The handle is open as long as it is watched; later its number may stand for something else.
         self._reactor.forget(handle)
+        self._revive(network_id, pid, handle)
+
+    def _revive(self, network_id: str, pid: int, handle: int) -> None:
         if not self._lock.acquire(blocking=False):
             # Somebody is working on it; look again when that is done.
-            self._reactor.later(0.2, lambda: self._died(network_id, pid, handle))
+            self._reactor.later(0.2, lambda: self._revive(network_id, pid, handle))
             return
         try:
             if self._guards.get(network_id) != (pid, handle):
