@@ -81,7 +81,7 @@ def _between(call: Call, found: Sequence[Sequence[Any]], shown: list[dict[str, A
 
 def show(call: Call) -> Reply:
     common.refuse_unknown(call, (), 102)
-    request_id = call.params["request"]
+    request_id = call.params["request_id"]
     with call.cloud.database.read() as tx:
         server = seen(call, tx, deleted=since(call, 21))
         rows = next((each for each in _actions(tx, server.id) if each[0].request_id == request_id), None)
@@ -161,5 +161,5 @@ _ALL, _RULE = SERVER + "/os-instance-actions", "os_compute_api:os-instance-actio
 
 ROUTES = (
     Route("GET", _ALL, index, f"{_RULE}:list", target="later"),
-    Route("GET", _ALL + "/{request}", show, f"{_RULE}:show", target="later"),
+    Route("GET", _ALL + "/{request_id}", show, f"{_RULE}:show", target="later"),
 )
