@@ -1,7 +1,7 @@
 """Guest images, made from Debian's own packages without mounting anything.
 
 `build` makes the small guest for demos and tests: a qcow2 that boots by itself and a kernel, ramdisk and root for
-direct kernel boot. `build_debian` makes a Debian cloud image with cloud-init.
+direct kernel boot. `debian.build_debian` makes a Debian cloud image with cloud-init.
 """
 
 from nephos.guestimage.builder import DEFAULT_SIZE_MB, DEFAULT_WORK, GuestImage, build

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import fcntl
 import gzip
 import hashlib
-import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from nephos.errors import HostFault, SettingsError
-from nephos.guestimage import archive, disk, packages, tiny
+from nephos.errors import SettingsError
+from nephos.guestimage import archive, disk, output, packages, tiny
 from nephos.guestimage.command import run
 
 DEFAULT_WORK = Path("/var/cache/nephos/guestimage")
@@ -55,40 +52,17 @@ def build(
     """
     if size_mb < SMALLEST_MB:
         raise SettingsError(f"A guest disk of {size_mb} MiB is too small: the system needs {SMALLEST_MB} MiB.")
-    key = recipe(size_mb)
-    present = existing(out_dir, key)
+    key = output.recipe("tiny", size_mb)
+    present = output.existing(out_dir / MANIFEST, key)
     if present is not None and not refresh:
-        return present
+        return _image(out_dir, key, present["kernel_version"])
     if os.geteuid() != 0:
         raise SettingsError("Building a guest image needs root, to set the owners of the files inside it.")
-    out_dir.mkdir(parents=True, exist_ok=True)
-    with _one_at_a_time(out_dir):
-        present = existing(out_dir, key)
-        if present is not None and not refresh:
-            return present
-        return _build(out_dir, work_dir or DEFAULT_WORK, size_mb, key)
-
-
-def recipe(size_mb: int) -> str:
-    """Hash of everything of ours that goes into the image."""
-    total = hashlib.sha256(str(size_mb).encode())
-    folder = Path(__file__).parent
-    for path in sorted([*folder.glob("*.py"), *tiny.FILES.iterdir()]):
-        if path.is_file():
-            total.update(path.name.encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest())
-    return total.hexdigest()
-
-
-def existing(out_dir: Path, key: str) -> GuestImage | None:
-    """What an earlier build left in `out_dir`, if it is whole and of this recipe."""
-    try:
-        manifest = json.loads((out_dir / MANIFEST).read_text(encoding="utf-8"))
-        sizes = {name: (out_dir / name).stat().st_size for name in manifest["files"]}
-    except (OSError, ValueError, KeyError):
-        return None
-    if manifest.get("key") != key or sizes != manifest["files"]:
-        return None
-    return _image(out_dir, key, manifest["kernel_version"])
+    with output.one_at_a_time(out_dir):
+        present = output.existing(out_dir / MANIFEST, key)
+        if present is None or refresh:
+            present = _build(out_dir, work_dir or DEFAULT_WORK, size_mb, key)
+        return _image(out_dir, key, present["kernel_version"])
 
 
 def _image(out_dir: Path, key: str, kernel_version: str) -> GuestImage:
@@ -105,7 +79,7 @@ def _image(out_dir: Path, key: str, kernel_version: str) -> GuestImage:
     )
 
 
-def _build(out_dir: Path, work_dir: Path, size_mb: int, key: str) -> GuestImage:
+def _build(out_dir: Path, work_dir: Path, size_mb: int, key: str) -> dict[str, Any]:
     debs = work_dir / "packages"
     kernel = packages.kernel_package()
     files = packages.fetch([kernel, *packages.GUEST, packages.STATIC, *packages.BOOT], debs)
@@ -121,7 +95,8 @@ def _build(out_dir: Path, work_dir: Path, size_mb: int, key: str) -> GuestImage:
         image = _image(work, key, version)
         disk.make_ext4(work / "root", image.root, size_mb=32, label="guestroot", identity=identity)
         _bootable(raw, work, image, size_mb, identity)
-        return _publish(image, out_dir, key, version)
+        made = (image.qcow2, image.kernel, image.ramdisk, image.root)
+        return output.publish(made, out_dir / MANIFEST, key, kernel_version=version, command_line=image.command_line)
 
 
 def _assemble(raw: Path, work: Path, version: str) -> None:
@@ -143,43 +118,7 @@ def _bootable(raw: Path, work: Path, image: GuestImage, size_mb: int, identity: 
     boot.mkdir()
     shutil.copy(image.kernel, boot / "vmlinuz")
     shutil.copy(image.ramdisk, boot / "initrd")
-    script = (tiny.FILES / "grub.cfg").read_text(encoding="utf-8")
-    for word, value in {
-        "@KERNEL@": "/boot/vmlinuz",
-        "@RAMDISK@": "/boot/initrd",
-        "@COMMAND_LINE@": image.command_line,
-    }.items():
-        script = script.replace(word, value)
-    loader = disk.boot_loader(raw, script, work)
+    loader = disk.boot_loader(raw, disk.boot_script("/boot/vmlinuz", "/boot/initrd", image.command_line), work)
     whole = work / "disk.raw"
     disk.make_disk(work / "root", whole, size_mb=size_mb, label="guestroot", identity=identity, loader=loader)
     disk.to_qcow2(whole, image.qcow2)
-
-
-def _publish(image: GuestImage, out_dir: Path, key: str, version: str) -> GuestImage:
-    """Moves the files into place; the manifest comes last, so that a killed build is never taken for a whole one."""
-    (out_dir / MANIFEST).unlink(missing_ok=True)
-    sizes: dict[str, int] = {}
-    for path in (image.qcow2, image.kernel, image.ramdisk, image.root):
-        fresh = out_dir / (path.name + ".new")
-        run("cp", "--sparse=always", "--reflink=auto", str(path), str(fresh))
-        fresh.chmod(0o444)
-        sizes[path.name] = fresh.stat().st_size
-        fresh.replace(out_dir / path.name)
-    manifest = {"key": key, "kernel_version": version, "files": sizes, "command_line": image.command_line}
-    fresh = out_dir / (MANIFEST + ".new")
-    fresh.write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
-    fresh.chmod(0o444)
-    fresh.replace(out_dir / MANIFEST)
-    present = existing(out_dir, key)
-    if present is None:
-        raise HostFault(f"The built guest image in {out_dir} does not read back as it was written.")
-    return present
-
-
-@contextmanager
-def _one_at_a_time(folder: Path) -> Iterator[None]:
-    """Two builds into one folder wait for each other; a lock is gone with the process that held it."""
-    with (folder / ".lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield

@@ -8,6 +8,8 @@ from pathlib import Path
 from nephos.errors import HostFault
 from nephos.guestimage.command import run
 
+FILES = Path(__file__).parent / "files"
+
 SECTOR = 512
 FIRST_SECTOR = 2048
 """Where partition 1 begins: the usual 1 MiB, which leaves room for the boot loader before it."""
@@ -20,7 +22,7 @@ GRUB_MODULES = ("biosdisk", "part_msdos", "ext2", "linux16", "serial", "terminal
 
 
 def make_ext4(
-    tree: Path, target: Path, *, size_mb: int, label: str, identity: bytes, offset: int = 0, extra: str = ""
+    tree: Path, target: Path, *, size_mb: int, label: str, identity: bytes, offset: int = 0, journal_mb: int = 4
 ) -> None:
     """Fills an ext4 of `size_mb` MiB with `tree`, in the file `target` from byte `offset` on.
 
@@ -32,10 +34,8 @@ def make_ext4(
     )
     if offset:
         options += f",offset={offset}"
-    if extra:
-        options += f",{extra}"
     features = "^metadata_csum,^64bit,^orphan_file"
-    argv = ("mke2fs", "-q", "-F", "-t", "ext4", "-b", "4096", "-m", "0", "-J", "size=4", "-L", label,
+    argv = ("mke2fs", "-q", "-F", "-t", "ext4", "-b", "4096", "-m", "0", "-J", f"size={journal_mb}", "-L", label,
             "-U", as_uuid(identity), "-E", options, "-d", str(tree), "-O")  # fmt: skip
     try:
         run(*argv, features, str(target), f"{size_mb}M")
@@ -58,6 +58,14 @@ def partition_table(disk_bytes: int, identity: bytes) -> bytes:
     return identity[:4] + b"\0\0" + entry + bytes(48) + b"\x55\xaa"
 
 
+def boot_script(kernel: str, ramdisk: str, command_line: str) -> str:
+    """What GRUB does, in its own language; paths are those inside the first partition."""
+    script = (FILES / "grub.cfg").read_text(encoding="utf-8")
+    for word, value in {"@KERNEL@": kernel, "@RAMDISK@": ramdisk, "@COMMAND_LINE@": command_line}.items():
+        script = script.replace(word, value)
+    return script
+
+
 def boot_loader(root: Path, script: str, work: Path) -> tuple[bytes, bytes]:
     """GRUB's boot sector (446 bytes of code) and its core, which runs `script`; from the unpacked packages in `root`."""
     early = work / "grub.cfg"
@@ -71,7 +79,16 @@ def boot_loader(root: Path, script: str, work: Path) -> tuple[bytes, bytes]:
     return (modules / "boot.img").read_bytes()[:446], core.read_bytes()
 
 
-def make_disk(tree: Path, raw: Path, *, size_mb: int, label: str, identity: bytes, loader: tuple[bytes, bytes]) -> None:
+def make_disk(
+    tree: Path,
+    raw: Path,
+    *,
+    size_mb: int,
+    label: str,
+    identity: bytes,
+    loader: tuple[bytes, bytes],
+    journal_mb: int = 4,
+) -> None:
     """Writes a raw disk of `size_mb` MiB that boots by itself on a BIOS machine: MBR, GRUB's core, ext4 partition."""
     sector, core = loader
     if len(core) > (FIRST_SECTOR - 1) * SECTOR:
@@ -82,7 +99,15 @@ def make_disk(tree: Path, raw: Path, *, size_mb: int, label: str, identity: byte
         disk.write(sector[:440] + partition_table(size, identity))
         disk.seek(SECTOR)
         disk.write(core)
-    make_ext4(tree, raw, size_mb=size_mb - 1, label=label, identity=identity, offset=FIRST_SECTOR * SECTOR)
+    make_ext4(
+        tree,
+        raw,
+        size_mb=size_mb - 1,
+        label=label,
+        identity=identity,
+        offset=FIRST_SECTOR * SECTOR,
+        journal_mb=journal_mb,
+    )
 
 
 def to_qcow2(raw: Path, target: Path) -> None:

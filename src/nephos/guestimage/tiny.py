@@ -8,8 +8,7 @@ import stat
 from pathlib import Path
 
 from nephos.guestimage import modules
-
-FILES = Path(__file__).parent / "files"
+from nephos.guestimage.disk import FILES
 
 USER = "cirros"
 PASSWORD = "gocubsgo"
