@@ -52,6 +52,8 @@ KNOWN = {
     "endpoint": {"interface", "service_id", "url", "enabled"},
     "credential": {"blob", "type", "user_id"},
     "application_credential": {"name", "description", "roles", "access_rules"},
+    "endpoint_group": {"name", "description"},
+    "config": set(),
     "token": set(),
     "password": set(),
     "tag": set(),

@@ -10,7 +10,9 @@ from nephos.identity.assignments import api as assignments
 from nephos.identity.catalog import api as catalog
 from nephos.identity.credentials import api as credentials
 from nephos.identity.discovery import api as discovery
+from nephos.identity.domain_configs import api as domain_configs
 from nephos.identity.domains import api as domains
+from nephos.identity.endpoint_filters import api as endpoint_filters
 from nephos.identity.groups import api as groups
 from nephos.identity.part import Identity
 from nephos.identity.projects import api as projects
@@ -38,6 +40,8 @@ SERVICE = Service(
         *catalog.ROUTES,
         *credentials.ROUTES,
         *application_credentials.ROUTES,
+        *endpoint_filters.ROUTES,
+        *domain_configs.ROUTES,
     ),
     dialect=faults.identity,
 )

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 from sqlalchemy import select
 
 from nephos.identity.catalog.store import endpoint, service
+from nephos.identity.endpoint_filters.actions import filtered
 from nephos.kernel.db.engine import Tx
 
 _PLACES = re.compile(r"[$%]\((\w+)\)s")
@@ -41,11 +43,15 @@ def fill(url: str, values: dict[str, str | None]) -> str | None:
 
 
 class Catalog:
-    """Services as the token API shows them, endpoints included."""
+    """Services as the token API shows them, endpoints included.
 
-    def __init__(self, services: list[dict[str, Any]], url: str) -> None:
+    `filtered` are endpoint ids by project: a project that is in it sees these and no others.
+    """
+
+    def __init__(self, services: list[dict[str, Any]], url: str, filtered: Mapping[str, set[str]]) -> None:
         self._services = services
         self._url = url
+        self._filtered = filtered
         self._personal = any(
             _PLACES.search(one["url"].replace("$(url)s", "")) for s in services for one in s["endpoints"]
         )
@@ -59,19 +65,23 @@ class Catalog:
             "project_id": project_id,
             "tenant_id": project_id,
         }
+        only = self._filtered.get(project_id) if project_id is not None else None
         shown = []
         for one in self._services:
             endpoints = []
             for each in one["endpoints"]:
+                if only is not None and each["id"] not in only:
+                    continue
                 url = fill(each["url"], values)
                 if url is not None:
                     endpoints.append({**each, "url": url})
-            shown.append({**one, "endpoints": endpoints})
+            if endpoints or only is None:
+                shown.append({**one, "endpoints": endpoints})
         return shown
 
     def encoded(self, user_id: str, project_id: str | None) -> msgspec.Raw:
         """The same as JSON, made once when no URL depends on the asker."""
-        if self._personal:
+        if self._personal or project_id in self._filtered:
             return msgspec.Raw(msgspec.json.encode(self.view(user_id, project_id)))
         if self._encoded is None:
             self._encoded = msgspec.Raw(msgspec.json.encode(self.view(user_id, project_id)))
@@ -97,4 +107,5 @@ def load(tx: Tx, url: str) -> Catalog:
             for row in tx.all(_SERVICES)
         ],
         url,
+        filtered(tx),
     )

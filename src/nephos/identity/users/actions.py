@@ -109,6 +109,10 @@ def set_password(tx: Tx, old: Row[Any], new_hash: str) -> None:
     )
 
 
+def revoke_tokens(tx: Tx, row: Row[Any]) -> None:
+    tx.execute(update(user).where(user.c.id == row.id).values(revoked_before=tx.now))
+
+
 def renew(tx: Tx, user_id: str, old: str, new: str) -> None:
     """Put a hash of the same password in place of an older form, unless the password was changed meanwhile."""
     tx.execute(_RENEW, {"user_id": user_id, "old": old, "new": new})

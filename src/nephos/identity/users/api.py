@@ -135,6 +135,14 @@ def change_password(call: Call) -> Reply:
     return Reply()
 
 
+def revoke_tokens(call: Call) -> Reply:
+    """All of a user's tokens count no more."""
+    with call.cloud.database.read() as tx:
+        _permitted(tx, call)
+    part.change(call.cloud, lambda tx: actions.revoke_tokens(tx, actions.find(tx, call.params["user_id"])))
+    return Reply()
+
+
 def index_projects(call: Call) -> Reply:
     with call.cloud.database.read() as tx:
         _permitted(tx, call)
@@ -159,6 +167,7 @@ ROUTES = (
     Route("PATCH", _ONE, update, "identity:update_user", target="later"),
     Route("DELETE", _ONE, delete, "identity:delete_user", 204, target="later"),
     Route("POST", f"{_ONE}/password", change_password, None, 204),
+    Route("DELETE", f"{_ONE}/tokens", revoke_tokens, "identity:revoke_tokens_for_user", 204, target="later"),
     Route("GET", f"{_ONE}/projects", index_projects, "identity:list_user_projects", target="later"),
     Route("GET", f"{_ONE}/groups", index_groups, "identity:list_groups_for_user", target="later"),
 )
