@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import BinaryIO
 
 from nephos import errors
 from nephos.image.data import actions, receive
+from nephos.image.data.receive import Incoming
 from nephos.image.images import actions as images
 from nephos.image.images.actions import Image
 from nephos.image.images.api import permit, seen
@@ -22,52 +24,71 @@ _RANGE = re.compile(r"\s*bytes\s*=\s*(\d*)\s*-\s*(\d*)\s*", re.ASCII)
 
 def upload(call: Call) -> Reply:
     """The bytes become the image's, whole or not at all."""
-    _check_type(call)
-    image = seen(call, "upload_image")
-    part = parts(call.cloud)
-    wanted = call.header("X-Image-Meta-Store")
-    if wanted is not None and wanted != part.store.name:
-        raise errors.BadRequest(f"Store for identifier {wanted} not found")
-    length, size = _lengths(call)
-    _check_room(part, size)
-    name = image.row.id
-    with part.transfers.begin():
+
+    def take(incoming: Incoming) -> None:
+        _check_type(call)
+        image = seen(call, "upload_image")
+        part = parts(call.cloud)
+        wanted = call.header("X-Image-Meta-Store")
+        if wanted is not None and wanted != part.store.name:
+            raise errors.BadRequest(f"Store for identifier {wanted} not found")
+        size = _told_size(call)
+        _check_room(part, size)
+        name = image.row.id
         upload_id = _begin(call, image, images.SAVING)
         try:
-            blocks = receive.capped(receive.body(call.stream, length), size)
+            blocks = receive.capped(incoming.blocks(), size)
             received = receive.take(part.store, name, blocks, image.row.disk_format, image.row.container_format)
             kept = call.cloud.database.write(lambda tx: actions.saved(tx, image.row.id, upload_id, name, received))
         except BaseException:
-            part.store.delete(name)
-            call.cloud.database.write(lambda tx: actions.give_up(tx, image.row.id, upload_id))
+            _forget(call, image, upload_id, name)
             raise
-    if not kept:
-        part.store.delete(name)
-        raise _gone(image)
-    return Reply()
+        if not kept:
+            part.store.delete(name)
+            raise _gone(image)
+
+    return _incoming(call, take)
 
 
 def stage(call: Call) -> Reply:
     """The bytes wait beside the store until they are imported."""
-    _check_type(call)
-    image = seen(call, "modify_image")
-    part = parts(call.cloud)
-    length, size = _lengths(call)
-    _check_room(part, size)
-    name = image.row.id + actions.STAGED
-    with part.transfers.begin():
+
+    def take(incoming: Incoming) -> None:
+        _check_type(call)
+        image = seen(call, "modify_image")
+        part = parts(call.cloud)
+        size = _told_size(call)
+        _check_room(part, size)
+        name = image.row.id + actions.STAGED
         upload_id = _begin(call, image, images.UPLOADING)
         try:
-            count = receive.keep(part.store, name, receive.capped(receive.body(call.stream, length), size))
+            count = receive.keep(part.store, name, receive.capped(incoming.blocks(), size))
             kept = call.cloud.database.write(lambda tx: actions.staged(tx, image.row.id, upload_id, name, count))
         except BaseException:
-            part.store.delete(name)
-            call.cloud.database.write(lambda tx: actions.give_up(tx, image.row.id, upload_id))
+            _forget(call, image, upload_id, name)
             raise
-    if not kept:
-        part.store.delete(name)
-        raise _gone(image)
+        if not kept:
+            part.store.delete(name)
+            raise _gone(image)
+
+    return _incoming(call, take)
+
+
+def _incoming(call: Call, take: Callable[[Incoming], None]) -> Reply:
+    """Run `take` with the request's body, in one of the places for transfers; read what it refused to read."""
+    incoming = Incoming(call.stream, _length(call.environ.get("CONTENT_LENGTH") or None))
+    with parts(call.cloud).transfers.begin():
+        try:
+            take(incoming)
+        except errors.NephosError:
+            incoming.drain()
+            raise
     return Reply()
+
+
+def _forget(call: Call, image: Image, upload_id: str, name: str) -> None:
+    parts(call.cloud).store.delete(name)
+    call.cloud.database.write(lambda tx: actions.give_up(tx, image.row.id, upload_id))
 
 
 def _begin(call: Call, image: Image, status: str) -> str:
@@ -95,15 +116,17 @@ def _check_type(call: Call) -> None:
         )
 
 
-def _lengths(call: Call) -> tuple[int | None, int | None]:
-    """How long the body says it is, and how large the image is said to be. Raises BadRequest."""
-    values: list[int | None] = []
-    for text in (call.environ.get("CONTENT_LENGTH") or None, call.header("X-OpenStack-Image-Size")):
-        if text is not None and not (text.isascii() and text.isdigit() and len(text) < 19):
-            raise errors.BadRequest("Invalid or missing image size in request headers.")
-        values.append(None if text is None else int(text))
-    length, told = values
-    return length, length if told is None else told
+def _length(text: str | None) -> int | None:
+    """Raises BadRequest for what is no length."""
+    if text is not None and not (text.isascii() and text.isdigit() and len(text) < 19):
+        raise errors.BadRequest("Invalid or missing image size in request headers.")
+    return None if text is None else int(text)
+
+
+def _told_size(call: Call) -> int | None:
+    """How large the image is said to be; None when nobody says. Raises BadRequest."""
+    told = _length(call.header("X-OpenStack-Image-Size"))
+    return _length(call.environ.get("CONTENT_LENGTH") or None) if told is None else told
 
 
 def _check_room(part: Parts, size: int | None) -> None:

@@ -14,6 +14,7 @@ from nephos.storage.base import ImageStore
 
 Write = Callable[[bytes], None]
 BLOCK = 256 << 10
+MOST_DRAINED = 64 << 20
 MOST_BYTES = 1 << 40
 """An image holds at most 1 TiB, as Glance's `image_size_cap` has it."""
 
@@ -28,25 +29,42 @@ class Received(msgspec.Struct, frozen=True):
     virtual_size: int | None
 
 
-def body(stream: IO[bytes], length: int | None) -> Iterator[bytes]:
-    """The blocks of a request body; without a length to its end.
+class Incoming:
+    """A request body that may be large. `length` is None for one that is chunked."""
 
-    Raises BadRequest when it ends early. A chunked body that is cut off looks whole to a WSGI application, so without
-    a length only a client that tells the size (`X-OpenStack-Image-Size`) is sure of it.
-    """
-    left = length
-    while left is None or left > 0:
+    def __init__(self, stream: IO[bytes], length: int | None) -> None:
+        self._stream, self._length, self._left = stream, length, length
+
+    def blocks(self) -> Iterator[bytes]:
+        """All of it. Raises BadRequest when it ends early.
+
+        A chunked body that is cut off looks whole to a WSGI application, so without a length only a client that tells
+        the size (`X-OpenStack-Image-Size`) is sure of it.
+        """
+        while block := self._read():
+            yield block
+        if self._left:
+            raise errors.BadRequest(f"The upload broke off: {self._left} of {self._length} bytes are missing.")
+
+    def drain(self) -> None:
+        """Read what is left of a body that was refused: a client that cannot finish sending reads no answer."""
+        left = MOST_DRAINED
         try:
-            block = stream.read(BLOCK if left is None else min(BLOCK, left))
+            while left > 0 and (block := self._read()):
+                left -= len(block)
+        except errors.BadRequest:
+            return
+
+    def _read(self) -> bytes:
+        if self._left == 0:
+            return b""
+        try:
+            block = self._stream.read(BLOCK if self._left is None else min(BLOCK, self._left))
         except OSError as broken:
             raise errors.BadRequest(f"The upload broke off: {broken}") from broken
-        if not block:
-            if left is None:
-                return
-            raise errors.BadRequest(f"The upload broke off: {left} of {length} bytes are missing.")
-        if left is not None:
-            left -= len(block)
-        yield block
+        if self._left is not None:
+            self._left -= len(block)
+        return block
 
 
 def capped(blocks: Iterable[bytes], size: int | None) -> Iterator[bytes]:

@@ -57,6 +57,8 @@ def create(call: Call) -> Reply:
 
 
 def index(call: Call) -> Reply:
+    if call.environ["PATH_INFO"].endswith("/"):
+        raise errors.NotFound("Failed to find an image without an id.")
     who, query = call.who, call.query
     page = filters.page(query)
     seen = actions.seen_by(who, filters.visibility(query), filters.member_status(query))
@@ -140,6 +142,11 @@ def remove(call: Call) -> Reply:
     return Reply()
 
 
+def remove_none(call: Call) -> Reply:
+    """DELETE without an id. Clients expect of it what they expect of an id that is not there."""
+    raise errors.NotFound("Failed to find an image without an id.")
+
+
 def put_tag(call: Call) -> Reply:
     value = wire.checked("tags", [_tag(call)])[0]
     image = seen(call, "modify_image")
@@ -199,6 +206,7 @@ _ONE = "/v2/images/{image_id}"
 ROUTES = (
     Route("POST", "/v2/images", create, "add_image", 201, target="later"),
     Route("GET", "/v2/images", index, "get_images"),
+    Route("DELETE", "/v2/images", remove_none, "delete_image"),
     Route("GET", _ONE, show, "get_image", target="later"),
     Route("PATCH", _ONE, update, "modify_image", target="later"),
     Route("DELETE", _ONE, remove, "delete_image", 204, target="later"),

@@ -1,0 +1,14 @@
+"""What Granian serves in `test_over_http`: a whole cloud on the state that NEPHOS_TEST_STATE names."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from tests.harness import Harness
+
+from nephos.kernel.http.front import Front
+
+
+def application() -> Front:
+    return Harness(Path(os.environ["NEPHOS_TEST_STATE"])).front
