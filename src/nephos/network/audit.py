@@ -1,11 +1,31 @@
-"""What audit asks of the network service."""
+"""Checks of the network ledger: what is there without its owner."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from sqlalchemy import select
 
+from nephos.kernel.cloud import Finding
 from nephos.kernel.db.engine import Tx
-from nephos.network.ports.store import COMPUTE, port
+from nephos.network.floatingips.store import floatingip
+from nephos.network.ports.store import COMPUTE, FLOATING, GATEWAY, ROUTER, port
+from nephos.network.routers.store import router
+
+
+def check(tx: Tx) -> Iterator[Finding]:
+    """Ports of routers and floating IPs that are gone. Ports of servers are compute's to know."""
+    for owners, table, what in (((ROUTER, GATEWAY), router, "router"), ((FLOATING,), floatingip, "floating IP")):
+        statement = select(port.c.id, port.c.device_id).where(
+            port.c.device_owner.in_(owners), ~select(table.c.id).where(table.c.id == port.c.device_id).exists()
+        )
+        for row in tx.all(statement):
+            yield Finding("port", row.id, f"belongs to {what} {row.device_id}, which is not there")
+    lost = select(floatingip.c.id, floatingip.c.fixed_port_id).where(
+        floatingip.c.fixed_port_id.is_not(None), ~select(port.c.id).where(port.c.id == floatingip.c.fixed_port_id).exists()
+    )
+    for row in tx.all(lost):
+        yield Finding("floatingip", row.id, f"leads to port {row.fixed_port_id}, which is not there")
 
 
 def guest_ports(tx: Tx) -> list[tuple[str, str]]:

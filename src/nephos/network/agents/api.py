@@ -1,115 +1,203 @@
-"""/agents and /availability_zones."""
+"""/agents, and which of them serve networks and routers."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
-from sqlalchemy import delete as remove
-from sqlalchemy import insert, select, update
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
 
-from nephos.hosts import actions as hosts
 from nephos.kernel.db.engine import Tx
 from nephos.kernel.http.call import Call, Reply
 from nephos.kernel.http.routes import Route
-from nephos.network import problems, resource, touch
-from nephos.network.agents import store, wire
-from nephos.network.resource import V
+from nephos.network import problems, resource
+from nephos.network.agents import actions
+from nephos.network.networks.wire import NOUN as NETWORK
+from nephos.network.resource import Item, Noun, V, View
+from nephos.network.routers.wire import NOUN as ROUTER
 
-_FILTERS = (
-    "id",
-    "agent_type",
-    "binary",
-    "topic",
-    "host",
-    "admin_state_up",
-    "alive",
-    "availability_zone",
-    "description",
-)
+_FILTERS = ("id", "agent_type", "binary", "topic", "host", "availability_zone", "description")
+_FLAGS = ("alive", "admin_state_up")
+
+
+class _Update(resource.Base, kw_only=True):
+    admin_state_up: bool | UnsetType = UNSET
+    description: Annotated[str, Meta(max_length=255)] | UnsetType = UNSET
+
+
+class _UpdateBody(resource.Base, kw_only=True):
+    agent: _Update
+
+
+class _Network(resource.Base, kw_only=True):
+    network_id: str
+
+
+class _Router(resource.Base, kw_only=True):
+    router_id: str
 
 
 def index(call: Call) -> Reply:
-    fields = set(call.query.many("fields"))
-    unknown = [name for name in call.query if name not in _FILTERS and name not in resource._RESERVED]
-    if unknown:
-        raise problems.bad(f"{unknown} is invalid attribute for filtering", "HTTPBadRequest")
     with call.cloud.database.read() as tx:
-        found = _agents(tx, call)
-    for name in _FILTERS:
-        wanted = {value.lower() for value in call.query.many(name)}
-        if wanted:
-            found = [agent for agent in found if str(agent[name]).lower() in wanted]
-    return Reply({"agents": [_cut(agent, fields) for agent in found]})
+        found = actions.all_agents(tx, call.cloud)
+    for name, values in call.query.items():
+        if name in _FILTERS:
+            # Old clients write "DHCP Agent"; Neutron's database compares without case.
+            wanted = {value.lower() for value in values}
+            found = [each for each in found if str(each[name]).lower() in wanted]
+        elif name in _FLAGS:
+            flags = {resource.boolean(value) for value in values}
+            found = [each for each in found if each[name] in flags]
+        elif name not in ("fields", "limit", "marker", "sort_key", "sort_dir", "page_reverse"):
+            raise problems.bad(f"['{name}'] is invalid attribute for filtering", "HTTPBadRequest")
+    fields = set(call.query.many("fields"))
+    return Reply({"agents": [{k: v for k, v in each.items() if not fields or k in fields} for each in found]})
 
 
 def show(call: Call) -> Reply:
     with call.cloud.database.read() as tx:
-        agent = _agent(tx, call, call.params["id"])
-    return Reply({"agent": _cut(agent, set(call.query.many("fields")))})
+        return Reply({"agent": _one(tx, call)})
 
 
-def change(call: Call) -> Reply:
-    model = call.body(dict[str, wire.Update]).get("agent")
-    if model is None:
-        raise problems.bad("Unable to find 'agent' in request body", "HTTPBadRequest")
-    values = resource.settings_of(model)
+def _one(tx: Tx, call: Call) -> Item:
+    for each in actions.all_agents(tx, call.cloud):
+        if each["id"] == call.params["id"]:
+            return each
+    raise problems.missing("Agent", call.params["id"])
 
-    def work(tx: Tx) -> dict[str, Any]:
-        agent = _agent(tx, call, call.params["id"])
-        table = store.agent
-        if tx.first(select(table.c.id).where(table.c.id == agent["id"])) is None:
-            tx.execute(insert(table), {"id": agent["id"], "admin_state_up": True, "description": ""})
-        if values:
-            tx.execute(update(table).where(table.c.id == agent["id"]).values(**values))
-        return _agent(tx, call, call.params["id"])
+
+def update(call: Call) -> Reply:
+    model = _decode(call, _UpdateBody).agent
+
+    def work(tx: Tx) -> Item:
+        actions.find(tx, call.params["id"])
+        actions.put(tx, call.params["id"], resource.settings_of(model))
+        return _one(tx, call)
 
     return Reply({"agent": call.cloud.database.write(work)})
 
 
 def delete(call: Call) -> Reply:
-    """Forget what was set of an agent whose host is down. Raises Conflict for one that is alive: it would come back."""
+    """Only what an operator said is forgotten: an agent is there as long as its host is."""
+    with call.cloud.database.read() as tx:
+        row, _ = actions.find(tx, call.params["id"])
+    raise problems.refused(f"Agent {call.params['id']} is part of host {row.name} and goes with it.", "AgentInUse")
+
+
+def _decode(call: Call, kind: type[msgspec.Struct]) -> Any:
+    try:
+        return msgspec.json.decode(call.raw, type=kind, strict=False)
+    except (msgspec.DecodeError, UnicodeDecodeError) as wrong:
+        raise problems.bad(f"Invalid input: {wrong}", "HTTPBadRequest") from wrong
+
+
+# --- DHCP ------------------------------------------------------------------------------------------------------------
+
+
+def networks(call: Call) -> Reply:
+    view = View(call)
+    with view.cloud.database.read() as tx:
+        row, _ = actions.find(tx, call.params["id"], actions.DHCP)
+        ids = actions.networks_served(tx, row.id)
+        return Reply({"networks": _shown(tx, NETWORK, view, ids)})
+
+
+def _shown(tx: Tx, noun: Noun, view: View, ids: list[str]) -> list[Item]:
+    rows = tx.all(noun.select(view).where(noun.table.c.id.in_(ids)))
+    loaded = noun.load(tx, rows, view) if rows else {}
+    return [resource.shown(noun, row, loaded, view, frozenset()) for row in rows]
+
+
+def add_network(call: Call) -> Reply:
+    return _serve(call, _decode(call, _Network).network_id, serves=True)
+
+
+def remove_network(call: Call) -> Reply:
+    return _serve(call, call.params["network_id"], serves=False)
+
+
+def _serve(call: Call, network_id: str, *, serves: bool) -> Reply:
+    view = View(call)
 
     def work(tx: Tx) -> None:
-        agent = _agent(tx, call, call.params["id"])
-        if agent["alive"]:
-            raise problems.refused(f"Agent {agent['id']} is alive on host {agent['host']}.", "AgentInUse")
-        tx.execute(remove(store.agent).where(store.agent.c.id == agent["id"]))
+        row, _ = actions.find(tx, call.params["id"], actions.DHCP)
+        network = resource.fetch(tx, NETWORK, view, network_id)
+        present = network.id in actions.networks_served(tx, row.id)
+        if present and serves:
+            raise problems.refused(
+                f"The network {network_id} has been already hosted by the DHCP Agent {call.params['id']}.",
+                "NetworkHostedByDHCPAgent",
+            )
+        if not present and not serves:
+            raise problems.refused(
+                f"The network {network_id} is not hosted by the DHCP agent {call.params['id']}.", "NetworkNotHostedByDhcpAgent"
+            )
+        actions.serve(tx, view.cloud, row.id, network_id, serves=serves)
 
-    call.cloud.database.write(work)
-    return Reply()
-
-
-def zones(call: Call) -> Reply:
-    with call.cloud.database.read() as tx:
-        names = sorted(touch.zones(tx, call.cloud))
-    found = [{"name": name, "resource": kind, "state": "available"} for name in names for kind in ("network", "router")]
-    for key in ("name", "resource", "state"):
-        wanted = set(call.query.many(key))
-        found = [zone for zone in found if not wanted or zone[key] in wanted]
-    return Reply({"availability_zones": found})
-
-
-def _agents(tx: Tx, call: Call) -> list[dict[str, Any]]:
-    known = {row.id: row for row in tx.all(select(store.agent))}
-    zone = call.cloud.settings.compute.zone
-    return [agent for row in hosts.all_hosts(tx) for agent in wire.agents_of(row, tx.now, zone, known)]
+    view.cloud.database.write(work)
+    return Reply(None, 201) if serves else Reply(status=204)
 
 
-def _agent(tx: Tx, call: Call, key: str) -> dict[str, Any]:
-    for agent in _agents(tx, call):
-        if agent["id"] == key:
-            return agent
-    raise problems.missing("Agent", key)
+def dhcp_agents(call: Call) -> Reply:
+    view = View(call)
+    with view.cloud.database.read() as tx:
+        network = resource.fetch(tx, NETWORK, view, call.params["id"])
+        ids = {actions.key_of(host_id, actions.DHCP) for host_id in actions.hosts_serving(tx, network.id)}
+        return Reply({"agents": [each for each in actions.all_agents(tx, view.cloud) if each["id"] in ids]})
 
 
-def _cut(agent: dict[str, Any], fields: set[str]) -> dict[str, Any]:
-    return {name: value for name, value in agent.items() if name in fields} if fields else agent
+# --- routers ---------------------------------------------------------------------------------------------------------
 
 
+def routers(call: Call) -> Reply:
+    view = View(call)
+    with view.cloud.database.read() as tx:
+        row, _ = actions.find(tx, call.params["id"], actions.L3)
+        return Reply({"routers": _shown(tx, ROUTER, view, actions.routers_on(tx, row.id))})
+
+
+def add_router(call: Call) -> Reply:
+    view, router_id = View(call), _decode(call, _Router).router_id
+
+    def work(tx: Tx) -> None:
+        row, _ = actions.find(tx, call.params["id"], actions.L3)
+        actions.add_router(tx, view.cloud, row.id, resource.fetch(tx, ROUTER, view, router_id))
+
+    view.cloud.database.write(work)
+    return Reply(None, 201)
+
+
+def remove_router(call: Call) -> Reply:
+    view = View(call)
+
+    def work(tx: Tx) -> None:
+        row, _ = actions.find(tx, call.params["id"], actions.L3)
+        actions.drop_router(tx, view.cloud, row.id, resource.fetch(tx, ROUTER, view, call.params["router_id"]))
+
+    view.cloud.database.write(work)
+    return Reply(status=204)
+
+
+def l3_agents(call: Call) -> Reply:
+    view = View(call)
+    with view.cloud.database.read() as tx:
+        row = resource.fetch(tx, ROUTER, view, call.params["id"])
+        key = actions.key_of(row.host_id, actions.L3) if row.host_id else ""
+        return Reply({"agents": [each for each in actions.all_agents(tx, view.cloud) if each["id"] == key]})
+
+
+_ONE = V + "/agents/{id}"
 ROUTES = (
     Route("GET", V + "/agents", index, "get_agent"),
-    Route("GET", V + "/agents/{id}", show, "get_agent"),
-    Route("PUT", V + "/agents/{id}", change, "update_agent"),
-    Route("DELETE", V + "/agents/{id}", delete, "delete_agent", 204),
-    Route("GET", V + "/availability_zones", zones, "get_availability_zone"),
+    Route("GET", _ONE, show, "get_agent"),
+    Route("PUT", _ONE, update, "update_agent"),
+    Route("DELETE", _ONE, delete, "delete_agent", 204),
+    Route("GET", _ONE + "/dhcp-networks", networks, "get_dhcp-networks"),
+    Route("POST", _ONE + "/dhcp-networks", add_network, "create_dhcp-network", 201),
+    Route("DELETE", _ONE + "/dhcp-networks/{network_id}", remove_network, "delete_dhcp-network", 204),
+    Route("GET", _ONE + "/l3-routers", routers, "get_l3-routers"),
+    Route("POST", _ONE + "/l3-routers", add_router, "create_l3-router", 201),
+    Route("DELETE", _ONE + "/l3-routers/{router_id}", remove_router, "delete_l3-router", 204),
+    Route("GET", V + "/networks/{id}/dhcp-agents", dhcp_agents, "get_dhcp-agents"),
+    Route("GET", V + "/routers/{id}/l3-agents", l3_agents, "get_l3-agents"),
 )

@@ -1,24 +1,21 @@
-"""What the network service remembers of hosts."""
+"""What operators said of agents. The agents themselves are derived from hosts."""
 
 from __future__ import annotations
 
-from sqlalchemy import Table
+from sqlalchemy import Column, Table, Text
 
 from nephos.kernel.db.schema import boolean, key, metadata, text
 
-host = Table(
-    "network_host",
-    metadata,
-    key(),
-    text("tunnel_address", null=True),
-)
+host = Table("network_host", metadata, key(), text("tunnel_address", null=True))
 """`tunnel_address` is the one that the other hosts were told."""
 
-agent = Table(
-    "network_agent",
+agent = Table("network_agent", metadata, key(), boolean("admin_state_up", default=True), text("description", default=""))
+
+binding = Table(
+    "network_dhcp_binding",
     metadata,
-    key(),
-    boolean("admin_state_up", default=True),
-    text("description", default=""),
+    Column("host_id", Text, primary_key=True),
+    Column("network_id", Text, primary_key=True, index=True),
+    boolean("serves"),
 )
-"""What an operator set of an agent; the rest of an agent is derived from its host."""
+"""Whether a host answers DHCP in a network, where an operator said so; else it does wherever it carries the network."""

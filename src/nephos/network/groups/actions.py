@@ -21,7 +21,7 @@ DEFAULT = "default"
 _default_of = select(group.c.id).where(group.c.default_of == bindparam("project"))
 _by_id = select(group).where(group.c.id == bindparam("id"))
 _known = select(group.c.id, group.c.project_id).where(group.c.id.in_(bindparam("ids", expanding=True)))
-_same = select(rule.c.id, rule).where(rule.c.group_id == bindparam("group"), rule.c.direction == bindparam("direction"))
+_same = select(rule).where(rule.c.group_id == bindparam("group"), rule.c.direction == bindparam("direction"))
 
 
 class NewRule(msgspec.Struct, frozen=True, kw_only=True):

@@ -61,3 +61,9 @@ def is_icmp(protocol: str) -> bool:
 def version_of(protocol: str | None) -> int | None:
     """The only IP version that a protocol is for, if there is one."""
     return 6 if protocol in _ONLY_6 else None
+
+
+def number_of(protocol: str | None) -> str | None:
+    """The number that hosts are told, as text; None for any protocol."""
+    number = NAMES.get(protocol, protocol) if protocol is not None and protocol != "any" else None
+    return None if number in (None, 0, "0") else str(number)

@@ -1,0 +1,167 @@
+"""Agents as operators know them: of each host one of every type, derived from the host."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy import delete, func, select, update
+
+from nephos.hosts import actions as hosts
+from nephos.kernel import clock
+from nephos.kernel.cloud import Cloud
+from nephos.kernel.db.engine import Tx
+from nephos.network import problems
+from nephos.network.agents.store import agent, binding
+from nephos.network.ports.store import port
+from nephos.network.routers import actions as routers
+from nephos.network.routers import placing
+from nephos.network.routers.store import router
+from nephos.network.subnets.store import subnet
+
+BRIDGE, DHCP, L3, METADATA = "Linux bridge agent", "DHCP agent", "L3 agent", "Metadata agent"
+TYPES = (BRIDGE, DHCP, L3, METADATA)
+_TOPICS = {BRIDGE: "N/A", DHCP: "dhcp_agent", L3: "l3_agent", METADATA: "N/A"}
+
+
+def key_of(host_id: str, kind: str) -> str:
+    """The id of a host's agent: the same every time it is asked for."""
+    digits = hashlib.sha256(f"{host_id}/{kind}".encode()).hexdigest()
+    return "-".join((digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:32]))
+
+
+def all_agents(tx: Tx, cloud: Cloud) -> list[dict[str, Any]]:
+    """Every agent, by host and type."""
+    said = {row.id: row for row in tx.all(select(agent))}
+    loads = _loads(tx)
+    return [
+        _agent(tx, cloud, row, kind, said.get(key_of(row.id, kind)), loads) for row in hosts.all_hosts(tx) for kind in TYPES
+    ]
+
+
+def _loads(tx: Tx) -> Mapping[str, int]:
+    counted = select(router.c.host_id, func.count().label("number")).where(router.c.host_id.is_not(None))
+    return {row.host_id: row.number for row in tx.all(counted.group_by(router.c.host_id))}
+
+
+def _agent(tx: Tx, cloud: Cloud, row: Any, kind: str, said: Any, loads: Mapping[str, int]) -> dict[str, Any]:
+    seen = _moment(row.last_seen or row.created_at)
+    settings: dict[str, Any] = {}
+    if kind == BRIDGE:
+        settings = {
+            "tunneling_ip": row.tunnel_address,
+            "tunnel_types": ["vxlan"] if row.tunnel_address else [],
+            "bridge_mappings": dict.fromkeys(row.physical or (), ""),
+        }
+    elif kind == L3:
+        settings = {"agent_mode": "legacy", "routers": loads.get(row.id, 0)}
+    return {
+        "id": key_of(row.id, kind),
+        "agent_type": kind,
+        "binary": "nephos-agent",
+        "topic": _TOPICS[kind],
+        "host": row.name,
+        "availability_zone": (row.zone or cloud.settings.compute.zone) if kind in (DHCP, L3) else None,
+        "admin_state_up": True if said is None else said.admin_state_up,
+        "alive": hosts.up(row, tx.now),
+        "description": "" if said is None else said.description,
+        "created_at": _moment(row.created_at),
+        "started_at": seen,
+        "heartbeat_timestamp": seen,
+        "resource_versions": {},
+        "resources_synced": None,
+        "configurations": settings,
+    }
+
+
+def _moment(us: int) -> str:
+    return (clock.iso(us, zone="") or "").replace("T", " ")
+
+
+def find(tx: Tx, agent_id: str, kind: str | None = None) -> tuple[Any, str]:
+    """(host row, type). Raises AgentNotFound; InvalidInput when it is of another type."""
+    for row in hosts.all_hosts(tx):
+        for each in TYPES:
+            if key_of(row.id, each) == agent_id:
+                if kind is not None and each != kind:
+                    raise problems.bad(f"Agent {agent_id} is not a valid {kind} or has been disabled.", "InvalidAgent")
+                return row, each
+    raise problems.missing("Agent", agent_id)
+
+
+def put(tx: Tx, agent_id: str, values: dict[str, Any]) -> None:
+    """Set admin_state_up and description."""
+    if tx.first(select(agent.c.id).where(agent.c.id == agent_id)) is None:
+        tx.insert(agent, {"id": agent_id, **values})
+    elif values:
+        tx.execute(update(agent).where(agent.c.id == agent_id).values(**values))
+
+
+# --- DHCP ------------------------------------------------------------------------------------------------------------
+
+
+def networks_served(tx: Tx, host_id: str) -> list[str]:
+    """Networks in which a host answers DHCP for its guests: those with a DHCP subnet, unless an operator said no."""
+    served = set(tx.column(select(subnet.c.network_id).where(subnet.c.dhcp.is_(True)).distinct()))
+    for row in tx.all(select(binding).where(binding.c.host_id == host_id)):
+        served.add(row.network_id) if row.serves else served.discard(row.network_id)
+    return sorted(served)
+
+
+def hosts_serving(tx: Tx, network_id: str) -> list[str]:
+    """Hosts that answer DHCP in a network."""
+    said = {row.host_id: row.serves for row in tx.all(select(binding).where(binding.c.network_id == network_id))}
+    usual = tx.first(select(subnet.c.id).where(subnet.c.network_id == network_id, subnet.c.dhcp.is_(True))) is not None
+    return [row.id for row in hosts.all_hosts(tx) if said.get(row.id, usual)]
+
+
+def serve(tx: Tx, cloud: Cloud, host_id: str, network_id: str, *, serves: bool) -> None:
+    """An operator says whether a host answers DHCP in a network."""
+    tx.execute(delete(binding).where(binding.c.host_id == host_id, binding.c.network_id == network_id))
+    tx.insert(binding, {"host_id": host_id, "network_id": network_id, "serves": serves})
+    cloud.hosts.touch(tx, [host_id], "network", [network_id])
+
+
+def silent(tx: Tx, host_id: str) -> set[str]:
+    """Networks in which a host must not answer DHCP."""
+    return set(tx.column(select(binding.c.network_id).where(binding.c.host_id == host_id, binding.c.serves.is_(False))))
+
+
+def forget_network(tx: Tx, network_id: str) -> None:
+    tx.execute(delete(binding).where(binding.c.network_id == network_id))
+
+
+# --- routers ---------------------------------------------------------------------------------------------------------
+
+
+def routers_on(tx: Tx, host_id: str) -> list[str]:
+    return list(tx.column(select(router.c.id).where(router.c.host_id == host_id)))
+
+
+def add_router(tx: Tx, cloud: Cloud, host_id: str, row: Any) -> None:
+    """Raises RouterHostedByL3Agent (409) when another host has it."""
+    if row.host_id == host_id:
+        return
+    if row.host_id is not None:
+        raise problems.refused(
+            f"The router {row.id} has been already hosted by the L3 Agent {key_of(row.host_id, L3)}.", "RouterHostedByL3Agent"
+        )
+    tx.execute(update(router).where(router.c.id == row.id).values(host_id=host_id))
+    placing.place(tx, cloud, routers.get(tx, row.id))
+
+
+def drop_router(tx: Tx, cloud: Cloud, host_id: str, row: Any) -> None:
+    """It lives on no host until it is added to one, or changes. Raises RouterNotHostedByL3Agent (409)."""
+    if row.host_id != host_id:
+        raise problems.refused(
+            f"The router {row.id} is not hosted by L3 agent {key_of(host_id, L3)}.", "RouterNotHostedByL3Agent"
+        )
+    placing.displace(tx, cloud, row)
+
+
+def carried(tx: Tx, host_id: str) -> list[str]:
+    """Networks that a host carries."""
+    return list(tx.column(select(port.c.network_id).where(port.c.host_id == host_id).distinct()))
+
+

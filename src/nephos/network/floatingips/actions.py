@@ -1,0 +1,215 @@
+"""What floating IPs can do."""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import Any
+
+import msgspec
+from sqlalchemy import bindparam, delete, select
+
+from nephos.errors import Conflict
+from nephos.kernel import clock
+from nephos.kernel.cloud import Cloud
+from nephos.kernel.db.engine import Tx
+from nephos.network import problems, resource, touch
+from nephos.network.floatingips.store import floatingip
+from nephos.network.networks import actions as networks
+from nephos.network.ports import actions as ports
+from nephos.network.ports.store import ACTIVE, DOWN, FLOATING, ROUTER, port
+from nephos.network.quotas import actions as quotas
+from nephos.network.routers.store import router
+from nephos.network.subnets import addresses
+from nephos.network.subnets.addresses import Wanted
+from nephos.network.subnets.store import address, subnet
+
+_by_id = select(floatingip).where(floatingip.c.id == bindparam("id"))
+_routes_to = (
+    select(router.c.id, router.c.host_id, address.c.address, subnet.c.gateway)
+    .join(port, port.c.device_id == router.c.id)
+    .join(address, address.c.port_id == port.c.id)
+    .join(subnet, subnet.c.id == address.c.subnet_id)
+    .where(
+        port.c.device_owner == ROUTER,
+        address.c.subnet_id == bindparam("subnet"),
+        router.c.gateway_network_id == bindparam("external"),
+    )
+    .order_by(router.c.created_at)
+)
+
+
+class New(msgspec.Struct, frozen=True, kw_only=True):
+    """A floating IP to be made."""
+
+    project_id: str
+    network_id: str
+    subnet_id: str | None = None
+    address: str | None = None
+    port_id: str | None = None
+    fixed_address: str | None = None
+    description: str = ""
+    dns_name: str = ""
+    dns_domain: str = ""
+
+
+def get(tx: Tx, floating_id: str) -> Any:
+    """Raises FloatingIPNotFound."""
+    row = tx.first(_by_id, {"id": floating_id})
+    if row is None:
+        raise problems.missing("Floating IP", floating_id, "FloatingIPNotFound")
+    return row
+
+
+def create(tx: Tx, cloud: Cloud, new: New) -> str:
+    """Raises OverQuota, BadRequest for a network that is not external, and what taking an address raises."""
+    quotas.take(tx, cloud, new.project_id, "floatingip")
+    external = networks.get(tx, new.network_id)
+    if not external.external:
+        raise problems.bad(
+            f"Bad floatingip request: Network {external.id} is not a valid external network.", "BadRequest"
+        )
+    if new.fixed_address is not None and new.port_id is None:
+        raise problems.bad("Bad floatingip request: fixed_ip_address cannot be specified without a port_id.", "BadRequest")
+    floating_id = clock.uuid4()
+    port_id = _own_port(tx, cloud, new, external.id, floating_id)
+    mine = [one for one in addresses.of_ports(tx, [port_id]).get(port_id, []) if ":" not in one.address]
+    if not mine:
+        raise problems.bad(f"Unable to find any IP address on external network {external.id}.", "ExternalIpAddressExhausted")
+    tx.insert(
+        floatingip,
+        {
+            "id": floating_id,
+            "project_id": new.project_id,
+            "description": new.description,
+            "network_id": external.id,
+            "subnet_id": mine[0].subnet_id,
+            "port_id": port_id,
+            "address": mine[0].address,
+            "status": DOWN,
+            "dns_name": new.dns_name,
+            "dns_domain": new.dns_domain,
+            "tags": [],
+            "revision": 1,
+            "created_at": tx.now,
+            "updated_at": tx.now,
+        },
+    )
+    if new.port_id is not None:
+        associate(tx, cloud, get(tx, floating_id), new.port_id, new.fixed_address)
+    return floating_id
+
+
+def _own_port(tx: Tx, cloud: Cloud, new: New, network_id: str, floating_id: str) -> str:
+    four = [row for row in addresses.subnets_of(tx, network_id) if row.version == 4]
+    fixed: list[Wanted] | None = None
+    if new.address is not None or new.subnet_id is not None:
+        fixed = [Wanted(subnet_id=new.subnet_id, address=new.address)]
+    wanted = ports.New(
+        project_id="",
+        network_id=network_id,
+        device_id=floating_id,
+        device_owner=FLOATING,
+        groups=(),
+        port_security=False,
+        fixed=fixed,
+        status="N/A",
+        counted=False,
+    )
+    try:
+        return ports.create(tx, cloud, wanted, four)
+    except Conflict as taken:
+        if taken.code in ("IpAddressGenerationFailure", "IpAddressGenerationFailureNoMatchingSubnet"):
+            raise problems.refused(
+                f"No more IP addresses available on network {network_id}.", "IpAddressGenerationFailure"
+            ) from taken
+        raise
+
+
+def associate(tx: Tx, cloud: Cloud, row: Any, port_id: str, fixed: str | None) -> None:
+    """Lead the floating IP to a port's address. Raises BadRequest, Conflict, ExternalGatewayForFloatingIPNotFound."""
+    leaf = ports.get(tx, port_id)
+    if leaf.project_id != row.project_id:
+        raise problems.bad(
+            f"Bad floatingip request: Port {port_id} is associated with a different tenant than Floating IP {row.id} and "
+            "therefore cannot be bound.",
+            "BadRequest",
+        )
+    found = _fixed_address(tx, leaf, fixed)
+    other = tx.first(
+        select(floatingip.c.id, floatingip.c.address).where(
+            floatingip.c.fixed_port_id == port_id,
+            floatingip.c.fixed_address == found.address,
+            floatingip.c.id != row.id,
+        )
+    )
+    if other is not None:
+        raise problems.refused(
+            f"Cannot associate floating IP {row.address} ({row.id}) with port {port_id} using fixed IP {found.address}, as "
+            f"that fixed IP already has a floating IP on external network {row.network_id}: {other.address}.",
+            "FloatingIPPortAlreadyAssociated",
+        )
+    ways = tx.all(_routes_to, {"subnet": found.subnet_id, "external": row.network_id})
+    if not ways:
+        raise problems.missing(
+            f"External network {row.network_id} is not reachable from subnet {found.subnet_id}. Therefore, cannot "
+            f"associate Port {port_id} with a Floating IP: a router between them",
+            "",
+            "ExternalGatewayForFloatingIPNotFound",
+        )
+    way = next((each for each in ways if each.address == each.gateway), ways[0])
+    if row.router_id is not None and row.router_id != way.id:
+        _tell(tx, cloud, row.router_id)
+    resource.revise(
+        tx,
+        floatingip,
+        row.id,
+        {
+            "fixed_port_id": port_id,
+            "fixed_address": found.address,
+            "router_id": way.id,
+            "status": ACTIVE if way.host_id else DOWN,
+        },
+    )
+    touch.router(tx, cloud, way.host_id, way.id)
+
+
+def _fixed_address(tx: Tx, leaf: Any, wanted: str | None) -> addresses.Taken:
+    four = [one for one in addresses.of_ports(tx, [leaf.id]).get(leaf.id, []) if ":" not in one.address]
+    words = "Bad floatingip request: "
+    if wanted is not None:
+        text = str(ipaddress.ip_address(wanted))
+        found = next((one for one in four if one.address == text), None)
+        if found is None:
+            raise problems.bad(f"{words}Port {leaf.id} does not have fixed ip {text}.", "BadRequest")
+        return found
+    if not four:
+        raise problems.bad(
+            f"{words}Cannot add floating IP to port {leaf.id} that has no fixed IPv4 addresses.", "BadRequest"
+        )
+    if len(four) > 1:
+        raise problems.bad(
+            f"{words}Port {leaf.id} has multiple fixed IPv4 addresses. Must provide a specific IPv4 address when assigning "
+            "a floating IP.",
+            "BadRequest",
+        )
+    return four[0]
+
+
+def disassociate(tx: Tx, cloud: Cloud, row: Any) -> None:
+    """It leads nowhere from now on."""
+    values = {"fixed_port_id": None, "fixed_address": None, "router_id": None, "status": DOWN}
+    resource.revise(tx, floatingip, row.id, values)
+    if row.router_id is not None:
+        _tell(tx, cloud, row.router_id)
+
+
+def remove(tx: Tx, cloud: Cloud, row: Any) -> None:
+    """With its own port and address."""
+    tx.execute(delete(floatingip).where(floatingip.c.id == row.id))
+    ports.remove(tx, cloud, ports.get(tx, row.port_id))
+    if row.router_id is not None:
+        _tell(tx, cloud, row.router_id)
+
+
+def _tell(tx: Tx, cloud: Cloud, router_id: str) -> None:
+    touch.router(tx, cloud, tx.scalar(select(router.c.host_id).where(router.c.id == router_id)), router_id)

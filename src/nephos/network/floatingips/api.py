@@ -1,0 +1,95 @@
+"""/floatingips."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from msgspec import UNSET
+
+from nephos.kernel.db.engine import Tx
+from nephos.kernel.http.call import Call, Reply
+from nephos.kernel.http.routes import Route
+from nephos.network import addressing, problems, resource
+from nephos.network.floatingips import actions
+from nephos.network.floatingips.wire import NOUN, Create, Update
+from nephos.network.networks.wire import NOUN as NETWORK
+from nephos.network.ports.wire import NOUN as PORT
+from nephos.network.resource import V, View
+
+_create = resource.Body(NOUN, Create, bulk=True)
+_update = resource.Body(NOUN, Update)
+
+
+def index(call: Call) -> Reply:
+    return resource.index(call, NOUN)
+
+
+def show(call: Call) -> Reply:
+    return resource.show(call, NOUN, call.params["id"])
+
+
+def create(call: Call) -> Reply:
+    return resource.make(call, NOUN, _create, _make)
+
+
+def _make(tx: Tx, view: View, model: Create) -> str:
+    project_id = resource.owner(view, model)
+    target = {"project_id": project_id, "tenant_id": project_id}
+    view.call.permit(target)
+    _create.enforce(view, model, target, "create")
+    external = resource.fetch(tx, NETWORK, view, model.floating_network_id)
+    if model.port_id is not None:
+        resource.fetch(tx, PORT, view, model.port_id)
+    wanted = model.floating_ip_address
+    new = actions.New(
+        project_id=project_id,
+        network_id=external.id,
+        subnet_id=model.subnet_id,
+        address=str(addressing.address("floating_ip_address", wanted)) if isinstance(wanted, str) and wanted else None,
+        port_id=model.port_id,
+        fixed_address=_fixed(model.fixed_ip_address),
+        description=model.description,
+        dns_name=model.dns_name,
+        dns_domain=model.dns_domain,
+    )
+    return actions.create(tx, view.cloud, new)
+
+
+def _fixed(text: str | None) -> str | None:
+    return str(addressing.address("fixed_ip_address", text)) if text else None
+
+
+def update(call: Call) -> Reply:
+    return resource.change(call, NOUN, call.params["id"], _update, _change)
+
+
+def _change(tx: Tx, view: View, row: Any, model: Update) -> None:
+    if model.description is not UNSET:
+        resource.revise(tx, NOUN.table, row.id, {"description": model.description})
+    fixed = None if model.fixed_ip_address is UNSET else _fixed(model.fixed_ip_address)
+    if model.port_id is UNSET:
+        if fixed is not None and row.fixed_port_id is None:
+            raise problems.bad(
+                "Bad floatingip request: fixed_ip_address cannot be specified without a port_id.", "BadRequest"
+            )
+        if fixed is not None:
+            actions.associate(tx, view.cloud, row, row.fixed_port_id, fixed)
+    elif model.port_id is None or model.port_id == "":
+        if row.fixed_port_id is not None:
+            actions.disassociate(tx, view.cloud, row)
+    else:
+        resource.fetch(tx, PORT, view, model.port_id)
+        actions.associate(tx, view.cloud, row, model.port_id, fixed)
+
+
+def delete(call: Call) -> Reply:
+    return resource.remove(call, NOUN, call.params["id"], lambda tx, view, row: actions.remove(tx, view.cloud, row))
+
+
+ROUTES = (
+    Route("GET", V + "/floatingips", index, "get_floatingip", target="later"),
+    Route("POST", V + "/floatingips", create, "create_floatingip", 201, target="later"),
+    Route("GET", V + "/floatingips/{id}", show, "get_floatingip", target="later"),
+    Route("PUT", V + "/floatingips/{id}", update, "update_floatingip", target="later"),
+    Route("DELETE", V + "/floatingips/{id}", delete, "delete_floatingip", 204, target="later"),
+)

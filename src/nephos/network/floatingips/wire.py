@@ -1,0 +1,135 @@
+"""Floating IPs as the API shows and takes them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from msgspec import UNSET, Meta, UnsetType
+from sqlalchemy import ColumnElement, Select, select
+
+from nephos.network import resource
+from nephos.network.floatingips.store import floatingip
+from nephos.network.ports.store import port
+from nephos.network.resource import Item, Loaded, Noun, View
+
+Words = Annotated[str, Meta(max_length=255)]
+
+
+class Create(resource.Owned, kw_only=True):
+    """POST /floatingips."""
+
+    floating_network_id: str
+    subnet_id: str | None = None
+    floating_ip_address: str | UnsetType | None = UNSET
+    port_id: str | None = None
+    fixed_ip_address: str | None = None
+    description: Words = ""
+    dns_name: Words = ""
+    dns_domain: Words = ""
+
+
+class Update(resource.Base, kw_only=True):
+    """PUT /floatingips/{id}."""
+
+    port_id: str | UnsetType | None = UNSET
+    fixed_ip_address: str | UnsetType | None = UNSET
+    description: Words | UnsetType = UNSET
+
+
+_leaf = port.alias("leaf")
+
+
+def _select(view: View) -> Select[Any]:
+    return select(
+        floatingip,
+        _leaf.c.name.label("leaf_name"),
+        _leaf.c.network_id.label("leaf_network_id"),
+        _leaf.c.mac.label("leaf_mac"),
+        _leaf.c.admin_state_up.label("leaf_up"),
+        _leaf.c.status.label("leaf_status"),
+        _leaf.c.device_id.label("leaf_device_id"),
+        _leaf.c.device_owner.label("leaf_device_owner"),
+    ).outerjoin(_leaf, _leaf.c.id == floatingip.c.fixed_port_id)
+
+
+def _scope(view: View) -> ColumnElement[bool] | None:
+    return None if view.sees_all else floatingip.c.project_id == view.project_id
+
+
+def _render(row: Any, loaded: Loaded, view: View) -> Item:
+    details = None
+    if row.fixed_port_id is not None:
+        details = {
+            "name": row.leaf_name,
+            "network_id": row.leaf_network_id,
+            "mac_address": row.leaf_mac,
+            "admin_state_up": row.leaf_up,
+            "status": row.leaf_status,
+            "device_id": row.leaf_device_id,
+            "device_owner": row.leaf_device_owner,
+        }
+    return {
+        "id": row.id,
+        "floating_ip_address": row.address,
+        "floating_network_id": row.network_id,
+        "router_id": row.router_id,
+        "port_id": row.fixed_port_id,
+        "fixed_ip_address": row.fixed_address,
+        "status": row.status,
+        "port_details": details,
+        "dns_name": row.dns_name,
+        "dns_domain": row.dns_domain,
+        **resource.standard(row),
+    }
+
+
+_c = floatingip.c
+NOUN = Noun(
+    name="floatingip",
+    plural="floatingips",
+    title="Floating IP",
+    table=floatingip,
+    select=_select,
+    scope=_scope,
+    render=_render,
+    guarded=frozenset({"floating_ip_address"}),
+    filters={
+        **resource.standard_filters(floatingip),
+        "floating_network_id": resource.equals(_c.network_id),
+        "floating_ip_address": resource.equals(_c.address),
+        "fixed_ip_address": resource.equals(_c.fixed_address),
+        "router_id": resource.equals(_c.router_id),
+        "port_id": resource.equals(_c.fixed_port_id),
+        "status": resource.equals(_c.status),
+        "dns_name": resource.equals(_c.dns_name),
+        "dns_domain": resource.equals(_c.dns_domain),
+    },
+    sorts=resource.standard_sorts(
+        floatingip,
+        floating_network_id=_c.network_id,
+        floating_ip_address=_c.address,
+        fixed_ip_address=_c.fixed_address,
+        router_id=_c.router_id,
+        port_id=_c.fixed_port_id,
+        status=_c.status,
+    ),
+    read_only=frozenset(
+        {
+            "id",
+            "status",
+            "router_id",
+            "floating_network_id",
+            "floating_ip_address",
+            "subnet_id",
+            "created_at",
+            "updated_at",
+            "revision_number",
+            "tags",
+            "tenant_id",
+            "project_id",
+            "port_details",
+            "dns_name",
+            "dns_domain",
+        }
+    ),
+)

@@ -1,0 +1,554 @@
+"""What all nouns of the network API have in common, as Neutron's clients know it.
+
+Lists with filters, `fields`, sorting and pages; bulk create; rules for single attributes; revisions and If-Match. A
+noun says in a `Noun` what it is made of; its handlers are a few lines each.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Generic, TypeVar
+from urllib.parse import quote, urlencode
+
+import msgspec
+from msgspec import UNSET, UnsetType
+from sqlalchemy import (
+    ColumnElement,
+    Row,
+    Select,
+    Table,
+    Text,
+    and_,
+    bindparam,
+    false,
+    func,
+    not_,
+    or_,
+    type_coerce,
+    update,
+)
+
+from nephos import errors
+from nephos.kernel import clock
+from nephos.kernel.auth.who import Who
+from nephos.kernel.cloud import Cloud
+from nephos.kernel.db.engine import Tx
+from nephos.kernel.db.paging import paginate
+from nephos.kernel.http.call import Call, Reply
+from nephos.kernel.http.query import Page
+from nephos.network import problems
+
+V = "/v2.0"
+_RESERVED = frozenset({"fields", "limit", "marker", "page_reverse", "sort_key", "sort_dir"})
+_TRUE = frozenset({"1", "t", "true", "on", "y", "yes"})
+_FALSE = frozenset({"0", "f", "false", "off", "n", "no"})
+_UNKNOWN = re.compile(r"unknown field `([^`]+)`(?: - at `\$(?:\[[^\]]*\])+`)?$")
+M = TypeVar("M", bound="Base")
+T = TypeVar("T")
+
+Item = dict[str, Any]
+
+
+class View:
+    """Who looks. `sees_all` are those that lists are not narrowed for: admins and services."""
+
+    __slots__ = ("admin", "call", "cloud", "project_id", "sees_all", "who")
+
+    def __init__(self, call: Call) -> None:
+        self.call, self.who = call, call.who
+        self.cloud: Cloud = call.cloud
+        self.project_id: str = call.who.project_id or ""
+        self.admin = is_admin(self.cloud, call.who)
+        self.sees_all = self.admin or "service" in call.who.roles or "advsvc" in call.who.roles
+
+
+def is_admin(cloud: Cloud, who: Who) -> bool:
+    """Whether the service's own notion of an administrator (context_is_admin) holds."""
+    return who.is_admin or cloud.policies.of["network"].allows("context_is_admin", who)
+
+
+Filter = Callable[[list[str], View], ColumnElement[bool]]
+Loaded = Mapping[str, Any]
+
+
+def _nothing(tx: Tx, rows: Sequence[Row[Any]], view: View) -> Loaded:
+    return {}
+
+
+def _own(row: Any) -> Mapping[str, Any]:
+    return {"project_id": row.project_id, "tenant_id": row.project_id}
+
+
+@dataclass(frozen=True)
+class Noun:
+    """A kind of resource.
+
+    `name` is its word in bodies and rule names. `select` gives all columns that `render` needs, `scope` narrows it to
+    what the viewer may see (None: all). `load` reads what hangs on a page of rows in a constant number of queries.
+    `hidden` are attributes that `get_<name>:<attribute>` guards, `guarded` those that are guarded on create and update.
+    """
+
+    name: str
+    plural: str
+    title: str
+    table: Table
+    select: Callable[[View], Select[Any]]
+    scope: Callable[[View], ColumnElement[bool] | None]
+    render: Callable[[Any, Loaded, View], Item]
+    filters: Mapping[str, Filter]
+    sorts: Mapping[str, ColumnElement[Any]]
+    load: Callable[[Tx, Sequence[Row[Any]], View], Loaded] = _nothing
+    target: Callable[[Any], Mapping[str, Any]] = _own
+    hidden: tuple[str, ...] = ()
+    guarded: frozenset[str] = frozenset()
+    read_only: frozenset[str] = field(
+        default=frozenset({"id", "status", "created_at", "updated_at", "revision_number", "tags"})
+    )
+
+    @property
+    def missing(self) -> str:
+        return self.title.replace(" ", "") + "NotFound"
+
+
+# --- reading ---------------------------------------------------------------------------------------------------------
+
+
+def index(call: Call, noun: Noun) -> Reply:
+    """GET of a collection."""
+    view = View(call)
+    call.allowed(f"get_{noun.name}")
+    fields = frozenset(call.query.many("fields")) - {""}
+    page = _page(call, noun)
+    with view.cloud.database.read() as tx:
+        statement = narrowed(noun, view)
+        for clause in _clauses(call, noun, view):
+            statement = statement.where(clause)
+        if page.limit is None and page.marker is None and not page.reverse and len(page.sorts) == 0:
+            rows = tx.all(statement.order_by(noun.table.c.id))
+        else:
+            rows = tx.all(
+                paginate(tx, statement, page, noun.sorts, key=noun.table.c.id, missing="MarkerNotFound")
+            )
+        loaded = noun.load(tx, rows, view) if rows else {}
+    if page.reverse:
+        rows = list(reversed(rows))
+    items = [shown(noun, row, loaded, view, fields) for row in rows if _visible(noun, row, view)]
+    body: dict[str, Any] = {noun.plural: items}
+    if page.limit:
+        body[f"{noun.plural}_links"] = _links(call, page, [row.id for row in rows])
+    return Reply(body)
+
+
+def narrowed(noun: Noun, view: View) -> Select[Any]:
+    """The noun's rows that the viewer may see."""
+    statement = noun.select(view)
+    clause = noun.scope(view)
+    return statement if clause is None else statement.where(clause)
+
+
+def show(call: Call, noun: Noun, key: str) -> Reply:
+    """GET of one."""
+    view = View(call)
+    with view.cloud.database.read() as tx:
+        row = fetch(tx, noun, view, key)
+        loaded = noun.load(tx, [row], view)
+    return Reply({noun.name: shown(noun, row, loaded, view, frozenset(call.query.many("fields")) - {""})})
+
+
+def fetch(tx: Tx, noun: Noun, view: View, key: str, rule: str | None = None) -> Any:
+    """The row, if the viewer may see it and `rule` allows. Raises NotFound, Forbidden."""
+    row = tx.first(noun.select(view).where(noun.table.c.id == key))
+    if row is None:
+        view.call.allowed(f"get_{noun.name}")
+        raise problems.missing(noun.title, key, noun.missing)
+    target = noun.target(row)
+    if rule is not None and view.call.allowed(rule, target):
+        return row
+    if not view.call.allowed(f"get_{noun.name}", target):
+        raise problems.missing(noun.title, key, noun.missing)
+    if rule is not None:
+        view.call.permit(target, rule=rule)
+    return row
+
+
+def reply(tx: Tx, noun: Noun, view: View, keys: Sequence[str]) -> list[Item]:
+    """Rows just written, in the order of their keys, as the API shows them."""
+    rows = {row.id: row for row in tx.all(noun.select(view).where(noun.table.c.id.in_(keys)))}
+    ordered = [rows[key] for key in keys]
+    loaded = noun.load(tx, ordered, view)
+    return [shown(noun, row, loaded, view, frozenset()) for row in ordered]
+
+
+def shown(noun: Noun, row: Any, loaded: Loaded, view: View, fields: frozenset[str]) -> Item:
+    """One resource without what the viewer may not see, cut to `fields` when there are any."""
+    item = noun.render(row, loaded, view)
+    if noun.hidden:
+        target = noun.target(row)
+        for name in noun.hidden:
+            if name in item and not view.call.allowed(f"get_{noun.name}:{name}", target):
+                del item[name]
+    if fields:
+        return {name: value for name, value in item.items() if name in fields}
+    return item
+
+
+def _visible(noun: Noun, row: Any, view: View) -> bool:
+    return view.call.allowed(f"get_{noun.name}", noun.target(row))
+
+
+def _page(call: Call, noun: Noun) -> Page:
+    """Neutron's paging. Raises BadRequest for an unknown sort key or direction, or a bad limit."""
+    query = call.query
+    directions, sorts = query.many("sort_dir"), []
+    keys = query.many("sort_key")
+    if directions and len(directions) != len(keys):
+        raise problems.bad("The number of sort_keys and sort_dirs must be same", "HTTPBadRequest")
+    for position, name in enumerate(keys):
+        given = directions[position] if position < len(directions) else "asc"
+        if given not in ("asc", "desc"):
+            raise problems.bad(f"'{given}' is invalid value for sort_dirs, valid value is 'asc' and 'desc'", "HTTPBadRequest")
+        if name not in noun.sorts:
+            raise problems.bad(f"['{name}'] is invalid attribute for sort_keys", "HTTPBadRequest")
+        sorts.append((name, given == "desc"))
+    limit = None
+    if "limit" in query:
+        try:
+            limit = int(query.one("limit") or "")
+        except ValueError:
+            limit = -1
+        if limit < 0 or limit > 1 << 53:
+            raise problems.bad("Bad limit value. It must be a whole number from 0.", "HTTPBadRequest")
+        limit = min(limit, call.cloud.settings.api.max_limit) or None
+    reverse = (query.one("page_reverse") or "").lower() in _TRUE
+    return Page(limit, query.one("marker") or None, tuple(sorts), reverse)
+
+
+def _clauses(call: Call, noun: Noun, view: View) -> Iterable[ColumnElement[bool]]:
+    unknown = [name for name in call.query if name not in noun.filters and name not in _RESERVED]
+    if unknown:
+        raise problems.bad(f"[{', '.join(repr(name) for name in unknown)}] is invalid attribute for filtering", "HTTPBadRequest")
+    for name, values in call.query.items():
+        if name not in _RESERVED:
+            yield noun.filters[name](values, view)
+
+
+def _links(call: Call, page: Page, ids: list[str]) -> list[dict[str, str]]:
+    if not ids:
+        return []
+    url = call.host_url + call.environ.get("PATH_INFO", "")
+    others = call.query.without("marker", "page_reverse")
+    links = []
+    full = len(ids) >= (page.limit or 0)
+    if full or page.reverse:
+        links.append({"rel": "next", "href": _link(url, [*others, ("marker", ids[-1])])})
+    if full or not page.reverse:
+        links.append({"rel": "previous", "href": _link(url, [*others, ("marker", ids[0]), ("page_reverse", "True")])})
+    return links
+
+
+def _link(url: str, pairs: list[tuple[str, str]]) -> str:
+    return url + "?" + urlencode(pairs, quote_via=quote)
+
+
+# --- filters ---------------------------------------------------------------------------------------------------------
+
+
+def equals(column: ColumnElement[Any]) -> Filter:
+    """Any of the values given."""
+    return lambda values, _view: column == values[0] if len(values) == 1 else column.in_(values)
+
+
+def flag(column: ColumnElement[Any]) -> Filter:
+    """A boolean, in any of the words that Neutron takes."""
+
+    def clause(values: list[str], _view: View) -> ColumnElement[bool]:
+        wanted = {boolean(value) for value in values}
+        return column.in_(sorted(wanted))
+
+    return clause
+
+
+def number(column: ColumnElement[Any]) -> Filter:
+    """A whole number; what is none matches nothing."""
+
+    def clause(values: list[str], _view: View) -> ColumnElement[bool]:
+        wanted = [int(value) for value in values if re.fullmatch(r"-?\d{1,18}", value)]
+        return column.in_(wanted) if wanted else false()
+
+    return clause
+
+
+def boolean(value: str) -> bool:
+    """Raises BadRequest for a word that is neither true nor false."""
+    if value.lower() in _TRUE:
+        return True
+    if value.lower() in _FALSE:
+        return False
+    raise problems.bad(f"'{value}' cannot be converted to boolean", "HTTPBadRequest")
+
+
+def _has_tag(column: ColumnElement[Any], tag: str) -> ColumnElement[bool]:
+    # A JSON array of strings holds the quoted form of a string without commas only where it is an element.
+    return func.instr(func.coalesce(column, ""), msgspec.json.encode(tag).decode()) > 0
+
+
+def _tagged(column: ColumnElement[Any], values: list[str], *, every: bool) -> ColumnElement[bool]:
+    wanted = [_has_tag(column, tag) for value in values for tag in value.split(",")]
+    return and_(*wanted) if every else or_(*wanted)
+
+
+def standard_filters(table: Table) -> dict[str, Filter]:
+    """Filters that every noun with standard attributes has."""
+    column = table.c
+    found: dict[str, Filter] = {
+        "id": equals(column.id),
+        "project_id": equals(column.project_id),
+        "tenant_id": equals(column.project_id),
+        "description": equals(column.description),
+        "revision_number": number(column.revision),
+        "changed_since": lambda values, _: column.updated_at >= _moment(values[-1]),
+    }
+    if "name" in column:
+        found["name"] = equals(column.name)
+    if "tags" in column:
+        text = type_coerce(column.tags, Text)
+        found["tags"] = lambda values, _: _tagged(text, values, every=True)
+        found["tags-any"] = lambda values, _: _tagged(text, values, every=False)
+        found["not-tags"] = lambda values, _: not_(_tagged(text, values, every=True))
+        found["not-tags-any"] = lambda values, _: not_(_tagged(text, values, every=False))
+    return found
+
+
+def _moment(value: str) -> int:
+    """A timestamp as Neutron writes it, as the ledger's microseconds. Raises BadRequest."""
+    try:
+        moment = datetime.fromisoformat(value)
+    except ValueError as wrong:
+        raise problems.bad(f"Invalid input for changed_since: {value!r} is no time (ISO 8601).") from wrong
+    return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()) * 1_000_000
+
+
+def standard_sorts(table: Table, **more: ColumnElement[Any]) -> dict[str, ColumnElement[Any]]:
+    """Sort keys that every noun has."""
+    column = table.c
+    found = {"id": column.id, "project_id": column.project_id, "tenant_id": column.project_id}
+    if "name" in column:
+        found["name"] = column.name
+    return {**found, **more}
+
+
+def standard(row: Any) -> Item:
+    """The attributes that every noun ends with."""
+    return {
+        "project_id": row.project_id,
+        "tenant_id": row.project_id,
+        "description": row.description,
+        "tags": row.tags or [],
+        "created_at": clock.iso(row.created_at),
+        "updated_at": clock.iso(row.updated_at),
+        "revision_number": row.revision,
+    }
+
+
+# --- writing ---------------------------------------------------------------------------------------------------------
+
+
+class Base(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """Base of what requests hold."""
+
+
+class Owned(Base, kw_only=True):
+    """Base of what a create takes: whose it will be."""
+
+    project_id: str | UnsetType = UNSET
+    tenant_id: str | UnsetType = UNSET
+
+
+class Body(Generic[M]):
+    """Reads `{"noun": {...}}` or, on create, `{"nouns": [{...}, …]}`, in the lax way that Neutron takes values
+    ("true" and 1 are booleans, "7" a number)."""
+
+    def __init__(self, noun: Noun, model: type[M], *, bulk: bool = False) -> None:
+        self.noun, self.model = noun, model
+        self.names = {part.encode_name for part in msgspec.structs.fields(model)}
+        self.attributes = [(part.encode_name, part.name, part.default) for part in msgspec.structs.fields(model)]
+        self._one = msgspec.json.Decoder(dict[str, model], strict=False)  # type: ignore[valid-type]
+        self._many = msgspec.json.Decoder(dict[str, list[model]], strict=False) if bulk else None  # type: ignore[valid-type]
+
+    def one(self, call: Call) -> M:
+        """Raises BadRequest saying which attribute is wrong."""
+        raw = _raw(call)
+        found: dict[str, M] = self._decode(self._one, raw, creating=False)
+        return self._only(found, self.noun.name)
+
+    def all(self, call: Call) -> tuple[list[M], bool]:
+        """The resources to make and whether they came as a list."""
+        raw = _raw(call)
+        if self._many is not None and _first_key(raw) == self.noun.plural:
+            found: dict[str, list[M]] = self._decode(self._many, raw, creating=True)
+            models = self._only(found, self.noun.plural)
+            if not models:
+                raise problems.bad("Resources required", "HTTPBadRequest")
+            return models, True
+        single: dict[str, M] = self._decode(self._one, raw, creating=True)
+        return [self._only(single, self.noun.name)], False
+
+    def _only(self, found: Mapping[str, T], key: str) -> T:
+        if len(found) != 1 or key not in found:
+            raise problems.bad(f"Unable to find '{key}' in request body", "HTTPBadRequest")
+        return found[key]
+
+    def _decode(self, decoder: msgspec.json.Decoder[Any], raw: bytes, *, creating: bool) -> Any:
+        try:
+            return decoder.decode(raw)
+        except msgspec.ValidationError as wrong:
+            unknown = _UNKNOWN.search(str(wrong))
+            if unknown is None:
+                raise problems.bad(f"Invalid input: {wrong}", "HTTPBadRequest") from wrong
+            name = unknown[1]
+            if name in self.noun.read_only or name in self.noun.filters:
+                words = f"Attribute '{name}' not allowed in POST" if creating else f"Cannot update read-only attribute {name}"
+                raise problems.bad(words, "HTTPBadRequest") from wrong
+            raise problems.bad(f"Unrecognized attribute(s) '{name}'", "HTTPBadRequest") from wrong
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as wrong:
+            raise problems.bad(f"The request body is not valid JSON: {wrong}", "HTTPBadRequest") from wrong
+
+    def given(self, model: M) -> dict[str, Any]:
+        """Attribute name → value, of those that the request set to something other than the default."""
+        found = {}
+        for wire, name, default in self.attributes:
+            value = getattr(model, name)
+            if value is not UNSET and (default is msgspec.NODEFAULT or value != default):
+                found[wire] = value
+        return found
+
+    def enforce(self, view: View, model: M, target: Mapping[str, Any], verb: str) -> None:
+        """Check the rules of single attributes: `create_network:shared`, `create_port:fixed_ips:ip_address`.
+
+        Raises Forbidden naming the rule.
+        """
+        guarded = self.noun.guarded
+        for wire, value in self.given(model).items():
+            if wire not in guarded:
+                continue
+            rule = f"{verb}_{self.noun.name}:{wire}"
+            policies = view.cloud.policies
+            whole = {**target, wire: value} if isinstance(value, str | bool) else target
+            if rule in policies:
+                view.call.permit(whole, rule=rule)
+            parts = value if isinstance(value, list) else [value]
+            for part in parts:
+                if isinstance(part, msgspec.Struct):
+                    for name in part.__struct_fields__:
+                        inner = f"{rule}:{name}"
+                        if getattr(part, name) is not UNSET and inner in policies:
+                            view.call.permit(target, rule=inner)
+
+
+def _raw(call: Call) -> bytes:
+    raw = call.raw
+    if b"\\u0000" in raw or b"\x00" in raw:
+        raise problems.bad("The body holds a null character.", "HTTPBadRequest")
+    return raw
+
+
+def _first_key(raw: bytes) -> str:
+    match = re.match(rb'\s*\{\s*"([^"\\]{1,64})"', raw)
+    return match[1].decode(errors="replace") if match else ""
+
+
+def owner(view: View, model: Owned) -> str:
+    """Whose the new resource will be. Raises BadRequest: only an administrator makes things for others."""
+    given = {value for value in (model.project_id, model.tenant_id) if isinstance(value, str)}
+    if len(given) > 1:
+        raise problems.bad("'project_id' and 'tenant_id' do not match", "HTTPBadRequest")
+    wanted = given.pop() if given else view.who.project_id
+    if wanted is None:
+        raise problems.bad("Running without a project: 'project_id' is required", "HTTPBadRequest")
+    if len(wanted) > 255:
+        raise problems.invalid("project_id", "it is longer than 255 characters")
+    if wanted != view.who.project_id and not view.sees_all:
+        raise problems.bad(
+            "Specifying 'project_id' or 'tenant_id' other than the authenticated project in request requires admin "
+            "privileges",
+            "HTTPBadRequest",
+        )
+    return wanted
+
+
+def make(call: Call, noun: Noun, body: Body[M], work: Callable[[Tx, View, M], str]) -> Reply:
+    """POST: one resource or many, all or none. `work` checks, writes and answers the new id."""
+    view = View(call)
+    models, bulk = body.all(call)
+
+    def all_of_them(tx: Tx) -> list[Item]:
+        return reply(tx, noun, view, [work(tx, view, model) for model in models])
+
+    items = view.cloud.database.write(all_of_them)
+    return Reply({noun.plural: items} if bulk else {noun.name: items[0]}, 201)
+
+
+def change(call: Call, noun: Noun, key: str, body: Body[M], work: Callable[[Tx, View, Any, M], None]) -> Reply:
+    """PUT: `work` gets the row, already permitted by the noun's update rule and by those of the attributes set."""
+    view = View(call)
+    model = body.one(call)
+
+    def one(tx: Tx) -> Item:
+        row = fetch(tx, noun, view, key, f"update_{noun.name}")
+        if_match(call, noun, row)
+        body.enforce(view, model, noun.target(row), "update")
+        work(tx, view, row, model)
+        return reply(tx, noun, view, [key])[0]
+
+    return Reply({noun.name: view.cloud.database.write(one)})
+
+
+def remove(call: Call, noun: Noun, key: str, work: Callable[[Tx, View, Any], None]) -> Reply:
+    """DELETE: `work` gets the row, already permitted."""
+    view = View(call)
+
+    def one(tx: Tx) -> None:
+        row = fetch(tx, noun, view, key, f"delete_{noun.name}")
+        if_match(call, noun, row)
+        work(tx, view, row)
+
+    view.cloud.database.write(one)
+    return Reply(status=204)
+
+
+def if_match(call: Call, noun: Noun, row: Any) -> None:
+    """The revision-if-match extension. Raises PreconditionFailed, BadRequest for another form."""
+    wanted = call.header("If-Match")
+    if wanted is None:
+        return
+    form = re.fullmatch(r'\s*"?revision_number=(\d{1,18})"?\s*', wanted)
+    if form is None:
+        raise problems.bad("Invalid value for If-Match header: it must be revision_number=N", "HTTPBadRequest")
+    if int(form[1]) != row.revision:
+        raise errors.PreconditionFailed(
+            f"Constrained to {form[1]}, but current revision is {row.revision}",
+            code="RevisionNumberConstraintFailed",
+        )
+
+
+def revise(tx: Tx, table: Table, key: str, values: Mapping[str, Any] | None = None) -> None:
+    """Set columns; the resource is of a new revision."""
+    tx.execute(
+        update(table)
+        .where(table.c.id == bindparam("key"))
+        .values(revision=table.c.revision + 1, updated_at=tx.now, **(values or {})),
+        {"key": key},
+    )
+
+
+def settings_of(model: msgspec.Struct, **columns: str) -> dict[str, Any]:
+    """Column → value of the fields that the request set; `columns` name those whose column is called otherwise."""
+    found: dict[str, Any] = {}
+    for name in model.__struct_fields__:
+        value = getattr(model, name)
+        if value is not UNSET:
+            found[columns.get(name, name)] = value
+    return found

@@ -1,0 +1,94 @@
+"""Which host carries a router: chosen when it has its first leg, given up with its last."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import bindparam, func, select, update
+
+from nephos.hosts import actions as hosts
+from nephos.kernel.cloud import Cloud
+from nephos.kernel.db.engine import Tx
+from nephos.network import touch
+from nephos.network.floatingips.store import floatingip
+from nephos.network.networks.store import network
+from nephos.network.ports import actions as ports
+from nephos.network.ports.store import ACTIVE, DOWN, GATEWAY, ROUTER, port
+from nephos.network.routers.store import router
+
+_legs = (
+    select(port, network.c.physical)
+    .join(network, network.c.id == port.c.network_id)
+    .where(port.c.device_id == bindparam("router"), port.c.device_owner.in_([ROUTER, GATEWAY]))
+    .order_by(port.c.created_at, port.c.id)
+)
+_loads = select(router.c.host_id, func.count().label("number")).where(router.c.host_id.is_not(None)).group_by(router.c.host_id)
+_waiting = (
+    select(router)
+    .where(router.c.host_id.is_(None))
+    .where(select(port.c.id).where(port.c.device_id == router.c.id, port.c.device_owner.in_([ROUTER, GATEWAY])).exists())
+)
+_awake = (
+    update(floatingip)
+    .where(floatingip.c.router_id == bindparam("router"), floatingip.c.status == DOWN)
+    .values(status=ACTIVE, revision=floatingip.c.revision + 1)
+)
+_move = update(router).where(router.c.id == bindparam("key")).values(host_id=bindparam("host"))
+
+
+def place(tx: Tx, cloud: Cloud, row: Any) -> None:
+    """After a leg came, went or changed: the router has a host that reaches all its networks, and the host knows it."""
+    legs = tx.all(_legs, {"router": row.id})
+    host_id = row.host_id
+    needed = {leg.physical for leg in legs if leg.physical}
+    if not legs:
+        wanted = None
+    elif host_id is not None and needed <= _physical(tx, host_id):
+        wanted = host_id
+    else:
+        wanted = choose(tx, needed) or host_id
+    if wanted != host_id:
+        tx.execute(_move, {"key": row.id, "host": wanted})
+        if host_id is not None:
+            touch.router(tx, cloud, host_id, row.id)
+    for leg in legs:
+        if leg.host_id != wanted:
+            ports.bind(tx, cloud, leg, wanted) if wanted else ports.unbind(tx, cloud, leg)
+    if wanted is not None:
+        ports.activate(tx, [leg.id for leg in legs])
+        tx.execute(_awake, {"router": row.id})
+        touch.router(tx, cloud, wanted, row.id)
+
+
+def choose(tx: Tx, needed: set[str]) -> str | None:
+    """The host that is up, reaches these physical networks and has the fewest routers; None when none is up.
+
+    When no host says that it reaches them, any that is up: its wiring then names what is missing.
+    """
+    up = [row for row in hosts.all_hosts(tx) if hosts.up(row, tx.now) and not row.disabled]
+    loads = {row.host_id: row.number for row in tx.all(_loads)}
+    reaching = [row for row in up if needed <= set(row.physical or ())]
+    candidates: Sequence[Any] = reaching or up
+    if not candidates:
+        return None
+    return str(min(candidates, key=lambda row: (loads.get(row.id, 0), row.number)).id)
+
+
+def place_waiting(tx: Tx, cloud: Cloud) -> None:
+    """A host came: routers that had none may have one now."""
+    for row in tx.all(_waiting):
+        place(tx, cloud, row)
+
+
+def _physical(tx: Tx, host_id: str) -> set[str]:
+    row = hosts.get(tx, host_id)
+    return set(row.physical or ())
+
+
+def displace(tx: Tx, cloud: Cloud, row: Any) -> None:
+    """The router lives nowhere until it is placed again."""
+    tx.execute(_move, {"key": row.id, "host": None})
+    for leg in tx.all(_legs, {"router": row.id}):
+        ports.unbind(tx, cloud, leg)
+    touch.router(tx, cloud, row.host_id, row.id)

@@ -1,0 +1,82 @@
+"""Policies that share a network with a project or with all."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import delete, select, update
+
+from nephos.kernel.cloud import Cloud
+from nephos.kernel.db.engine import Tx
+from nephos.network import problems, resource, touch
+from nephos.network.floatingips.store import floatingip
+from nephos.network.networks import actions as networks
+from nephos.network.networks.store import EXTERNAL, SHARED, network, rbac
+from nephos.network.quotas import actions as quotas
+from nephos.network.routers.store import router
+
+
+def create(tx: Tx, cloud: Cloud, *, row: Any, project_id: str, action: str, target: str) -> str:
+    """`row` is the network. Raises OverQuota, Conflict for a policy that is there already."""
+    quotas.take(tx, cloud, project_id, "rbac_policy")
+    same = select(rbac.c.id).where(rbac.c.object_id == row.id, rbac.c.action == action, rbac.c.target == target)
+    if tx.first(same) is not None:
+        raise problems.refused("An RBAC policy already exists with those values.", "DuplicateRbacPolicy")
+    policy_id = networks.share(tx, row.id, project_id, action, target)
+    if action == EXTERNAL and not row.external:
+        _set_external(tx, cloud, row.id, external=True)
+    return policy_id
+
+
+def retarget(tx: Tx, cloud: Cloud, policy: Any, target: str) -> None:
+    """Raises RbacPolicyInUse while somebody needs what the policy gives."""
+    if target == policy.target:
+        return
+    if target != "*":
+        check_unused(tx, policy)
+    same = select(rbac.c.id).where(
+        rbac.c.object_id == policy.object_id, rbac.c.action == policy.action, rbac.c.target == target
+    )
+    if tx.first(same) is not None:
+        raise problems.refused("An RBAC policy already exists with those values.", "DuplicateRbacPolicy")
+    tx.execute(update(rbac).where(rbac.c.id == policy.id).values(target=target, updated_at=tx.now))
+
+
+def remove(tx: Tx, cloud: Cloud, policy: Any) -> None:
+    """Raises RbacPolicyInUse."""
+    check_unused(tx, policy)
+    tx.execute(delete(rbac).where(rbac.c.id == policy.id))
+    left = select(rbac.c.id).where(rbac.c.object_id == policy.object_id, rbac.c.action == EXTERNAL)
+    if policy.action == EXTERNAL and tx.first(left) is None:
+        _set_external(tx, cloud, policy.object_id, external=False)
+
+
+def check_unused(tx: Tx, policy: Any) -> None:
+    """Raises RbacPolicyInUse (409)."""
+    row = networks.get(tx, policy.object_id)
+    if policy.action == SHARED:
+        try:
+            networks.check_unshared(tx, row, policy.id)
+        except Exception as used:
+            raise problems.refused(
+                f"RBAC policy on object {row.id} cannot be removed because other objects depend on it.", "RbacPolicyInUse"
+            ) from used
+        return
+    users = select(router.c.id).where(router.c.gateway_network_id == row.id)
+    holders = select(floatingip.c.id).where(floatingip.c.network_id == row.id)
+    if policy.target != "*":
+        users, holders = users.where(router.c.project_id == policy.target), holders.where(
+            floatingip.c.project_id == policy.target
+        )
+    for statement in (users, holders):
+        user = tx.scalar(statement.limit(1))
+        if user is not None:
+            raise problems.refused(
+                f"RBAC policy on object {row.id} cannot be removed because other objects depend on it: {user}.",
+                "RbacPolicyInUse",
+            )
+
+
+def _set_external(tx: Tx, cloud: Cloud, network_id: str, *, external: bool) -> None:
+    resource.revise(tx, network, network_id, {"external": external})
+    touch.networks(tx, cloud, [network_id])

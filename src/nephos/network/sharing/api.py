@@ -1,0 +1,87 @@
+"""/rbac-policies."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from msgspec import UNSET, UnsetType
+
+from nephos.kernel.db.engine import Tx
+from nephos.kernel.http.call import Call, Reply
+from nephos.kernel.http.routes import Route
+from nephos.network import problems, resource
+from nephos.network.networks.store import EXTERNAL, SHARED
+from nephos.network.networks.wire import NOUN as NETWORK
+from nephos.network.resource import V, View
+from nephos.network.sharing import actions
+from nephos.network.sharing.wire import NOUN, Create, Update
+
+_create = resource.Body(NOUN, Create, bulk=True)
+_update = resource.Body(NOUN, Update)
+
+
+def index(call: Call) -> Reply:
+    return resource.index(call, NOUN)
+
+
+def show(call: Call) -> Reply:
+    return resource.show(call, NOUN, call.params["id"])
+
+
+def create(call: Call) -> Reply:
+    return resource.make(call, NOUN, _create, _make)
+
+
+def _make(tx: Tx, view: View, model: Create) -> str:
+    project_id = resource.owner(view, model)
+    target = _whom(model.target_tenant, model.target_project)
+    if target is None:
+        raise problems.bad("Failed to parse request. Required attribute 'target_tenant' not specified", "HTTPBadRequest")
+    whole = {"project_id": project_id, "tenant_id": project_id, "target_tenant": target, "target_project": target}
+    view.call.permit(whole)
+    _create.enforce(view, model, whole, "create")
+    if model.object_type != "network":
+        raise problems.invalid("object_type", f"'{model.object_type}' is not in ['network']")
+    if model.action not in (SHARED, EXTERNAL):
+        raise problems.bad(
+            f"Invalid action '{model.action}' for object type 'network'. Valid actions: {SHARED}, {EXTERNAL}", "InvalidInput"
+        )
+    row = resource.fetch(tx, NETWORK, view, model.object_id)
+    if row.project_id != view.project_id and not view.admin:
+        raise problems.missing("Network", model.object_id)
+    if model.action == EXTERNAL:
+        view.call.permit({}, rule="update_network:router:external")
+    return actions.create(tx, view.cloud, row=row, project_id=project_id, action=model.action, target=target)
+
+
+def _whom(tenant: str | UnsetType, project: str | UnsetType) -> str | None:
+    found = {each for each in (tenant, project) if each is not UNSET}
+    if len(found) > 1:
+        raise problems.bad("'target_tenant' and 'target_project' do not match", "HTTPBadRequest")
+    text = str(found.pop()) if found else None
+    if text is not None and not 0 < len(text) <= 255:
+        raise problems.invalid("target_tenant", "it is from 1 to 255 characters")
+    return text
+
+
+def update(call: Call) -> Reply:
+    return resource.change(call, NOUN, call.params["id"], _update, _change)
+
+
+def _change(tx: Tx, view: View, row: Any, model: Update) -> None:
+    target = _whom(model.target_tenant, model.target_project)
+    if target is not None:
+        actions.retarget(tx, view.cloud, row, target)
+
+
+def delete(call: Call) -> Reply:
+    return resource.remove(call, NOUN, call.params["id"], lambda tx, view, row: actions.remove(tx, view.cloud, row))
+
+
+ROUTES = (
+    Route("GET", V + "/rbac-policies", index, "get_rbac_policy", target="later"),
+    Route("POST", V + "/rbac-policies", create, "create_rbac_policy", 201, target="later"),
+    Route("GET", V + "/rbac-policies/{id}", show, "get_rbac_policy", target="later"),
+    Route("PUT", V + "/rbac-policies/{id}", update, "update_rbac_policy", target="later"),
+    Route("DELETE", V + "/rbac-policies/{id}", delete, "delete_rbac_policy", 204, target="later"),
+)

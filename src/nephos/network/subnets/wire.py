@@ -1,0 +1,177 @@
+"""Subnets as the API shows and takes them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from msgspec import UNSET, Meta, UnsetType
+from sqlalchemy import ColumnElement, Select, false, or_, select, true
+
+from nephos.network import resource
+from nephos.network.networks.store import network
+from nephos.network.networks.wire import seen_by, shared_with
+from nephos.network.resource import Item, Loaded, Noun, View
+from nephos.network.subnets.store import subnet
+
+Name = Annotated[str, Meta(max_length=255)]
+Words = Annotated[str, Meta(max_length=255)]
+Mode = Literal["slaac", "dhcpv6-stateful", "dhcpv6-stateless"]
+_Version = Literal[4, 6]
+
+
+class Pool(resource.Base, kw_only=True):
+    """An allocation pool, both ends included."""
+
+    start: str
+    end: str
+
+
+class HostRoute(resource.Base, kw_only=True):
+    """A route that guests are told."""
+
+    destination: str
+    nexthop: str
+
+
+class Create(resource.Owned, kw_only=True):
+    """POST /subnets."""
+
+    network_id: str
+    ip_version: _Version | UnsetType = UNSET
+    cidr: str | UnsetType | None = UNSET
+    name: Name = ""
+    description: Words = ""
+    gateway_ip: str | UnsetType | None = UNSET
+    allocation_pools: list[Pool] | UnsetType | None = UNSET
+    enable_dhcp: bool = True
+    dns_nameservers: list[str] | UnsetType | None = UNSET
+    host_routes: list[HostRoute] | UnsetType | None = UNSET
+    ipv6_ra_mode: Mode | UnsetType | None = UNSET
+    ipv6_address_mode: Mode | UnsetType | None = UNSET
+    subnetpool_id: str | UnsetType | None = UNSET
+    use_default_subnetpool: bool = False
+    prefixlen: Annotated[int, Meta(ge=0, le=128)] | UnsetType | None = UNSET
+    service_types: list[str] | UnsetType = UNSET
+
+
+class Update(resource.Base, kw_only=True):
+    """PUT /subnets/{id}."""
+
+    name: Name | UnsetType = UNSET
+    description: Words | UnsetType = UNSET
+    gateway_ip: str | UnsetType | None = UNSET
+    allocation_pools: list[Pool] | UnsetType = UNSET
+    enable_dhcp: bool | UnsetType = UNSET
+    dns_nameservers: list[str] | UnsetType | None = UNSET
+    host_routes: list[HostRoute] | UnsetType | None = UNSET
+    service_types: list[str] | UnsetType = UNSET
+
+
+def _select(view: View) -> Select[Any]:
+    return select(
+        subnet,
+        network.c.project_id.label("network_project_id"),
+        network.c.external.label("external"),
+        shared_with(view.project_id, network.c.id).label("shared"),
+    ).join(network, network.c.id == subnet.c.network_id)
+
+
+def _scope(view: View) -> ColumnElement[bool] | None:
+    if view.sees_all:
+        return None
+    mine = view.project_id
+    return or_(subnet.c.project_id == mine, network.c.project_id == mine, seen_by(mine, network.c.id))
+
+
+def _target(row: Any) -> dict[str, Any]:
+    return {
+        "project_id": row.project_id,
+        "tenant_id": row.project_id,
+        "network:project_id": row.network_project_id,
+        "shared": bool(row.shared),
+        "router:external": row.external,
+    }
+
+
+def _render(row: Any, loaded: Loaded, view: View) -> Item:
+    return {
+        "id": row.id,
+        "name": row.name,
+        "network_id": row.network_id,
+        "ip_version": row.version,
+        "cidr": row.cidr,
+        "gateway_ip": row.gateway,
+        "allocation_pools": [{"start": first, "end": last} for first, last in row.pools],
+        "enable_dhcp": row.dhcp,
+        "dns_nameservers": row.dns or [],
+        "host_routes": [{"destination": to, "nexthop": by} for to, by in row.routes or []],
+        "ipv6_ra_mode": row.ra_mode,
+        "ipv6_address_mode": row.address_mode,
+        "subnetpool_id": row.pool_id,
+        "service_types": row.service_types or [],
+        "router:external": row.external,
+        **resource.standard(row),
+    }
+
+
+def _shared(values: list[str], view: View) -> ColumnElement[bool]:
+    clause = shared_with(view.project_id, network.c.id)
+    wanted = {resource.boolean(value) for value in values}
+    return true() if len(wanted) == 2 else clause if True in wanted else ~clause if wanted else false()
+
+
+_c = subnet.c
+NOUN = Noun(
+    name="subnet",
+    plural="subnets",
+    title="Subnet",
+    table=subnet,
+    select=_select,
+    scope=_scope,
+    render=_render,
+    target=_target,
+    guarded=frozenset({"service_types"}),
+    filters={
+        **resource.standard_filters(subnet),
+        "network_id": resource.equals(_c.network_id),
+        "ip_version": resource.number(_c.version),
+        "cidr": resource.equals(_c.cidr),
+        "gateway_ip": resource.equals(_c.gateway),
+        "enable_dhcp": resource.flag(_c.dhcp),
+        "subnetpool_id": resource.equals(_c.pool_id),
+        "ipv6_ra_mode": resource.equals(_c.ra_mode),
+        "ipv6_address_mode": resource.equals(_c.address_mode),
+        "router:external": resource.flag(network.c.external),
+        "shared": _shared,
+    },
+    sorts=resource.standard_sorts(
+        subnet,
+        network_id=_c.network_id,
+        ip_version=_c.version,
+        cidr=_c.cidr,
+        gateway_ip=_c.gateway,
+        enable_dhcp=_c.dhcp,
+        ipv6_ra_mode=_c.ra_mode,
+        ipv6_address_mode=_c.address_mode,
+    ),
+    read_only=frozenset(
+        {
+            "id",
+            "network_id",
+            "ip_version",
+            "cidr",
+            "created_at",
+            "updated_at",
+            "revision_number",
+            "tags",
+            "subnetpool_id",
+            "prefixlen",
+            "use_default_subnetpool",
+            "ipv6_ra_mode",
+            "ipv6_address_mode",
+            "tenant_id",
+            "project_id",
+            "router:external",
+        }
+    ),
+)

@@ -1,0 +1,233 @@
+"""What hosts are told: the desired networks, ports and groups, built from the ledger in batches.
+
+Each provider answers for one host, for some ids or (None) for everything the host should have. The order within an
+item never depends on the order in which it was asked for: hosts compare digests.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import BindParameter, bindparam, select
+
+from nephos.hosts import store as hosts
+from nephos.kernel.db.engine import Tx
+from nephos.network.agents import actions as agents
+from nephos.network.groups import protocols
+from nephos.network.groups.store import group, rule
+from nephos.network.networks.store import network
+from nephos.network.ports.store import DHCP, port, port_group
+from nephos.network.subnets.store import address, subnet
+from nephos.wiring import base
+
+_in: BindParameter[Any] = bindparam("ids", expanding=True)
+_carried = select(port.c.network_id).where(port.c.host_id == bindparam("host")).distinct()
+_networks = select(network).where(network.c.id.in_(_in))
+_subnets = select(subnet).where(subnet.c.network_id.in_(_in)).order_by(subnet.c.id)
+_bound = (
+    select(
+        port.c.id,
+        port.c.network_id,
+        port.c.mac,
+        port.c.device_owner,
+        port.c.host_id,
+        port.c.dns_name,
+        port.c.dhcp_options,
+        hosts.host.c.tunnel_address,
+    )
+    .outerjoin(hosts.host, hosts.host.c.id == port.c.host_id)
+    .where(port.c.network_id.in_(_in), (port.c.host_id.is_not(None)) | (port.c.device_owner == DHCP))
+    .order_by(port.c.id)
+)
+_addresses = (
+    select(address.c.port_id, address.c.address, address.c.subnet_id, subnet.c.cidr)
+    .join(subnet, subnet.c.id == address.c.subnet_id)
+    .where(address.c.port_id.in_(_in))
+    .order_by(address.c.port_id, address.c.place, address.c.address)
+)
+_network_addresses = (
+    select(address.c.port_id, address.c.address, address.c.subnet_id, subnet.c.cidr)
+    .join(subnet, subnet.c.id == address.c.subnet_id)
+    .where(subnet.c.network_id.in_(_in))
+    .order_by(address.c.port_id, address.c.place, address.c.address)
+)
+_guest_ports = select(port).where(port.c.host_id == bindparam("host"), port.c.host_index.is_not(None))
+_port_groups = (
+    select(port_group.c.port_id, port_group.c.group_id)
+    .where(port_group.c.port_id.in_(_in))
+    .order_by(port_group.c.group_id)
+)
+_host_groups = (
+    select(port_group.c.group_id)
+    .join(port, port.c.id == port_group.c.port_id)
+    .where(port.c.host_id == bindparam("host"), port.c.host_index.is_not(None))
+    .distinct()
+)
+_groups = select(group).where(group.c.id.in_(_in))
+_rules = select(rule).where(rule.c.group_id.in_(_in)).order_by(rule.c.id)
+_remote_ids = select(rule.c.remote_group_id).where(rule.c.group_id.in_(_in), rule.c.remote_group_id.is_not(None)).distinct()
+_members = (
+    select(port_group.c.group_id, address.c.address)
+    .join(port, port.c.id == port_group.c.port_id)
+    .join(address, address.c.port_id == port.c.id)
+    .where(port_group.c.group_id.in_(_in), port.c.host_id.is_not(None))
+)
+_member_pairs = (
+    select(port_group.c.group_id, port.c.pairs)
+    .join(port, port.c.id == port_group.c.port_id)
+    .where(port_group.c.group_id.in_(_in), port.c.host_id.is_not(None), port.c.pairs != [])
+)
+
+
+def networks(tx: Tx, host_id: str, ids: Sequence[str] | None) -> Mapping[str, base.Network]:
+    """The networks that a host carries, each with all its subnets and endpoints: six queries."""
+    carried = set(tx.column(_carried, {"host": host_id}))
+    wanted = sorted(carried if ids is None else carried & set(ids))
+    if not wanted:
+        return {}
+    silent = agents.silent(tx, host_id)
+    own = tx.scalar(select(hosts.host.c.tunnel_address).where(hosts.host.c.id == host_id))
+    subnets = _by(tx.all(_subnets, {"ids": wanted}), "network_id")
+    ports = _by(tx.all(_bound, {"ids": wanted}), "network_id")
+    addresses = _by(tx.all(_network_addresses, {"ids": wanted}), "port_id")
+    return {
+        row.id: _network(row, subnets.get(row.id, ()), ports.get(row.id, ()), addresses, host_id, own, row.id in silent)
+        for row in tx.all(_networks, {"ids": wanted})
+    }
+
+
+def _network(
+    row: Any,
+    subnets: Sequence[Any],
+    ports: Sequence[Any],
+    addresses: Mapping[str, Sequence[Any]],
+    host_id: str,
+    own_tunnel: str | None,
+    silent: bool,
+) -> base.Network:
+    dhcp = next((each for each in ports if each.device_owner == DHCP), None)
+    served: dict[str, str] = {}
+    if dhcp is not None and not silent:
+        served = {one.subnet_id: one.address for one in addresses.get(dhcp.id, ())}
+    endpoints = tuple(
+        base.Endpoint(
+            port_id=each.id,
+            mac=each.mac,
+            addresses=_wired(addresses.get(each.id, ())),
+            hostname=each.dns_name or None,
+            tunnel=None if each.host_id == host_id or row.kind != "vxlan" else each.tunnel_address,
+            dhcp_options=tuple((one["opt_name"], one["opt_value"]) for one in each.dhcp_options or ()),
+        )
+        for each in ports
+        if each.device_owner != DHCP
+    )
+    peers = {each.tunnel_address for each in ports if each.host_id not in (None, host_id)} - {None, own_tunnel}
+    return base.Network(
+        id=row.id,
+        kind=row.kind,
+        segment=row.segment,
+        physical=row.physical,
+        mtu=row.mtu,
+        external=row.external,
+        subnets=tuple(_subnet(each, served) for each in subnets),
+        dhcp_port_id=dhcp.id if dhcp is not None and served else None,
+        dhcp_mac=dhcp.mac if dhcp is not None and served else None,
+        domain=row.dns_domain or "",
+        endpoints=endpoints,
+        peers=tuple(sorted(peers)) if row.kind == "vxlan" else (),
+    )
+
+
+def _subnet(row: Any, served: Mapping[str, str]) -> base.Subnet:
+    return base.Subnet(
+        id=row.id,
+        cidr=row.cidr,
+        version=row.version,
+        gateway=row.gateway,
+        dhcp=row.dhcp and row.id in served,
+        dhcp_address=served.get(row.id) if row.dhcp else None,
+        dns=tuple(row.dns or ()),
+        routes=tuple(base.Route(destination=to, nexthop=by) for to, by in row.routes or ()),
+        ra_mode=row.ra_mode,
+        address_mode=row.address_mode,
+    )
+
+
+def ports(tx: Tx, host_id: str, ids: Sequence[str] | None) -> Mapping[str, base.Port]:
+    """The guests' ports on a host: three queries."""
+    statement = _guest_ports if ids is None else _guest_ports.where(port.c.id.in_(list(ids)))
+    rows = tx.all(statement, {"host": host_id})
+    if not rows:
+        return {}
+    keys = [row.id for row in rows]
+    addresses = _by(tx.all(_addresses, {"ids": keys}), "port_id")
+    groups = _by(tx.all(_port_groups, {"ids": keys}), "port_id")
+    return {
+        row.id: base.Port(
+            id=row.id,
+            network_id=row.network_id,
+            mac=row.mac,
+            index=row.host_index,
+            addresses=_wired(addresses.get(row.id, ())),
+            pairs=tuple((cidr, mac) for cidr, mac in row.pairs or ()),
+            groups=tuple(each.group_id for each in groups.get(row.id, ())),
+            port_security=row.port_security_enabled,
+            admin_up=row.admin_state_up,
+            device_id=row.device_id,
+        )
+        for row in rows
+    }
+
+
+def groups(tx: Tx, host_id: str, ids: Sequence[str] | None) -> Mapping[str, base.Group]:
+    """Groups of a host's ports, with rules, and the groups that those rules name, with members: at most six queries."""
+    direct = set(tx.column(_host_groups, {"host": host_id}))
+    if not direct:
+        return {}
+    remote = set(tx.column(_remote_ids, {"ids": sorted(direct)}))
+    wanted = sorted((direct | remote) if ids is None else (direct | remote) & set(ids))
+    if not wanted:
+        return {}
+    rules = _by(tx.all(_rules, {"ids": [each for each in wanted if each in direct]}), "group_id")
+    named = [each for each in wanted if each in remote]
+    members: dict[str, set[str]] = {}
+    if named:
+        for row in tx.all(_members, {"ids": named}):
+            members.setdefault(row.group_id, set()).add(row.address)
+        for row in tx.all(_member_pairs, {"ids": named}):
+            members.setdefault(row.group_id, set()).update(cidr for cidr, _ in row.pairs or ())
+    return {
+        row.id: base.Group(
+            id=row.id,
+            rules=tuple(_rule(each) for each in rules.get(row.id, ())),
+            members=tuple(sorted(members.get(row.id, ()))),
+            stateful=row.stateful,
+        )
+        for row in tx.all(_groups, {"ids": wanted})
+    }
+
+
+def _rule(row: Any) -> base.Rule:
+    return base.Rule(
+        direction=row.direction,
+        version=row.version,
+        protocol=protocols.number_of(row.protocol),
+        port_min=row.port_min,
+        port_max=row.port_max,
+        remote_cidr=row.remote_cidr,
+        remote_group_id=row.remote_group_id,
+    )
+
+
+def _wired(rows: Iterable[Any]) -> tuple[base.Address, ...]:
+    return tuple(
+        base.Address(address=row.address, prefix=int(row.cidr.rpartition("/")[2]), subnet_id=row.subnet_id) for row in rows
+    )
+
+
+def _by(rows: Iterable[Any], column: str) -> dict[str, list[Any]]:
+    found: dict[str, list[Any]] = {}
+    for row in rows:
+        found.setdefault(getattr(row, column), []).append(row)
+    return found
