@@ -112,7 +112,14 @@ def _bootstrap(tools: Path, root: Path, cache: Path) -> None:
 
 def _mirror() -> str:
     """The address of the Debian archive that this machine's apt uses."""
-    said = run("apt-get", "indextargets", "--format", "$(REPO_URI) $(CODENAME) $(COMPONENT)", "Created-By: Packages")
+    said = run(
+        "apt-get",
+        *packages.source_options(),
+        "indextargets",
+        "--format",
+        "$(REPO_URI) $(CODENAME) $(COMPONENT)",
+        "Created-By: Packages",
+    )
     for line in said.splitlines():
         address, suite, component = [*line.split(), "", ""][:3]
         if suite == SUITE and component == "main":
