@@ -12,10 +12,12 @@ import msgspec
 from nephos.kernel import clock
 
 request_id: ContextVar[str] = ContextVar("request_id", default="")
+global_request_id: ContextVar[str] = ContextVar("global_request_id", default="")
+"""The id that the caller gave to several requests of its own, in OpenStack's X-OpenStack-Request-ID."""
 
 
 class JsonFormatter(logging.Formatter):
-    """time, level, logger, message; request_id and trace when there are any."""
+    """time, level, logger, message; request_id, global_request_id and trace when there are any."""
 
     def format(self, record: logging.LogRecord) -> str:
         line = {
@@ -27,6 +29,9 @@ class JsonFormatter(logging.Formatter):
         current = request_id.get()
         if current:
             line["request_id"] = current
+        given = global_request_id.get()
+        if given:
+            line["global_request_id"] = given
         if record.exc_info:
             line["trace"] = self.formatException(record.exc_info)
         return msgspec.json.encode(line).decode()

@@ -8,12 +8,13 @@ its trace and shown as a 500 without one.
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
+from urllib.parse import quote
 
 import falcon
 import msgspec
-from falcon.util.uri import decode as unquote
 
 from nephos import errors
 from nephos.kernel import clock
@@ -23,13 +24,15 @@ from nephos.kernel.http import faults
 from nephos.kernel.http.call import Call, Reply
 from nephos.kernel.http.metrics import Metrics
 from nephos.kernel.http.routes import Route, Service
+from nephos.kernel.logs import global_request_id
 from nephos.kernel.logs import request_id as current_request
 
 log = logging.getLogger("nephos.http")
 access = logging.getLogger("nephos.access")
 _encode = msgspec.json.Encoder().encode
 _STATUS = {code: falcon.code_to_http_status(code) for code in range(100, 600)}
-_VERBS = ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD")
+_REQUEST_ID = re.compile(r"req-[0-9a-fA-F-]{1,64}")
+_NOT_IN_A_HEADER = re.compile(r"[^\x20-\x7e]")
 
 
 class Cloud(Protocol):
@@ -106,41 +109,33 @@ class Front:
     ) -> None:
         """One request from its route to its reply."""
         began = clock.monotonic()
-        request_id = "req-" + clock.uuid4()
-        current_request.set(request_id)
         environ = request.env
+        request_id = _begin(environ)
         route = choices[0]
         call: Call | None = None
         try:
             call = Call(self.cloud, route, params, environ)
             call.request_id, call.host_url = request_id, _host_url(environ)
             call.reads(lambda: self._read(environ))
+            _check(params)
             route = self._route(service, choices, call)
             reply = self._handle(service, route, call)
             self._send(response, route, call, reply)
         except errors.NephosError as error:
             self._fault(service, response, error, request_id)
+        except OverflowError as wrong:
+            log.warning("%s %s: %s", request.method, request.path, wrong)
+            self._fault(service, response, errors.BadRequest("A number in the request is too large."), request_id)
         except Exception:
             log.exception("unexpected error in %s %s", request.method, request.path)
             self._fault(service, response, _unexpected(request_id), request_id)
         if call is not None and service.microversions and call.version.major:
             for name, value in service.microversions.headers(call.version).items():
                 response.set_header(name, value)
-        response.set_header("x-openstack-request-id", request_id)
-        if service.name == "compute":
-            response.set_header("x-compute-request-id", request_id)
+        _show_id(response, service, request_id)
         seconds = clock.monotonic() - began
         self.cloud.metrics.observe(service.name, route, response.status_code, seconds)
-        if access.isEnabledFor(logging.INFO):
-            user = call.who.user_id if call is not None and call.known else "-"
-            access.info(
-                "%s %s %s %.1fms user=%s",
-                request.method,
-                _shown_path(environ),
-                response.status_code,
-                seconds * 1000,
-                user,
-            )
+        _tell(request, response, seconds, call.who.user_id if call is not None and call.known else "-")
 
     def _route(self, service: Service, choices: list[Route], call: Call) -> Route:
         """Pick by microversion and, on an action URL, by the body's one key."""
@@ -191,10 +186,8 @@ class Front:
     def _send(self, response: falcon.Response, route: Route, call: Call, reply: Reply) -> None:
         status = reply.status or route.status
         response.status = _STATUS[status]
-        for name, value in reply.headers.items():
-            response.set_header(name, value)
-        for name, value in call.headers.items():
-            response.set_header(name, value)
+        for name, value in (*reply.headers.items(), *call.headers.items()):
+            response.set_header(name, _NOT_IN_A_HEADER.sub(lambda found: quote(found[0]), value))
         if reply.stream is not None:
             response.content_type = reply.content_type
             response.stream = reply.stream
@@ -222,9 +215,10 @@ class Front:
     def _read(self, environ: dict[str, Any]) -> bytes:
         most = self.cloud.max_body
         length = environ.get("CONTENT_LENGTH") or ""
-        if length.isdigit() and int(length) > most:
+        known = length.isascii() and length.isdigit()
+        if known and (len(length) > 18 or int(length) > most):
             raise errors.TooLarge(f"The request body is larger than {most} bytes.")
-        body: bytes = environ["wsgi.input"].read(int(length) if length.isdigit() else most + 1)
+        body: bytes = environ["wsgi.input"].read(int(length) if known else most + 1)
         if len(body) > most:
             raise errors.TooLarge(f"The request body is larger than {most} bytes.")
         return body
@@ -233,12 +227,12 @@ class Front:
         self, request: falcon.Request, response: falcon.Response, error: Exception, params: dict[str, Any]
     ) -> None:
         """What Falcon itself refuses: unknown URLs and verbs, malformed requests."""
-        request_id = "req-" + clock.uuid4()
+        began = clock.monotonic()
+        request_id = _begin(request.env)
         service = self._service_of(request.path)
         if isinstance(error, falcon.HTTPMethodNotAllowed):
             wrong: errors.NephosError = errors.MethodNotAllowed(f"{request.method} is not allowed on {request.path}.")
-            allowed = (error.headers or {}) if isinstance(error.headers, dict) else {}
-            wrong.detail["headers"] = {"Allow": allowed.get("Allow", "")} if allowed else {}
+            wrong.detail["headers"] = dict(error.headers or {})
         elif isinstance(error, falcon.HTTPNotFound):
             wrong = errors.NotFound(f"The resource could not be found: there is nothing at {request.path}.")
         elif isinstance(error, falcon.HTTPError):
@@ -247,12 +241,9 @@ class Front:
         else:
             log.error("unexpected error in %s %s", request.method, request.path, exc_info=error)
             wrong = _unexpected(request_id)
-        response.set_header("x-openstack-request-id", request_id)
-        if service is None:
-            response.status = _STATUS[wrong.status]
-            response.data = _encode(faults.plain(wrong, request_id))
-        else:
-            self._fault(service, response, wrong, request_id)
+        self._fault(service or _NO_SERVICE, response, wrong, request_id)
+        _show_id(response, service or _NO_SERVICE, request_id)
+        _tell(request, response, clock.monotonic() - began, "-")
 
     def _service_of(self, path: str) -> Service | None:
         best: Service | None = None
@@ -280,13 +271,38 @@ def _host_url(environ: dict[str, Any]) -> str:
     return f"{environ.get('wsgi.url_scheme', 'http')}://{host}"
 
 
-def _shown_path(environ: dict[str, Any]) -> str:
-    query = environ.get("QUERY_STRING")
-    path = unquote(environ.get("PATH_INFO", ""))
-    return f"{path}?{query}" if query else path
+def _begin(environ: dict[str, Any]) -> str:
+    """A new request id, and the caller's own beside it, for every line that is logged from now on."""
+    request_id = "req-" + clock.uuid4()
+    current_request.set(request_id)
+    given = environ.get("HTTP_X_OPENSTACK_REQUEST_ID") or ""
+    global_request_id.set(given if _REQUEST_ID.fullmatch(given) else "")
+    return request_id
+
+
+def _check(params: dict[str, str]) -> None:
+    for value in params.values():
+        if "\x00" in value or "\ufffd" in value:
+            raise errors.BadRequest("The URL holds a null character or bytes that are not UTF-8.")
+
+
+def _show_id(response: falcon.Response, service: Service, request_id: str) -> None:
+    response.set_header("x-openstack-request-id", request_id)
+    if service.name == "compute":
+        response.set_header("x-compute-request-id", request_id)
+
+
+def _tell(request: falcon.Request, response: falcon.Response, seconds: float, user: str) -> None:
+    if access.isEnabledFor(logging.INFO):
+        query = request.query_string
+        path = f"{request.path}?{query}" if query else request.path
+        access.info("%s %s %s %.1fms user=%s", request.method, path, response.status_code, seconds * 1000, user)
 
 
 def _unexpected(request_id: str) -> errors.NephosError:
     return errors.NephosError(
         f"An unexpected error prevented the server from fulfilling your request. Request id: {request_id}"
     )
+
+
+_NO_SERVICE = Service("nephos", ("",), (), faults.plain)

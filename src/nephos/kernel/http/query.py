@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 from urllib.parse import parse_qsl, quote, urlencode
 
 from nephos import errors
 
+_WHOLE = re.compile(r"-?[0-9]{1,18}")
 _TRUE = frozenset({"1", "t", "true", "on", "y", "yes"})
 _FALSE = frozenset({"0", "f", "false", "off", "n", "no"})
 
@@ -25,6 +27,8 @@ class Query(Mapping[str, list[str]]):
         self._values: dict[str, list[str]] = {}
         if text:
             try:
+                if not text.isascii():
+                    text = text.encode("latin-1").decode()
                 pairs = parse_qsl(text, keep_blank_values=True, errors="strict", max_num_fields=1000)
             except ValueError as wrong:
                 raise errors.BadRequest(f"The query string cannot be read: {wrong}") from wrong
@@ -55,7 +59,7 @@ class Query(Mapping[str, list[str]]):
         value = self.one(name)
         if value is None:
             return None
-        if not value.lstrip("-").isascii() or not value.lstrip("-").isdigit() or not least <= int(value[:20]) <= most:
+        if _WHOLE.fullmatch(value) is None or not least <= int(value) <= most:
             raise errors.BadRequest(
                 f"Invalid input for query parameters {name}. Value: {value}. It must be a whole number from {least}."
             )
