@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 from sqlalchemy import bindparam, delete, select
 
-from nephos.errors import Conflict
+from nephos.errors import Conflict, NotFound
 from nephos.kernel import clock
 from nephos.kernel.cloud import Cloud
 from nephos.kernel.db.engine import Tx
@@ -39,7 +39,7 @@ _routes_to = (
 
 
 class New(msgspec.Struct, frozen=True, kw_only=True):
-    """A floating IP to be made."""
+    """A floating IP to be made; `admin` may lead it to a port of another project."""
 
     project_id: str
     network_id: str
@@ -47,6 +47,7 @@ class New(msgspec.Struct, frozen=True, kw_only=True):
     address: str | None = None
     port_id: str | None = None
     fixed_address: str | None = None
+    admin: bool = False
     description: str = ""
     dns_name: str = ""
     dns_domain: str = ""
@@ -95,12 +96,16 @@ def create(tx: Tx, cloud: Cloud, new: New) -> str:
         },
     )
     if new.port_id is not None:
-        associate(tx, cloud, get(tx, floating_id), new.port_id, new.fixed_address)
+        associate(tx, cloud, get(tx, floating_id), new.port_id, new.fixed_address, admin=new.admin)
     return floating_id
 
 
 def _own_port(tx: Tx, cloud: Cloud, new: New, network_id: str, floating_id: str) -> str:
     four = [row for row in addresses.subnets_of(tx, network_id) if row.version == 4]
+    if not four:
+        raise problems.bad(
+            f"Bad floatingip request: Network {network_id} does not contain any IPv4 subnet.", "BadRequest"
+        )
     fixed: list[Wanted] | None = None
     if new.address is not None or new.subnet_id is not None:
         fixed = [Wanted(subnet_id=new.subnet_id, address=new.address)]
@@ -125,10 +130,18 @@ def _own_port(tx: Tx, cloud: Cloud, new: New, network_id: str, floating_id: str)
         raise
 
 
-def associate(tx: Tx, cloud: Cloud, row: Any, port_id: str, fixed: str | None) -> None:
-    """Lead the floating IP to a port's address. Raises BadRequest, Conflict, ExternalGatewayForFloatingIPNotFound."""
+def associate(tx: Tx, cloud: Cloud, row: Any, port_id: str, fixed: str | None, *, admin: bool = False) -> None:
+    """Lead the floating IP to a port's address, of another project only by an administrator.
+
+    Raises BadRequest, FloatingIPPortAlreadyAssociated (409), ExternalGatewayForFloatingIPNotFound (404).
+    """
     leaf = ports.get(tx, port_id)
-    if leaf.project_id != row.project_id:
+    if leaf.device_owner.startswith("network:"):
+        raise problems.bad(
+            f"Bad floatingip request: Port {port_id} is unable to be assigned a floating IP: it is a {leaf.device_owner}.",
+            "BadRequest",
+        )
+    if leaf.project_id != row.project_id and not admin:
         raise problems.bad(
             f"Bad floatingip request: Port {port_id} is associated with a different tenant than Floating IP {row.id} and "
             "therefore cannot be bound.",
@@ -150,11 +163,10 @@ def associate(tx: Tx, cloud: Cloud, row: Any, port_id: str, fixed: str | None) -
         )
     ways = tx.all(_routes_to, {"subnet": found.subnet_id, "external": row.network_id})
     if not ways:
-        raise problems.missing(
+        raise NotFound(
             f"External network {row.network_id} is not reachable from subnet {found.subnet_id}. Therefore, cannot "
-            f"associate Port {port_id} with a Floating IP: a router between them",
-            "",
-            "ExternalGatewayForFloatingIPNotFound",
+            f"associate Port {port_id} with a Floating IP.",
+            code="ExternalGatewayForFloatingIPNotFound",
         )
     way = next((each for each in ways if each.address == each.gateway), ways[0])
     if row.router_id is not None and row.router_id != way.id:
@@ -209,6 +221,13 @@ def remove(tx: Tx, cloud: Cloud, row: Any) -> None:
     ports.remove(tx, cloud, ports.get(tx, row.port_id))
     if row.router_id is not None:
         _tell(tx, cloud, row.router_id)
+
+
+def remove_idle(tx: Tx, cloud: Cloud, network_id: str) -> None:
+    """Remove a network's floating IPs that lead nowhere."""
+    idle = select(floatingip).where(floatingip.c.network_id == network_id, floatingip.c.fixed_port_id.is_(None))
+    for row in tx.all(idle):
+        remove(tx, cloud, row)
 
 
 def _tell(tx: Tx, cloud: Cloud, router_id: str) -> None:

@@ -12,9 +12,9 @@ from nephos.kernel.http.routes import Route
 from nephos.network import addressing, problems, resource
 from nephos.network.floatingips import actions
 from nephos.network.floatingips.wire import NOUN, Create, Update
-from nephos.network.networks.wire import NOUN as NETWORK
 from nephos.network.ports.wire import NOUN as PORT
 from nephos.network.resource import V, View
+from nephos.network.routers.api import external
 
 _create = resource.Body(NOUN, Create, bulk=True)
 _update = resource.Body(NOUN, Update)
@@ -37,17 +37,18 @@ def _make(tx: Tx, view: View, model: Create) -> str:
     target = {"project_id": project_id, "tenant_id": project_id}
     view.call.permit(target)
     _create.enforce(view, model, target, "create")
-    external = resource.fetch(tx, NETWORK, view, model.floating_network_id)
+    network = external(tx, view, model.floating_network_id, "floatingip")
     if model.port_id is not None:
         resource.fetch(tx, PORT, view, model.port_id)
     wanted = model.floating_ip_address
     new = actions.New(
         project_id=project_id,
-        network_id=external.id,
+        network_id=network.id,
         subnet_id=model.subnet_id,
         address=str(addressing.address("floating_ip_address", wanted)) if isinstance(wanted, str) and wanted else None,
         port_id=model.port_id,
         fixed_address=_fixed(model.fixed_ip_address),
+        admin=view.admin,
         description=model.description,
         dns_name=model.dns_name,
         dns_domain=model.dns_domain,
@@ -73,13 +74,13 @@ def _change(tx: Tx, view: View, row: Any, model: Update) -> None:
                 "Bad floatingip request: fixed_ip_address cannot be specified without a port_id.", "BadRequest"
             )
         if fixed is not None:
-            actions.associate(tx, view.cloud, row, row.fixed_port_id, fixed)
+            actions.associate(tx, view.cloud, row, row.fixed_port_id, fixed, admin=view.admin)
     elif model.port_id is None or model.port_id == "":
         if row.fixed_port_id is not None:
             actions.disassociate(tx, view.cloud, row)
     else:
         resource.fetch(tx, PORT, view, model.port_id)
-        actions.associate(tx, view.cloud, row, model.port_id, fixed)
+        actions.associate(tx, view.cloud, row, model.port_id, fixed, admin=view.admin)
 
 
 def delete(call: Call) -> Reply:

@@ -10,6 +10,7 @@ from nephos.kernel.db.engine import Tx
 from nephos.kernel.http.call import Call, Reply
 from nephos.kernel.http.routes import Route
 from nephos.network import problems, resource
+from nephos.network.floatingips import actions as floatingips
 from nephos.network.groups import actions as groups
 from nephos.network.networks import actions
 from nephos.network.networks.wire import NOUN, Create, Update
@@ -76,7 +77,14 @@ def _change(tx: Tx, view: View, row: Any, model: Update) -> None:
 
 
 def delete(call: Call) -> Reply:
-    return resource.remove(call, NOUN, call.params["id"], lambda tx, view, row: actions.delete_network(tx, view.cloud, row))
+    return resource.remove(call, NOUN, call.params["id"], _remove)
+
+
+def _remove(tx: Tx, view: View, row: Any) -> None:
+    """Floating IPs of an external network that lead nowhere go with it."""
+    if row.external:
+        floatingips.remove_idle(tx, view.cloud, row.id)
+    actions.delete_network(tx, view.cloud, row)
 
 
 ROUTES = (

@@ -128,6 +128,12 @@ def set_gateway(tx: Tx, cloud: Cloud, row: Any, wanted: Gateway) -> None:
     external = networks.get(tx, wanted.network_id)
     if not external.external:
         raise problems.bad(f"Bad router request: Network {external.id} is not an external network.", "BadRequest")
+    outer = {each.gateway for each in addresses.subnets_of(tx, external.id)} - {None}
+    for one in wanted.fixed or ():
+        if one.address in outer:
+            raise problems.bad(
+                f"Bad router request: External IP {one.address} is the same as the gateway IP.", "BadRequest"
+            )
     present = ports.get(tx, row.gateway_port_id) if row.gateway_port_id else None
     values: dict[str, Any] = {} if wanted.snat is None else {"snat": wanted.snat}
     if wanted.snat is None and row.gateway_network_id != external.id:
@@ -273,8 +279,8 @@ def drop_interface(tx: Tx, cloud: Cloud, row: Any, *, port_id: str | None, subne
         if port_id is not None and subnet_id is not None and any(
             each.id == port_id for each in tx.all(_attached, {"router": row.id, "owners": [ROUTER]})
         ):
-            raise problems.refused(
-                f"Subnet {subnet_id} does not match the subnet of port {port_id}.", "SubnetMismatchForPort"
+            raise problems.bad(
+                f"Subnet on port {port_id} does not match the requested subnet {subnet_id}.", "SubnetMismatchForPort"
             )
         what = f"port {port_id}" if port_id is not None else f"subnet {subnet_id}"
         code = "RouterInterfaceNotFound" if port_id is not None else "RouterInterfaceNotFoundForSubnet"
