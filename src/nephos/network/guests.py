@@ -7,22 +7,116 @@ Errors are Nova's where Nova words them (`check`), else Neutron's (NetworkNotFou
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
+from sqlalchemy import and_, bindparam, select, update
 
-from nephos.kernel.auth.who import Who
+from nephos import errors
 from nephos.kernel.cloud import Cloud
 from nephos.kernel.db.engine import Tx
+from nephos.network import problems
+from nephos.network.discovery import topology
+from nephos.network.floatingips import actions as floatingips
+from nephos.network.floatingips.store import floatingip
+from nephos.network.groups import actions as groups
+from nephos.network.groups.store import group
+from nephos.network.guest_requests import NetworkRequest, check, port_in_use, resolve_groups
+from nephos.network.networks import actions as networks
+from nephos.network.networks.store import network
+from nephos.network.ports import actions as ports
+from nephos.network.ports.store import ACTIVE, COMPUTE, port, port_group
+from nephos.network.subnets import addresses
+from nephos.network.subnets.addresses import Wanted
+from nephos.network.subnets.store import address, subnet
 
+__all__ = [
+    "GroupRef",
+    "NetworkRequest",
+    "PortAddress",
+    "PortFloating",
+    "ServerPort",
+    "activate",
+    "add_fixed_ip",
+    "add_security_group",
+    "allocate",
+    "associate_floating",
+    "attach",
+    "bind",
+    "check",
+    "detach",
+    "disassociate_floating",
+    "ports_of",
+    "release",
+    "remove_fixed_ip",
+    "remove_security_group",
+    "security_groups_of",
+    "unbind",
+]
 
-class NetworkRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """One entry of a server's `networks`. A port excludes the rest but the tag."""
-
-    network_id: str | None = None
-    port_id: str | None = None
-    fixed_ip: str | None = None
-    tag: str | None = None
+_shown = (
+    select(
+        port.c.id,
+        port.c.device_id,
+        port.c.network_id,
+        port.c.mac,
+        port.c.status,
+        port.c.nic_tag,
+        port.c.nic_order,
+        port.c.host_id,
+        network.c.name.label("network_name"),
+        network.c.mtu,
+    )
+    .join(network, network.c.id == port.c.network_id)
+    .where(port.c.device_id.in_(bindparam("servers", expanding=True)), port.c.device_owner.startswith(COMPUTE))
+    .order_by(port.c.nic_order, port.c.created_at, port.c.id)
+)
+_addressed = (
+    select(
+        address.c.port_id,
+        address.c.address,
+        address.c.subnet_id,
+        subnet.c.version,
+        floatingip.c.id.label("floating_id"),
+        floatingip.c.address.label("floating_address"),
+    )
+    .join(subnet, subnet.c.id == address.c.subnet_id)
+    .outerjoin(
+        floatingip,
+        and_(floatingip.c.fixed_port_id == address.c.port_id, floatingip.c.fixed_address == address.c.address),
+    )
+    .where(address.c.port_id.in_(bindparam("ports", expanding=True)))
+    .order_by(address.c.place, address.c.address)
+)
+_named = (
+    select(port_group.c.port_id, group.c.id, group.c.name)
+    .join(group, group.c.id == port_group.c.group_id)
+    .where(port_group.c.port_id.in_(bindparam("ports", expanding=True)))
+    .order_by(group.c.name, group.c.id)
+)
+_of_servers = (
+    select(port.c.device_id, group.c.id, group.c.name)
+    .join(port_group, port_group.c.port_id == port.c.id)
+    .join(group, group.c.id == port_group.c.group_id)
+    .where(port.c.device_id.in_(bindparam("servers", expanding=True)), port.c.device_owner.startswith(COMPUTE))
+    .distinct()
+    .order_by(group.c.name, group.c.id)
+)
+_own = (
+    select(port)
+    .where(port.c.device_id == bindparam("server"), port.c.device_owner.startswith(COMPUTE))
+    .order_by(port.c.nic_order, port.c.created_at, port.c.id)
+)
+_run = (
+    update(port)
+    .where(
+        port.c.device_id == bindparam("server"),
+        port.c.device_owner.startswith(COMPUTE),
+        port.c.host_id.is_not(None),
+        port.c.status != ACTIVE,
+    )
+    .values(status=ACTIVE, updated_at=bindparam("now"), revision=port.c.revision + 1)
+)
 
 
 class PortAddress(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,21 +159,17 @@ class GroupRef(msgspec.Struct, frozen=True, kw_only=True):
     name: str
 
 
-def check(
-    tx: Tx,
-    cloud: Cloud,
-    who: Who,
-    requests: Sequence[NetworkRequest] | Literal["auto", "none"] | None,
-    security_groups: Sequence[str] = (),
-) -> list[NetworkRequest]:
-    """What a new server's ports will be made of; reads only.
+class Server(msgspec.Struct, frozen=True, kw_only=True):
+    """What a port needs to know of the server that it is for."""
 
-    `requests` None or "auto" means the project's one network (none at all gives no ports; "auto" makes the
-    auto-allocated topology's network when there is none). `security_groups` are names or ids, each of which must exist.
-    Raises BadRequest (unknown network or port, an address outside, no such group), Conflict (several networks: "Multiple
-    possible networks found, use a Network ID to be more specific."; a port in use), OverQuota (ports, 403).
-    """
-    raise NotImplementedError
+    id: str
+    project_id: str
+    hostname: str
+    zone: str
+    host_id: str | None
+
+
+# --- making and removing ---------------------------------------------------------------------------------------------
 
 
 def allocate(
@@ -99,27 +189,89 @@ def allocate(
 
     `host_id` None leaves them unbound (`bind` does it later). Raises as creating a port does.
     """
-    raise NotImplementedError
+    present = tx.all(_own, {"server": server_id})
+    if present or not requests:
+        return [row.id for row in present]
+    server = Server(id=server_id, project_id=project_id, hostname=hostname, zone=zone, host_id=host_id)
+    wanted = resolve_groups(tx, project_id, security_groups)
+    if "default" in security_groups or not wanted:
+        wanted = [groups.ensure_default(tx, cloud, project_id), *wanted]
+    return [_place(tx, cloud, server, request, wanted, order) for order, request in enumerate(requests)]
+
+
+def _place(
+    tx: Tx, cloud: Cloud, server: Server, request: NetworkRequest, wanted: Sequence[str], order: int
+) -> str:
+    if request.port_id is not None:
+        return _adopt(tx, cloud, server, request, order)
+    network_id = request.network_id or topology.ensure(tx, cloud, server.project_id)
+    row = networks.get(tx, network_id)
+    new = ports.New(
+        project_id=server.project_id,
+        network_id=row.id,
+        fixed=[Wanted(address=request.fixed_ip)] if request.fixed_ip is not None else None,
+        device_id=server.id,
+        device_owner=COMPUTE + server.zone,
+        groups=wanted if row.port_security_enabled else (),
+        port_security=row.port_security_enabled,
+        dns_name=server.hostname,
+        host_id=server.host_id,
+        made_by_compute=True,
+        nic_tag=request.tag,
+        nic_order=order,
+    )
+    return ports.create(tx, cloud, new)
+
+
+def _adopt(tx: Tx, cloud: Cloud, server: Server, request: NetworkRequest, order: int) -> str:
+    """A port that the user made becomes the server's. Raises Conflict when somebody else was quicker."""
+    row = ports.get(tx, str(request.port_id))
+    if row.device_id and row.device_id != server.id:
+        raise port_in_use(row.id)
+    values = {
+        "device_id": server.id,
+        "device_owner": COMPUTE + server.zone,
+        "dns_name": row.dns_name or server.hostname,
+        "nic_tag": request.tag,
+        "nic_order": order,
+    }
+    ports.change(tx, cloud, row, values)
+    if server.host_id is not None:
+        ports.bind(tx, cloud, ports.get(tx, row.id), server.host_id)
+    return str(row.id)
 
 
 def bind(tx: Tx, cloud: Cloud, server_id: str, host_id: str) -> None:
     """The server's ports live on this host now: indexes are given, hosts are told. Again: nothing."""
-    raise NotImplementedError
+    for row in tx.all(_own, {"server": server_id}):
+        ports.bind(tx, cloud, row, host_id)
 
 
 def unbind(tx: Tx, cloud: Cloud, server_id: str) -> None:
     """The server's ports live on no host now; addresses are kept."""
-    raise NotImplementedError
+    for row in tx.all(_own, {"server": server_id}):
+        ports.unbind(tx, cloud, row)
 
 
 def activate(tx: Tx, cloud: Cloud, server_id: str) -> None:
     """The guest runs on its host: its bound ports are ACTIVE."""
-    raise NotImplementedError
+    tx.execute(_run, {"server": server_id, "now": tx.now})
 
 
 def release(tx: Tx, cloud: Cloud, server_id: str) -> None:
     """Delete the ports that compute made for the server, unbind and hand back those that the user made."""
-    raise NotImplementedError
+    for row in tx.all(_own, {"server": server_id}):
+        _let_go(tx, cloud, row)
+
+
+def _let_go(tx: Tx, cloud: Cloud, row: Any) -> None:
+    if row.made_by_compute:
+        ports.remove(tx, cloud, row)
+        return
+    ports.unhook_floating(tx, cloud, row.id)
+    ports.unbind(tx, cloud, row)
+    values = {"device_id": "", "device_owner": "", "dns_name": "", "nic_tag": None, "nic_order": 0}
+    ports.change(tx, cloud, ports.get(tx, row.id), values)
 
 
 def attach(
@@ -135,54 +287,164 @@ def attach(
     host_id: str | None,
 ) -> str:
     """One more port for a server that is there already, after `check`; answers its id."""
-    raise NotImplementedError
+    server = Server(id=server_id, project_id=project_id, hostname=hostname, zone=zone, host_id=host_id)
+    order = max((row.nic_order for row in tx.all(_own, {"server": server_id})), default=-1) + 1
+    return _place(tx, cloud, server, request, [groups.ensure_default(tx, cloud, project_id)], order)
 
 
 def detach(tx: Tx, cloud: Cloud, server_id: str, port_id: str) -> None:
     """As `release`, for one port. Raises NotFound when the server does not have it."""
-    raise NotImplementedError
+    for row in tx.all(_own, {"server": server_id}):
+        if row.id == port_id:
+            _let_go(tx, cloud, row)
+            return
+    raise problems.missing("Port", port_id)
+
+
+# --- addresses -------------------------------------------------------------------------------------------------------
 
 
 def add_fixed_ip(tx: Tx, cloud: Cloud, server_id: str, network_id: str) -> str:
     """One more address, of this network, for the server's port there (the addFixedIp action); answers it."""
-    raise NotImplementedError
+    row = next((each for each in tx.all(_own, {"server": server_id}) if each.network_id == network_id), None)
+    if row is None:
+        raise errors.BadRequest(f"Network {network_id} could not be found for instance {server_id}.")
+    have = _addresses(tx, row.id)
+    choices = [each for each in addresses.subnets_of(tx, network_id) if not addresses.is_auto(each)]
+    if not choices:
+        raise errors.BadRequest(f"Network {network_id} has no subnet that gives addresses.")
+    wanted = [*(Wanted(subnet_id=one.subnet_id, address=one.address) for one in have), Wanted(subnet_id=choices[0].id)]
+    ports.change(tx, cloud, row, {}, fixed=wanted)
+    return (({one.address for one in _addresses(tx, row.id)}) - {one.address for one in have}).pop()
 
 
 def remove_fixed_ip(tx: Tx, cloud: Cloud, server_id: str, address: str) -> None:
     """Take an address from the server's port (removeFixedIp). Raises BadRequest when the server does not have it."""
-    raise NotImplementedError
+    for row in tx.all(_own, {"server": server_id}):
+        have = _addresses(tx, row.id)
+        if any(one.address == address for one in have):
+            kept = [Wanted(subnet_id=one.subnet_id, address=one.address) for one in have if one.address != address]
+            ports.change(tx, cloud, row, {}, fixed=kept)
+            return
+    raise errors.BadRequest(f"Fixed IP {address} could not be found for instance {server_id}.")
 
 
-def ports_of(tx: Tx, server_ids: Sequence[str]) -> dict[str, list[ServerPort]]:
-    """Every server's ports in the order of the request; at most three queries for all of them."""
-    raise NotImplementedError
+def _addresses(tx: Tx, port_id: str) -> list[addresses.Taken]:
+    return addresses.of_ports(tx, [port_id]).get(port_id, [])
 
 
-def security_groups_of(tx: Tx, server_ids: Sequence[str]) -> dict[str, list[GroupRef]]:
-    """Every server's security groups, each once, by name."""
-    raise NotImplementedError
-
-
-def add_security_group(tx: Tx, cloud: Cloud, *, server_id: str, project_id: str, group: str) -> None:
-    """Put a group (name or id) on the server's ports. Raises NotFound, Conflict when a name is ambiguous."""
-    raise NotImplementedError
-
-
-def remove_security_group(tx: Tx, cloud: Cloud, *, server_id: str, project_id: str, group: str) -> None:
-    """Take a group from the server's ports. Raises NotFound, also when no port has it."""
-    raise NotImplementedError
-
-
-def network_data(tx: Tx, server_id: str) -> dict[str, Any]:
-    """`links`, `networks` and `services` of network_data.json (the OpenStack metadata format)."""
-    raise NotImplementedError
-
-
-def associate_floating(tx: Tx, cloud: Cloud, *, server_id: str, project_id: str, address: str, fixed: str | None) -> None:
+def associate_floating(
+    tx: Tx, cloud: Cloud, *, server_id: str, project_id: str, address: str, fixed: str | None
+) -> None:
     """Lead a floating IP of the project to the server (addFloatingIp). Raises NotFound, BadRequest, Conflict."""
-    raise NotImplementedError
+    row = _floating(tx, project_id, address)
+    for each in ports_of(tx, [server_id]).get(server_id, []):
+        for one in each.addresses:
+            if one.version == 4 and fixed in (None, one.address):
+                floatingips.associate(tx, cloud, row, each.id, one.address)
+                return
+    wanted = f"fixed address {fixed}" if fixed else "fixed IPv4 address"
+    raise errors.BadRequest(f"Instance {server_id} has no {wanted} to associate floating IP {address} with.")
 
 
 def disassociate_floating(tx: Tx, cloud: Cloud, *, server_id: str, project_id: str, address: str) -> None:
     """Undo `associate_floating`. Raises NotFound, Conflict when it leads elsewhere."""
-    raise NotImplementedError
+    row = _floating(tx, project_id, address)
+    if row.fixed_port_id not in {each.id for each in tx.all(_own, {"server": server_id})}:
+        raise errors.Conflict(f"Floating IP {address} is not associated with instance {server_id}.")
+    floatingips.disassociate(tx, cloud, row)
+
+
+def _floating(tx: Tx, project_id: str, text: str) -> Any:
+    row = tx.first(select(floatingip).where(floatingip.c.address == text, floatingip.c.project_id == project_id))
+    if row is None:
+        raise problems.missing("Floating IP", text, "FloatingIPNotFound")
+    return row
+
+
+# --- looking ---------------------------------------------------------------------------------------------------------
+
+
+def ports_of(tx: Tx, server_ids: Sequence[str]) -> dict[str, list[ServerPort]]:
+    """Every server's ports in the order of the request; at most three queries for all of them."""
+    rows = tx.all(_shown, {"servers": list(server_ids)})
+    if not rows:
+        return {}
+    ids = {"ports": [row.id for row in rows]}
+    fixed: dict[str, list[Any]] = {}
+    for each in tx.all(_addressed, ids):
+        fixed.setdefault(each.port_id, []).append(each)
+    names: dict[str, list[str]] = {}
+    for each in tx.all(_named, ids):
+        names.setdefault(each.port_id, []).append(each.name)
+    found: dict[str, list[ServerPort]] = {}
+    for row in rows:
+        mine = fixed.get(row.id, ())
+        one = ServerPort(
+            id=row.id,
+            network_id=row.network_id,
+            network_name=row.network_name,
+            mac=row.mac,
+            addresses=tuple(
+                PortAddress(address=each.address, version=each.version, subnet_id=each.subnet_id) for each in mine
+            ),
+            floating=tuple(
+                PortFloating(id=each.floating_id, address=each.floating_address, fixed_address=each.address)
+                for each in mine
+                if each.floating_id is not None
+            ),
+            mtu=row.mtu,
+            port_state=row.status,
+            security_groups=tuple(names.get(row.id, ())),
+            tag=row.nic_tag,
+            order=row.nic_order,
+            host_id=row.host_id,
+        )
+        found.setdefault(row.device_id, []).append(one)
+    return found
+
+
+def security_groups_of(tx: Tx, server_ids: Sequence[str]) -> dict[str, list[GroupRef]]:
+    """Every server's security groups, each once, by name."""
+    found: dict[str, list[GroupRef]] = {}
+    for row in tx.all(_of_servers, {"servers": list(server_ids)}):
+        found.setdefault(row.device_id, []).append(GroupRef(id=row.id, name=row.name))
+    return found
+
+
+# --- security groups -------------------------------------------------------------------------------------------------
+
+
+def add_security_group(tx: Tx, cloud: Cloud, *, server_id: str, project_id: str, group: str) -> None:
+    """Put a group (name or id) on the server's ports. Raises NotFound, Conflict when a name is ambiguous."""
+    group_id = _group(tx, cloud, project_id, group)
+    for row, have in _own_groups(tx, server_id):
+        if group_id not in have and row.port_security_enabled:
+            ports.change(tx, cloud, row, {}, wanted=[*have, group_id])
+
+
+def remove_security_group(tx: Tx, cloud: Cloud, *, server_id: str, project_id: str, group: str) -> None:
+    """Take a group from the server's ports. Raises NotFound, also when no port has it."""
+    group_id = _group(tx, cloud, project_id, group)
+    having = [(row, have) for row, have in _own_groups(tx, server_id) if group_id in have]
+    if not having:
+        raise errors.NotFound(
+            f"Security group {group} not associated with the instance {server_id}.", code="SecurityGroupNotFound"
+        )
+    for row, have in having:
+        ports.change(tx, cloud, row, {}, wanted=[each for each in have if each != group_id])
+
+
+def _own_groups(tx: Tx, server_id: str) -> list[tuple[Any, list[str]]]:
+    rows = tx.all(_own, {"server": server_id})
+    have = ports.groups_of(tx, [row.id for row in rows]) if rows else {}
+    return [(row, have.get(row.id, [])) for row in rows]
+
+
+def _group(tx: Tx, cloud: Cloud, project_id: str, name: str) -> str:
+    if name == groups.DEFAULT:
+        return groups.ensure_default(tx, cloud, project_id)
+    try:
+        return resolve_groups(tx, project_id, [name])[0]
+    except errors.BadRequest as unknown:
+        raise errors.NotFound(unknown.message, code="SecurityGroupNotFound") from unknown

@@ -104,13 +104,8 @@ def create(tx: Tx, cloud: Cloud, new: New, subnets: Sequence[Any] | None = None)
     if new.groups is None and new.port_security and not wired:
         wanted = [groups.ensure_default(tx, cloud, new.project_id)] if new.project_id else []
     check_secured(new.port_security, wanted, new.pairs)
-    mac = new.mac or _free_mac(tx, new.network_id)
     port_id = clock.uuid4()
-    values = _columns(tx, new, port_id, mac)
-    try:
-        tx.execute(_insert, values)
-    except IntegrityError as taken:
-        raise mac_in_use(new.network_id, mac) from taken
+    mac = _insert_row(tx, _columns(tx, new, port_id), new.mac)
     addresses.take(
         tx,
         port_id=port_id,
@@ -127,7 +122,23 @@ def create(tx: Tx, cloud: Cloud, new: New, subnets: Sequence[Any] | None = None)
     return port_id
 
 
-def _columns(tx: Tx, new: New, port_id: str, mac: str) -> dict[str, Any]:
+def _insert_row(tx: Tx, values: dict[str, Any], wanted: str | None) -> str:
+    """Insert the port and answer its MAC: the one wanted, or a random one that the network's unique key lets in."""
+    for _ in range(1 if wanted else _TRIES):
+        mac = wanted or addressing.new_mac()
+        try:
+            tx.execute(_insert, {**values, "mac": mac})
+        except IntegrityError as taken:
+            if wanted:
+                raise mac_in_use(values["network_id"], wanted) from taken
+        else:
+            return mac
+    raise problems.refused(
+        f"Unable to generate unique mac on network {values['network_id']}.", "MacAddressGenerationFailure"
+    )
+
+
+def _columns(tx: Tx, new: New, port_id: str) -> dict[str, Any]:
     wired = new.device_owner.startswith("network:")
     return {
         "id": port_id,
@@ -137,7 +148,6 @@ def _columns(tx: Tx, new: New, port_id: str, mac: str) -> dict[str, Any]:
         "description": new.description,
         "admin_state_up": new.admin_state_up,
         "status": new.status,
-        "mac": mac,
         "device_id": new.device_id,
         "device_owner": new.device_owner,
         "host_id": new.host_id,
@@ -180,14 +190,6 @@ def mac_in_use(network_id: str, mac: str) -> Exception:
     return problems.refused(
         f"Unable to complete operation for network {network_id}. The mac address {mac} is in use.", "MacAddressInUse"
     )
-
-
-def _free_mac(tx: Tx, network_id: str) -> str:
-    for _ in range(_TRIES):
-        mac = addressing.new_mac()
-        if tx.first(_mac_taken, {"network": network_id, "mac": mac}) is None:
-            return mac
-    raise problems.refused(f"Unable to generate unique mac on network {network_id}.", "MacAddressGenerationFailure")
 
 
 def _free_index(tx: Tx, host_id: str) -> int:
@@ -233,21 +235,18 @@ def tell_placed(
     tx: Tx, cloud: Cloud, host_id: str, network_id: str, port_ids: list[str], wanted: Collection[str], *, guest: bool
 ) -> None:
     """Ports came to a host: it wires them, all that carry the network learn where they are."""
+    told = touch.Told(tx, cloud)
     if guest:
-        touch.ports(tx, cloud, host_id, port_ids)
-        touch.groups_of_host(tx, cloud, host_id, wanted)
-    touch.networks(tx, cloud, [network_id])
-    touch.members(tx, cloud, wanted)
+        told.add(host_id, "port", port_ids).groups_of_host(host_id, wanted)
+    told.networks([network_id]).members(wanted).send()
 
 
 def tell_gone(
     tx: Tx, cloud: Cloud, host_id: str, network_id: str, port_ids: list[str], wanted: Collection[str]
 ) -> None:
     """Ports left a host: what only they needed goes there."""
-    touch.ports(tx, cloud, host_id, port_ids)
-    touch.groups_of_host(tx, cloud, host_id, wanted)
-    touch.networks(tx, cloud, [network_id], also=[host_id])
-    touch.members(tx, cloud, wanted)
+    told = touch.Told(tx, cloud).add(host_id, "port", port_ids).add(host_id, "network", [network_id])
+    told.groups_of_host(host_id, wanted).networks([network_id]).members(wanted).send()
 
 
 def activate(tx: Tx, port_ids: Collection[str]) -> None:
@@ -298,12 +297,11 @@ def change(
 def _tell_changed(tx: Tx, cloud: Cloud, row: Any, concerned: Collection[str]) -> None:
     if row.host_id is None:
         return
-    touch.ports(tx, cloud, row.host_id, [row.id])
-    touch.networks(tx, cloud, [row.network_id])
-    touch.groups_of_host(tx, cloud, row.host_id, concerned)
-    touch.members(tx, cloud, concerned)
+    told = touch.Told(tx, cloud).add(row.host_id, "port", [row.id]).networks([row.network_id])
+    told.groups_of_host(row.host_id, concerned).members(concerned)
     if row.device_owner in (ROUTER, GATEWAY):
-        touch.router(tx, cloud, row.host_id, row.device_id)
+        told.add(row.host_id, "router", [row.device_id])
+    told.send()
 
 
 def _change_addresses(
