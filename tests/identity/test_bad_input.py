@@ -53,6 +53,7 @@ KNOWN = {
     "credential": {"blob", "type", "user_id"},
     "application_credential": {"name", "description", "roles", "access_rules"},
     "endpoint_group": {"name", "description"},
+    "trust": set(),
     "config": set(),
     "token": set(),
     "password": set(),

@@ -19,6 +19,7 @@ from nephos.identity.projects import api as projects
 from nephos.identity.roles import api as roles
 from nephos.identity.tokens import api as tokens
 from nephos.identity.tokens import scopes
+from nephos.identity.trusts import api as trusts
 from nephos.identity.users import api as users
 from nephos.kernel.cloud import Cloud
 from nephos.kernel.http import faults
@@ -42,6 +43,7 @@ SERVICE = Service(
         *application_credentials.ROUTES,
         *endpoint_filters.ROUTES,
         *domain_configs.ROUTES,
+        *trusts.ROUTES,
     ),
     dialect=faults.identity,
 )

@@ -11,6 +11,7 @@ from nephos.identity.assignments import effective
 from nephos.identity.projects.store import NO_DOMAIN, project
 from nephos.identity.tokens.store import revocation
 from nephos.identity.tokens.wire import DomainRef, ProjectRef, Scope, UserRef
+from nephos.identity.trusts import actions as trusts
 from nephos.identity.users.store import user
 from nephos.kernel.auth.fernet import Token
 from nephos.kernel.db.engine import Tx
@@ -29,11 +30,13 @@ class Candidate(NamedTuple):
 
 
 class Target(NamedTuple):
-    """A scope by ids. All None: unscoped."""
+    """A scope by ids. All None: unscoped. `expires` is when a trust ends."""
 
     project_id: str | None = None
     domain_id: str | None = None
     system: str | None = None
+    trust_id: str | None = None
+    expires: int | None = None
 
 
 UNSCOPED = Target()
@@ -114,7 +117,12 @@ def target(tx: Tx, scope: Scope | str | None, who: Candidate) -> Target:
             raise errors.BadRequest("Invalid input for field scope/system: it must be {'all': true}.")
         return Target(system="all")
     if scope.trust is not None:
-        raise errors.Unauthorized("Trusts are not served: there is none to scope to.")
+        row = trusts.get(tx, scope.trust.id)
+        if row is None:
+            raise errors.Unauthorized(f"Could not find trust: {scope.trust.id}.")
+        if row.trustee_user_id != who.id:
+            raise errors.Forbidden("User is not a trustee.")
+        return Target(project_id=row.project_id, trust_id=row.id, expires=row.expires_at)
     return UNSCOPED
 
 

@@ -10,6 +10,7 @@ from nephos.identity.part import Identity
 from nephos.identity.tokens import actions
 from nephos.identity.tokens.subject import Subject, resolve
 from nephos.identity.tokens.wire import Auth, IdentityPart, Scope, UserRef
+from nephos.identity.trusts import actions as trusts
 from nephos.identity.users import actions as users
 from nephos.kernel import clock
 from nephos.kernel.auth.fernet import Token, new_audit_id
@@ -45,6 +46,8 @@ def log_in(cloud: Cloud, identity: Identity, auth: Auth) -> tuple[str, Subject]:
         target = actions.target(tx, auth.scope, who)
         if bound is not None:
             target = _bind(auth, target, bound)
+        if target.expires is not None:
+            ends.append(target.expires)
         token = Token(
             user_id=who.id,
             methods=tuple(dict.fromkeys(method for proof in proofs for method in proof.methods)),
@@ -54,9 +57,13 @@ def log_in(cloud: Cloud, identity: Identity, auth: Auth) -> tuple[str, Subject]:
             project_id=target.project_id,
             domain_id=target.domain_id,
             system=target.system,
+            trust_id=target.trust_id,
             application_credential_id=bound.application_credential_id if bound is not None else None,
         )
         subject = resolve(tx, identity.graph(tx), token)
+    if target.trust_id is not None:
+        trust_id = target.trust_id
+        cloud.database.write(lambda tx: trusts.use(tx, trust_id))
     return identity.tokens.encode(token), subject
 
 
@@ -97,6 +104,8 @@ def _token(identity: Identity, asked: IdentityPart, cloud: Cloud) -> Proof:
     if asked.token is None:
         raise errors.BadRequest("Expecting to find identity.token.id in the request.")
     subject = identity.subject(asked.token.id)
+    if subject.trust is not None:
+        raise errors.Forbidden("A token that was got by a trust is not exchanged for another: use the trust again.")
     with cloud.database.read() as tx:
         who = actions.by_id(tx, subject.person.id)
     token = subject.token
@@ -139,6 +148,6 @@ def _application_credential(cloud: Cloud, identity: Identity, asked: IdentityPar
 
 def _bind(auth: Auth, target: actions.Target, bound: Proof) -> actions.Target:
     """A token of an application credential is for its project, whatever the user's default is."""
-    if isinstance(auth.scope, Scope) and target.project_id != bound.project_id:
+    if isinstance(auth.scope, Scope) and (target.project_id != bound.project_id or target.trust_id is not None):
         raise errors.Unauthorized("Application credentials cannot request a scope.")
     return actions.Target(project_id=bound.project_id)

@@ -14,6 +14,7 @@ from nephos.identity.assignments import effective
 from nephos.identity.projects.store import project
 from nephos.identity.roles.graph import Graph, Role
 from nephos.identity.tokens.store import revocation
+from nephos.identity.trusts import actions as trusts
 from nephos.identity.users.store import user
 from nephos.kernel.auth.fernet import Token
 from nephos.kernel.auth.who import AccessRule, Who
@@ -54,6 +55,15 @@ class Application(NamedTuple):
     shown_rules: tuple[dict[str, Any], ...]
 
 
+class Delegation(NamedTuple):
+    """The trust that a token was got by."""
+
+    id: str
+    impersonation: bool
+    trustor_id: str
+    trustee_id: str
+
+
 class Subject(msgspec.Struct, frozen=True, kw_only=True):
     """A valid token, understood. At most one of `project`, `domain` and `system` is set."""
 
@@ -64,6 +74,7 @@ class Subject(msgspec.Struct, frozen=True, kw_only=True):
     system: bool = False
     roles: tuple[Role, ...] = ()
     application: Application | None = None
+    trust: Delegation | None = None
 
     def who(self) -> Who:
         place = self.project
@@ -128,9 +139,11 @@ _REVOKED = select(revocation.c.audit_id).where(
 
 def resolve(tx: Tx, graph: Graph, token: Token) -> Subject:
     """Raises Unauthorized when the token was revoked or its user or scope does not count any more."""
-    person = _person(tx, token)
+    person = _person(tx, token, token.user_id)
     if tx.first(_REVOKED, {"own": token.audit_ids[0], "first": token.audit_ids[-1]}) is not None:
         raise errors.Unauthorized("The token was revoked.")
+    if token.trust_id is not None:
+        return _by_trust(tx, graph, token, person)
     if token.project_id is not None:
         return _on_project(tx, graph, token, person)
     if token.application_credential_id is not None:
@@ -149,8 +162,8 @@ def resolve(tx: Tx, graph: Graph, token: Token) -> Subject:
     return Subject(token=token, person=person)
 
 
-def _person(tx: Tx, token: Token) -> Person:
-    row = tx.first(_USER, {"id": token.user_id})
+def _person(tx: Tx, token: Token, user_id: str) -> Person:
+    row = tx.first(_USER, {"id": user_id})
     if row is None:
         raise errors.Unauthorized("The user of this token does not exist.")
     if not row.enabled or not row.domain_enabled:
@@ -159,6 +172,25 @@ def _person(tx: Tx, token: Token) -> Person:
         if moment is not None and token.issued <= moment:
             raise errors.Unauthorized("The token was revoked.")
     return Person(row.id, row.name, Named(row.domain_id, row.domain_name), row.password_expires_at)
+
+
+def _by_trust(tx: Tx, graph: Graph, token: Token, trustee: Person) -> Subject:
+    """The roles of the trust that the first trustor still has; as the trustor, where the trust says so."""
+    row = trusts.standing(tx, token.trust_id or "")
+    if row is None or row.trustee_user_id != token.user_id or row.project_id != token.project_id:
+        raise errors.Unauthorized("The trust of this token does not hold any more.")
+    first = trusts.chain(tx, row)[-1]
+    trustor = _person(tx, token, row.trustor_user_id)
+    delegation = Delegation(row.id, row.impersonation, trustor.id, trustee.id)
+    person = trustor if row.impersonation else trustee
+    if token.project_id is None:
+        return Subject(token=token, person=person, trust=delegation)
+    owner = trustor if first.trustor_user_id == trustor.id else _person(tx, token, first.trustor_user_id)
+    scoped = _on_project(tx, graph, token, owner)
+    carried = set(trusts.role_ids(tx, row.id))
+    roles = tuple(role for role in scoped.roles if role.id in carried)
+    scoped = msgspec.structs.replace(scoped, person=person, roles=roles, trust=delegation)
+    return _with_roles(scoped, "the project of this trust")
 
 
 def _on_project(tx: Tx, graph: Graph, token: Token, person: Person) -> Subject:

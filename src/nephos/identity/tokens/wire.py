@@ -59,12 +59,16 @@ class SystemRef(msgspec.Struct):
     all: bool | None = None
 
 
+class TrustRef(msgspec.Struct):
+    id: Text
+
+
 class Scope(msgspec.Struct):
     project: ProjectRef | None = None
     domain: DomainRef | None = None
     system: SystemRef | None = None
     unscoped: Any = None
-    trust: Any = msgspec.field(name="OS-TRUST:trust", default=None)
+    trust: TrustRef | None = msgspec.field(name="OS-TRUST:trust", default=None)
 
 
 class Auth(msgspec.Struct):
@@ -91,7 +95,14 @@ def document(subject: Subject, catalog: Catalog | None) -> bytes:
         "expires_at": clock.iso(token.expires, micro=True),
         "issued_at": clock.iso(token.issued, micro=True),
     }
-    place = subject.project
+    place, trust = subject.project, subject.trust
+    if trust is not None:
+        shown["OS-TRUST:trust"] = {
+            "id": trust.id,
+            "trustor_user": {"id": trust.trustor_id},
+            "trustee_user": {"id": trust.trustee_id},
+            "impersonation": trust.impersonation,
+        }
     if place is not None:
         shown["project"] = {
             "domain": {"id": place.domain.id, "name": place.domain.name},
