@@ -123,9 +123,9 @@ class Front:
             self._send(response, route, call, reply)
         except errors.NephosError as error:
             self._fault(service, response, error, request_id)
-        except OverflowError as wrong:
-            log.warning("%s %s: %s", request.method, request.path, wrong)
-            self._fault(service, response, errors.BadRequest("A number in the request is too large."), request_id)
+        except (OverflowError, RecursionError) as wrong:
+            log.warning("%s %s", request.method, request.path, exc_info=wrong)
+            self._fault(service, response, _too_much(wrong), request_id)
         except Exception:
             log.exception("unexpected error in %s %s", request.method, request.path)
             self._fault(service, response, _unexpected(request_id), request_id)
@@ -148,6 +148,7 @@ class Front:
             r for r in choices if (not r.since or call.version >= r.since) and (not r.until or call.version <= r.until)
         ]
         if not served:
+            self._identify(call)
             raise errors.NotFound("The resource could not be found.")
         call.route = served[0]
         if served[0].action is None:
@@ -297,6 +298,12 @@ def _tell(request: falcon.Request, response: falcon.Response, seconds: float, us
         query = request.query_string
         path = f"{request.path}?{query}" if query else request.path
         access.info("%s %s %s %.1fms user=%s", request.method, path, response.status_code, seconds * 1000, user)
+
+
+def _too_much(wrong: Exception) -> errors.NephosError:
+    """What a handler's own limits did not catch, and the ledger or a decoder refused."""
+    number = isinstance(wrong, OverflowError)
+    return errors.BadRequest(f"The request {'holds a number that is too large' if number else 'is nested too deeply'}.")
 
 
 def _unexpected(request_id: str) -> errors.NephosError:
