@@ -25,6 +25,7 @@ NAMES = {
     "credentials": "credential",
     "application_credentials": "application_credential",
     "OS-EC2": "credential",
+    "policies": "policy",
 }
 WRITING = [route for route in SERVICE.routes if route.method in ("POST", "PUT", "PATCH")]
 RAW = [
@@ -54,6 +55,9 @@ KNOWN = {
     "application_credential": {"name", "description", "roles", "access_rules"},
     "endpoint_group": {"name", "description"},
     "trust": set(),
+    "registered_limit": set(),
+    "limit": set(),
+    "policy": {"blob", "type"},
     "config": set(),
     "token": set(),
     "password": set(),

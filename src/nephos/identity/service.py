@@ -14,7 +14,9 @@ from nephos.identity.domain_configs import api as domain_configs
 from nephos.identity.domains import api as domains
 from nephos.identity.endpoint_filters import api as endpoint_filters
 from nephos.identity.groups import api as groups
+from nephos.identity.limits import api as limits
 from nephos.identity.part import Identity
+from nephos.identity.policy_documents import api as policy_documents
 from nephos.identity.projects import api as projects
 from nephos.identity.roles import api as roles
 from nephos.identity.tokens import api as tokens
@@ -44,6 +46,8 @@ SERVICE = Service(
         *endpoint_filters.ROUTES,
         *domain_configs.ROUTES,
         *trusts.ROUTES,
+        *limits.ROUTES,
+        *policy_documents.ROUTES,
     ),
     dialect=faults.identity,
 )
