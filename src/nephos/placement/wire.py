@@ -27,7 +27,7 @@ DUPLICATE_KEY = "placement.query.duplicate_key"
 PREFIX = "/placement"
 CUSTOM = re.compile(r"CUSTOM_[A-Z0-9_]+", re.ASCII)
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=255)]
-ClassName = Annotated[str, msgspec.Meta(pattern=r"^[A-Z0-9_]+$", max_length=255)]
+ClassName = Annotated[str, msgspec.Meta(pattern=r"^[A-Z0-9_]+\Z", max_length=255)]
 MOST = 2147483647
 _DASHED = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}", re.ASCII)
 

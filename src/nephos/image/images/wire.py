@@ -30,7 +30,7 @@ PATCHES = {
 
 _Text = Annotated[str, msgspec.Meta(max_length=255)]
 _Size = Annotated[int, msgspec.Meta(ge=0, le=2147483647)]
-_UUID = r"^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$"
+_UUID = r"^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}\Z"
 _Visibility = Literal["community", "public", "private", "shared"]
 _Disk = Literal["ami", "ari", "aki", "vhd", "vhdx", "vmdk", "raw", "qcow2", "vdi", "iso", "ploop"]
 _Container = Literal["ami", "ari", "aki", "bare", "ovf", "ova", "docker", "compressed"]

@@ -17,9 +17,9 @@ NOBODY = "00000000-0000-0000-0000-000000000000"
 """Project and user of a consumer whose client did not say (before 1.8)."""
 _Amount = Annotated[int, msgspec.Meta(ge=1, le=wire.MOST)]
 _Resources = Annotated[dict[wire.ClassName, _Amount], msgspec.Meta(min_length=1)]
-_Id = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-fA-F-]{36}$")]
-_Group = Annotated[str, msgspec.Meta(pattern=r"^([a-zA-Z0-9_-]{1,64})?$")]
-_Type = Annotated[str, msgspec.Meta(pattern=r"^[A-Z0-9_]+$", min_length=1, max_length=255)]
+_Id = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-fA-F-]{36}\Z")]
+_Group = Annotated[str, msgspec.Meta(pattern=r"^([a-zA-Z0-9_-]{1,64})?\Z")]
+_Type = Annotated[str, msgspec.Meta(pattern=r"^[A-Z0-9_]+\Z", min_length=1, max_length=255)]
 
 
 class ProviderId(msgspec.Struct, forbid_unknown_fields=True):

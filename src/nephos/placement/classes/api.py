@@ -15,7 +15,7 @@ from nephos.placement.classes import actions
 
 
 class NewClass(msgspec.Struct, forbid_unknown_fields=True):
-    name: Annotated[str, msgspec.Meta(pattern=r"^CUSTOM_[A-Z0-9_]+$", max_length=255)]
+    name: Annotated[str, msgspec.Meta(pattern=r"^CUSTOM_[A-Z0-9_]+\Z", max_length=255)]
 
 
 def _path(name: str) -> str:
