@@ -8,11 +8,12 @@ format and must name nothing outside (OSSA-2024-001, OSSA-2024-002).
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Any
-
-from oslo_utils.imageutils import format_inspector as inspectors
+from typing import TYPE_CHECKING, Any
 
 from nephos import errors
+
+if TYPE_CHECKING:
+    from oslo_utils.imageutils.format_inspector import FileInspector
 
 _WRAPPERS = frozenset(("ovf", "ova", "docker", "compressed"))
 _SAME_BYTES = frozenset(("gpt", "iso", "luks"))
@@ -23,6 +24,13 @@ _BOOT_FILES = frozenset(("aki", "ari"))
 start of a partition table."""
 
 
+def _inspectors() -> Any:
+    """oslo.utils' module, imported when the first image comes: it costs 8 MB and 50 ms."""
+    from oslo_utils.imageutils import format_inspector
+
+    return format_inspector
+
+
 class Inspection:
     """`blocks()` passes the bytes on; `virtual_size()` judges them when all have passed."""
 
@@ -30,7 +38,7 @@ class Inspection:
         self._claimed = disk_format
         self._wrapped = container_format in _WRAPPERS
         source: Any = iter(blocks)
-        self._inspect = inspectors.InspectWrapper(source)
+        self._inspect = _inspectors().InspectWrapper(source)
 
     def blocks(self) -> Iterator[bytes]:
         return iter(self._inspect)
@@ -51,14 +59,14 @@ class Inspection:
         if name == self._claimed or (self._claimed == "raw" and name in _SAME_BYTES):
             size: int = found.virtual_size if name == self._claimed else found.actual_size
             return size
-        if name == "raw" and self._claimed not in inspectors.ALL_FORMATS:
+        if name == "raw" and self._claimed not in _inspectors().ALL_FORMATS:
             return None
         raise errors.UnsupportedMedia(
             f"Image disk_format {self._claimed} does not match stream data: the content is {name}."
         )
 
-    def _found(self) -> inspectors.FileInspector:
-        by_name = {str(each): each for each in self._inspect.formats or ()}
+    def _found(self) -> FileInspector:
+        by_name: dict[str, FileInspector] = {str(each): each for each in self._inspect.formats or ()}
         if by_name.keys() == {"iso", "gpt"}:
             return by_name["iso"]
         if len(by_name) != 1:
@@ -66,7 +74,8 @@ class Inspection:
             raise errors.UnsupportedMedia(f"Image content matches more than one format or none: {names}.")
         return next(iter(by_name.values()))
 
-    def _check_safe(self, found: inspectors.FileInspector, name: str) -> None:
+    def _check_safe(self, found: FileInspector, name: str) -> None:
+        inspectors = _inspectors()
         try:
             found.safety_check()
         except inspectors.SafetyCheckFailed as unsafe:
