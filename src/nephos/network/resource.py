@@ -110,7 +110,7 @@ class Noun:
 
     @property
     def missing(self) -> str:
-        return self.title.replace(" ", "") + "NotFound"
+        return "".join(word[:1].upper() + word[1:] for word in self.title.split()) + "NotFound"
 
 
 # --- reading ---------------------------------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ from nephos.network.routers.wire import NOUN as ROUTER
 from nephos.network.subnetpools.wire import NOUN as SUBNETPOOL
 from nephos.network.subnets.wire import NOUN as SUBNET
 
-LONGEST = 255
+MOST, LONGEST = 50, 255
 TAGGED: dict[str, Noun] = {
     "networks": NETWORK,
     "subnets": SUBNET,
@@ -54,13 +54,23 @@ def show(noun: Noun, call: Call) -> Reply:
 
 
 def put_all(noun: Noun, call: Call) -> Reply:
+    wanted = _read(call)
+    return Reply({"tags": _write(noun, call, "update", lambda _: wanted)})
+
+
+def add_all(noun: Noun, call: Call) -> Reply:
+    wanted = _read(call)
+    return Reply({"tags": _write(noun, call, "create", lambda row: list(dict.fromkeys([*(row.tags or []), *wanted])))})
+
+
+def _read(call: Call) -> list[str]:
     try:
         wanted = _body.decode(call.raw).tags
     except (msgspec.DecodeError, UnicodeDecodeError) as wrong:
         raise problems.bad(f"Invalid input for tags. Reason: {wrong}", "HTTPBadRequest") from wrong
     if len(set(wanted)) != len(wanted):
         raise problems.invalid("tags", f"Duplicate items in the list: {wanted}")
-    return Reply({"tags": _write(noun, call, "update", lambda _: wanted)})
+    return wanted
 
 
 def put(noun: Noun, call: Call) -> Reply:
@@ -101,8 +111,14 @@ def _write(noun: Noun, call: Call, verb: str, tags: Callable[[Any], list[str]]) 
 
     def one(tx: Tx) -> list[str]:
         row = _row(tx, noun, view, verb)
+        resource.if_match(call, noun, row)
         wanted = tags(row)
-        resource.revise(tx, noun.table, row.id, {"tags": wanted})
+        if len(wanted) > MOST:
+            raise problems.bad(
+                f"Invalid input for operation: The number of tags exceed the per-resource limit of {MOST}."
+            )
+        if wanted != (row.tags or []):
+            resource.revise(tx, noun.table, row.id, {"tags": wanted})
         return wanted
 
     return view.cloud.database.write(one)
@@ -114,6 +130,7 @@ def _routes(path: str, noun: Noun) -> tuple[Route, ...]:
     return (
         Route("GET", many, partial(index, noun), reads, target="later"),
         Route("PUT", many, partial(put_all, noun), writes, target="later"),
+        Route("POST", many, partial(add_all, noun), f"create_{noun.name}:tags", 201, target="later"),
         Route("DELETE", many, partial(delete_all, noun), drops, 204, target="later"),
         Route("GET", one, partial(show, noun), reads, 204, target="later"),
         Route("PUT", one, partial(put, noun), writes, 201, target="later"),
