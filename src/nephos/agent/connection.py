@@ -106,7 +106,7 @@ class Connection:
                     pause = 0.05
                     self._listen(socket)
             except (OSError, WebSocketException, TimeoutError, ValueError, errors.NephosError) as wrong:
-                log.info("the server cannot be reached at %s: %s", self._dial.target, wrong)
+                log.log(_how_bad(wrong), "the connection to %s ended: %s", self._dial.target, wrong)
             finally:
                 self._socket = None
                 for waiting in list(self._pulls.values()):
@@ -238,6 +238,11 @@ class Connection:
         if ack.stale:
             self._bells.put(ack.stale)
         self._acknowledged.set()
+
+
+def _how_bad(wrong: Exception) -> int:
+    """A server that is away is ordinary; one that talks nonsense, or refuses, is not."""
+    return logging.INFO if isinstance(wrong, OSError | TimeoutError) else logging.ERROR
 
 
 def _take(source: deque[T]) -> tuple[T, ...]:

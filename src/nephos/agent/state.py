@@ -48,11 +48,10 @@ class State:
             wired: set[Key] = set()
             guests: set[str] = set()
             for item in state.items:
-                body = None if item.body is None else bytes(item.body)
                 before.pop((item.kind, item.id), None)
-                if self._raw.get((item.kind, item.id)) == body:
+                if self._raw.get((item.kind, item.id)) == item.body:
                     continue
-                self._put(item.kind, item.id, body)
+                self._put(item.kind, item.id, item.body)
                 self._note(item.kind, item.id, wired, guests)
             for kind, key in before:
                 self._put(kind, key, None)

@@ -31,7 +31,7 @@ def changes(tx: Tx, hosts: Hosts, name: str, host_id: str, since: int) -> wire.H
     items: list[wire.Item] = []
     if full:
         for kind, key, body in _everything(tx, hosts, host_id):
-            items.append(wire.Item(kind, key, msgspec.Raw(body)))
+            items.append(wire.Item(kind, key, body))
     elif since < revision:
         wanted: dict[str, list[str]] = {}
         for row in tx.all(_changes, {"host": host_id, "since": since}):
@@ -40,7 +40,7 @@ def changes(tx: Tx, hosts: Hosts, name: str, host_id: str, since: int) -> wire.H
             found = hosts.providers[kind](tx, host_id, ids) if kind in hosts.providers else {}
             for key in ids:
                 thing = found.get(key)
-                items.append(wire.Item(kind, key, None if thing is None else msgspec.Raw(_encode(thing))))
+                items.append(wire.Item(kind, key, None if thing is None else _encode(thing)))
     tasks = tuple(
         wire.Task(row.id, row.kind, msgspec.Raw(_encode(row.body)))
         for row in tx.all(_tasks, {"host": host_id, "since": 0 if full else since})

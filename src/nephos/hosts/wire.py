@@ -65,11 +65,11 @@ class Pull(Message, frozen=True):
 
 
 class Item(msgspec.Struct, frozen=True):
-    """One desired item; `body` None means it is gone from this host."""
+    """One desired item, encoded; `body` None means it is gone from this host."""
 
     kind: str
     id: str
-    body: msgspec.Raw | None = None
+    body: bytes | None = None
 
 
 class Task(msgspec.Struct, frozen=True):
