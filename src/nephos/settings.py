@@ -42,6 +42,27 @@ class Tokens(msgspec.Struct, forbid_unknown_fields=True):
     bcrypt_rounds: int = 12
 
 
+class Security(msgspec.Struct, forbid_unknown_fields=True):
+    """What passwords must be like and what wrong ones cost; 0 and "" switch each off, as they are by default.
+
+    `lockout_attempts` wrong passwords in a row lock a user out for `lockout_seconds`. A password lasts `password_days`,
+    may not be changed again by its user within `password_least_days`, and differs from the last `password_history`
+    ones. `password_regex` must match, `password_words` says it to people. With `password_change_first` one that an
+    administrator set is good for nothing but choosing another. A user who does not log in for `inactive_days` is
+    disabled.
+    """
+
+    lockout_attempts: Annotated[int, msgspec.Meta(ge=0)] = 0
+    lockout_seconds: Annotated[int, msgspec.Meta(ge=0)] = 1800
+    password_days: Annotated[int, msgspec.Meta(ge=0)] = 0
+    password_least_days: Annotated[int, msgspec.Meta(ge=0)] = 0
+    password_history: Annotated[int, msgspec.Meta(ge=0)] = 0
+    password_regex: str = ""
+    password_words: str = ""
+    password_change_first: bool = False
+    inactive_days: Annotated[int, msgspec.Meta(ge=0)] = 0
+
+
 class Quota(msgspec.Struct, forbid_unknown_fields=True):
     """Default limits; -1 is unlimited. The names are those of the services' quota APIs."""
 
@@ -115,6 +136,7 @@ class Settings(msgspec.Struct, forbid_unknown_fields=True):
     log: Log = msgspec.field(default_factory=Log)
     api: Api = msgspec.field(default_factory=Api)
     tokens: Tokens = msgspec.field(default_factory=Tokens)
+    security: Security = msgspec.field(default_factory=Security)
     quota: Quota = msgspec.field(default_factory=Quota)
     network: NetworkRanges = msgspec.field(default_factory=NetworkRanges)
     compute: Compute = msgspec.field(default_factory=Compute)

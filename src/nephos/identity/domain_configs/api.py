@@ -12,7 +12,7 @@ from nephos.kernel.http.call import Call, Reply
 from nephos.kernel.http.routes import Route
 
 SECURITY = "security_compliance"
-RULES: dict[str, Any] = {"password_regex": None, "password_regex_description": None}
+VALUES = ("password_regex", "password_regex_description")
 
 
 def _path(call: Call) -> tuple[str, str | None, str | None]:
@@ -40,9 +40,11 @@ def _security(call: Call, domain_id: str, option: str | None) -> Reply:
     if domain_id != "default":
         raise errors.Forbidden("Reading security compliance information for any domain other than the default domain "
                                "is not allowed or supported.")  # fmt: skip
-    if option is not None and option not in RULES:
-        raise errors.Forbidden(f"Reading security compliance values other than {' and '.join(RULES)} is not allowed.")
-    return _reply({SECURITY: RULES}, SECURITY, option)
+    if option is not None and option not in VALUES:
+        raise errors.Forbidden(f"Reading security compliance values other than {' and '.join(VALUES)} is not allowed.")
+    rules = call.cloud.settings.security
+    shown = {VALUES[0]: rules.password_regex or None, VALUES[1]: rules.password_words or None}
+    return _reply({SECURITY: shown}, SECURITY, option)
 
 
 def _reply(config: actions.Config, group: str | None, option: str | None) -> Reply:

@@ -20,13 +20,14 @@ REFUSED = "The request you have made requires authentication."
 
 
 class Candidate(NamedTuple):
-    """The user that a client claims to be; `hash` None when there is none such or it has no password."""
+    """The user that a client claims to be; `hash` None when there is none such or it has no password. `row` is all that
+    the checks of a password need."""
 
     id: str | None
     hash: str | None
     enabled: bool = True
     default_project_id: str | None = None
-    password_expires_at: int | None = None
+    row: Row[Any] | None = None
 
 
 class Target(NamedTuple):
@@ -41,14 +42,7 @@ class Target(NamedTuple):
 
 UNSCOPED = Target()
 _home = project.alias("home")
-_USER = select(
-    user.c.id,
-    user.c.password_hash,
-    user.c.enabled,
-    user.c.default_project_id,
-    user.c.password_expires_at,
-    _home.c.enabled.label("domain_enabled"),
-).join(_home, _home.c.id == user.c.domain_id)
+_USER = select(user, _home.c.enabled.label("domain_enabled")).join(_home, _home.c.id == user.c.domain_id)
 _USER_BY_ID = _USER.where(user.c.id == bindparam("id"))
 _USER_BY_NAME = _USER.where(user.c.name == bindparam("name"), user.c.domain_id == bindparam("domain_id"))
 _DOMAIN = select(project.c.id, project.c.enabled).where(project.c.is_domain.is_(True))
@@ -80,9 +74,7 @@ def candidate(tx: Tx, ref: UserRef) -> Candidate:
         raise errors.BadRequest("Invalid input for field identity/password/user: id or name must be present.")
     if row is None:
         return Candidate(None, None)
-    return Candidate(
-        row.id, row.password_hash, row.enabled and row.domain_enabled, row.default_project_id, row.password_expires_at
-    )
+    return Candidate(row.id, row.password_hash, row.enabled and row.domain_enabled, row.default_project_id, row)
 
 
 def by_id(tx: Tx, user_id: str) -> Candidate:

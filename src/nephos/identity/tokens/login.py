@@ -12,9 +12,11 @@ from nephos.identity.tokens.subject import Subject, resolve
 from nephos.identity.tokens.wire import Auth, IdentityPart, Scope, UserRef
 from nephos.identity.trusts import actions as trusts
 from nephos.identity.users import actions as users
+from nephos.identity.users import compliance
 from nephos.kernel import clock
 from nephos.kernel.auth.fernet import Token, new_audit_id
 from nephos.kernel.cloud import Cloud
+from nephos.kernel.db.engine import Tx
 
 MICRO = 1_000_000
 
@@ -90,9 +92,10 @@ def _password(cloud: Cloud, identity: Identity, asked: IdentityPart) -> Proof:
     password = asked.password.user.password
     with cloud.database.read() as tx:
         who = actions.candidate(tx, user)
-    if not identity.passwords.verify(password, who.hash) or who.id is None or not who.enabled:
-        raise errors.Unauthorized(actions.REFUSED)
-    if who.password_expires_at is not None and who.password_expires_at <= clock.now_us():
+    check_password(cloud, identity, who, password)
+    assert who.id is not None and who.row is not None
+    expires = who.row.password_expires_at
+    if expires is not None and expires <= clock.now_us():
         raise errors.Unauthorized(f"The password is expired and needs to be changed for user: {who.id}.")
     if who.hash is not None and identity.passwords.outdated(who.hash):
         old, new, user_id = who.hash, identity.passwords.hash(password), who.id
@@ -100,10 +103,37 @@ def _password(cloud: Cloud, identity: Identity, asked: IdentityPart) -> Proof:
     return Proof(who, ("password",))
 
 
+def check_password(cloud: Cloud, identity: Identity, who: actions.Candidate, password: str) -> None:
+    """Raises Unauthorized, always after the time that a hash takes. Counts wrong ones where the settings say so."""
+    rules, row = cloud.settings.security, who.row
+    right = identity.passwords.verify(password, who.hash)
+    if row is None or not who.enabled or compliance.locked_out(rules, row) or compliance.inactive(rules, row):
+        raise errors.Unauthorized(actions.REFUSED)
+    if not right:
+        if rules.lockout_attempts:
+            cloud.database.write(lambda tx: compliance.failed(tx, rules, row.id))
+        raise errors.Unauthorized(actions.REFUSED)
+    if rules.lockout_attempts or rules.inactive_days:
+
+        def work(tx: Tx) -> bool:
+            # asked again, because others may have guessed at the same time
+            locked = compliance.locked_out(rules, users.find(tx, row.id))
+            if not locked:
+                compliance.succeeded(tx, row.id)
+            return locked
+
+        if cloud.database.write(work):
+            raise errors.Unauthorized(actions.REFUSED)
+
+
 def _token(identity: Identity, asked: IdentityPart, cloud: Cloud) -> Proof:
     if asked.token is None:
         raise errors.BadRequest("Expecting to find identity.token.id in the request.")
-    subject = identity.subject(asked.token.id)
+    try:
+        subject = identity.subject(asked.token.id)
+    except errors.Unauthorized as wrong:
+        # clients tell a token that is no more from a refused log-in by this, as Keystone has it
+        raise errors.NotFound(f"Could not find token: {wrong.message}") from wrong
     if subject.trust is not None:
         raise errors.Forbidden("A token that was got by a trust is not exchanged for another: use the trust again.")
     with cloud.database.read() as tx:

@@ -10,9 +10,11 @@ from sqlalchemy import Row, bindparam, select, update
 from nephos import errors
 from nephos.identity import removal
 from nephos.identity.projects import actions as projects
+from nephos.identity.users import compliance
 from nephos.identity.users.store import password, user
 from nephos.identity.wire import merged
 from nephos.kernel.db.engine import Tx
+from nephos.settings import Security
 
 _BY_ID = select(user).where(user.c.id == bindparam("id"))
 _BY_NAME = select(user).where(user.c.domain_id == bindparam("domain_id"), user.c.name == bindparam("name"))
@@ -46,7 +48,7 @@ def find_user(tx: Tx, name: str, domain: str = "default") -> Row[Any] | None:
     return tx.first(_BY_NAME, {"name": name, "domain_id": domain})
 
 
-def create(tx: Tx, new: Mapping[str, Any]) -> Row[Any]:
+def create(tx: Tx, new: Mapping[str, Any], rules: Security) -> Row[Any]:
     """A user from the columns of its row. Raises Conflict for a taken name, NotFound for the domain."""
     projects.find_domain(tx, new["domain_id"])
     _free(tx, new["domain_id"], new["name"])
@@ -54,6 +56,7 @@ def create(tx: Tx, new: Mapping[str, Any]) -> Row[Any]:
     values = {"created_at": tx.now, **new}
     if values.get("password_hash") is not None:
         values["password_changed_at"] = tx.now
+        values["password_expires_at"] = compliance.expiry(rules, values.get("options") or {}, tx.now, by_user=False)
     tx.insert(user, values)
     return find(tx, new["id"])
 
@@ -72,7 +75,7 @@ def _default_project(tx: Tx, project_id: str | None) -> None:
         raise errors.BadRequest(f"User's default project ID cannot be a domain ID: {project_id}")
 
 
-def change(tx: Tx, old: Row[Any], changes: dict[str, Any], extra: Mapping[str, Any]) -> Row[Any]:
+def change(tx: Tx, old: Row[Any], changes: dict[str, Any], extra: Mapping[str, Any], rules: Security) -> Row[Any]:
     """`password_hash` among the changes is a new password. A new password and a disabled user end their tokens.
 
     Raises Conflict for a taken name, BadRequest for another domain, Forbidden for a locked user.
@@ -88,7 +91,7 @@ def change(tx: Tx, old: Row[Any], changes: dict[str, Any], extra: Mapping[str, A
     if extra:
         changes["extra"] = merged(old.extra, extra)
     if changes.get("password_hash") is not None:
-        set_password(tx, old, changes.pop("password_hash"))
+        set_password(tx, old, changes.pop("password_hash"), rules, options=changes.get("options"), by_user=False)
     if changes.get("enabled") is False and old.enabled:
         changes["revoked_before"] = tx.now
     if changes.get("enabled") is True:
@@ -98,14 +101,23 @@ def change(tx: Tx, old: Row[Any], changes: dict[str, Any], extra: Mapping[str, A
     return find(tx, old.id)
 
 
-def set_password(tx: Tx, old: Row[Any], new_hash: str) -> None:
-    """The former one is remembered, and tokens that were got with it end."""
-    if old.password_hash is not None:
+def set_password(
+    tx: Tx, old: Row[Any], new_hash: str, rules: Security, *, by_user: bool, options: dict[str, Any] | None = None
+) -> None:
+    """The former one is remembered as long as the settings ask, and tokens that were got with it end."""
+    if old.password_hash is not None and rules.password_history > 1:
         tx.insert(password, {"user_id": old.id, "hash": old.password_hash, "created_at": tx.now})
+    compliance.forget(tx, rules, old.id)
+    chosen = options if options is not None else old.options or {}
     tx.execute(
         update(user)
         .where(user.c.id == old.id)
-        .values(password_hash=new_hash, password_changed_at=tx.now, revoked_before=tx.now)
+        .values(
+            password_hash=new_hash,
+            password_changed_at=tx.now,
+            password_expires_at=compliance.expiry(rules, chosen, tx.now, by_user=by_user),
+            revoked_before=tx.now,
+        )
     )
 
 

@@ -15,7 +15,9 @@ from nephos.identity.groups import wire as group_wire
 from nephos.identity.groups.store import group, membership
 from nephos.identity.projects import api as projects
 from nephos.identity.projects.store import project
-from nephos.identity.users import actions, wire
+from nephos.identity.tokens import actions as login_actions
+from nephos.identity.tokens import login
+from nephos.identity.users import actions, compliance, wire
 from nephos.identity.users.store import user
 from nephos.kernel import clock
 from nephos.kernel.db.engine import Tx
@@ -64,10 +66,17 @@ def create(call: Call) -> Reply:
         "default_project_id": body.default_project_id,
         "options": shared.merged(None, wire.options(body.options)),
         "extra": extra or None,
-        "password_hash": None if body.password is None else part.of(call.cloud).passwords.hash(body.password),
+        "password_hash": _hash(call, body.password),
     }
-    row = part.change(call.cloud, lambda tx: actions.create(tx, values))
+    row = part.change(call.cloud, lambda tx: actions.create(tx, values, call.cloud.settings.security))
     return Reply({"user": wire.user(call, row)})
+
+
+def _hash(call: Call, password: str | None) -> str | None:
+    if password is None:
+        return None
+    compliance.strong(call.cloud.settings.security, password)
+    return part.of(call.cloud).passwords.hash(password)
 
 
 def _permitted(tx: Tx, call: Call) -> Row[Any]:
@@ -93,12 +102,13 @@ def update(call: Call) -> Reply:
         extra["description"] = changes.pop("description")
     if "options" in changes:
         changes["options"] = wire.options(changes["options"])
-    password = changes.pop("password", None)
-    if password is not None:
-        changes["password_hash"] = part.of(call.cloud).passwords.hash(password)
+    new_hash = _hash(call, changes.pop("password", None))
+    if new_hash is not None:
+        changes["password_hash"] = new_hash
 
     def work(tx: Tx) -> Row[Any]:
-        return actions.change(tx, actions.find(tx, call.params["user_id"]), dict(changes), extra)
+        old = actions.find(tx, call.params["user_id"])
+        return actions.change(tx, old, dict(changes), extra, call.cloud.settings.security)
 
     return Reply({"user": wire.user(call, part.change(call.cloud, work))})
 
@@ -113,23 +123,25 @@ def delete(call: Call) -> Reply:
 def change_password(call: Call) -> Reply:
     """By the user itself, with the present password for proof; no token is needed, because it may have expired."""
     body, _ = shared.member(call, "user", wire.PasswordChange)
-    passwords = part.of(call.cloud).passwords
+    identity, rules = part.of(call.cloud), call.cloud.settings.security
     with call.cloud.database.read() as tx:
-        row = actions.get(tx, call.params["user_id"])
-    proven = passwords.verify(body.original_password, row.password_hash if row is not None else None)
-    if row is None or not proven or not row.enabled:
-        raise errors.Unauthorized("The request you have made requires authentication.")
-    if (row.options or {}).get("lock_password") is True:
-        raise errors.BadRequest("The password of this user cannot be changed by the user.")
+        who = login_actions.by_id(tx, call.params["user_id"])
+    login.check_password(call.cloud, identity, who, body.original_password)
+    with call.cloud.database.read() as tx:
+        row = actions.find(tx, call.params["user_id"])
+        hashes = compliance.former(tx, rules, row)
+    compliance.changeable(rules, row)
+    compliance.strong(rules, body.password)
     if body.password == body.original_password:
         raise errors.BadRequest("The new password must differ from the present one.")
-    old_hash, new_hash = row.password_hash, passwords.hash(body.password)
+    compliance.unused(rules, identity.passwords, hashes, body.password)
+    new_hash = identity.passwords.hash(body.password)
 
     def work(tx: Tx) -> None:
         now = actions.find(tx, row.id)
-        if now.password_hash != old_hash:
+        if now.password_hash != row.password_hash:
             raise errors.Conflict("The password was changed meanwhile.")
-        actions.set_password(tx, now, new_hash)
+        actions.set_password(tx, now, new_hash, rules, by_user=True)
 
     part.change(call.cloud, work)
     return Reply()
