@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy import select
 
-from nephos.identity.projects.store import project
+from nephos.identity.projects import actions as identity
 from nephos.kernel.cloud import Cloud
 from nephos.kernel.db.engine import Tx
 from nephos.network.groups import actions as groups
@@ -37,8 +37,8 @@ def seed(cloud: Cloud) -> None:
 
 
 def _projects(tx: Tx) -> dict[str, str]:
-    rows = tx.all(select(project.c.id, project.c.name).where(project.c.domain_id == "default"))
-    return {row.name: row.id for row in rows if row.name in ("admin", "demo")}
+    found = {name: identity.find_project(tx, name) for name in ("admin", "demo")}
+    return {name: row.id for name, row in found.items() if row is not None}
 
 
 def _public(tx: Tx, cloud: Cloud, project_id: str) -> str:

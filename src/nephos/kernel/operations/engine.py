@@ -51,6 +51,7 @@ _live = (
 _state = select(_o.c.state).where(_o.c.id == bindparam("id"))
 _follower = select(_o.c.id, _o.c.kind).where(_o.c.after == bindparam("id"), _o.c.state.in_(LIVE))
 _look = update(_o).where(_o.c.id == bindparam("key")).values(due_at=bindparam("at"))
+_cancel = update(_o).where(_o.c.id == bindparam("key")).values(cancelled=True, due_at=bindparam("at"))
 _release = (
     update(_o).where(_o.c.id == bindparam("key")).values(due_at=bindparam("at"), lease_owner=None, lease_until=None)
 )
@@ -119,19 +120,9 @@ class Operations:
         superseding kind and still goes forward.
         """
         described = self.kinds[kind]
-        after: str | None = None
-        for live in tx.all(_live, {"noun": noun, "noun_id": noun_id}):
-            if not described.supersedes:
-                action = self.kinds[live.kind].action if live.kind in self.kinds else live.kind
-                raise errors.Conflict(
-                    f"The {noun} {noun_id} is busy: {action} is at step {live.step!r}.", detail={"operation": live.id}
-                )
-            if live.kind == kind and live.state == RUNNING and not live.cancelled:
-                return str(live.id)
-            after = after or str(live.id)
-            if not live.cancelled:
-                held = live.lease_until or 0
-                tx.execute(update(_o).where(_o.c.id == live.id).values(cancelled=True, due_at=max(tx.now, held)))
+        after, same = self._supersede(tx, described, noun, noun_id)
+        if same is not None:
+            return same
         operation_id = clock.uuid4()
         tx.execute(
             _o.insert(),
@@ -161,6 +152,22 @@ class Operations:
         )
         tx.after_commit(self._ring)
         return operation_id
+
+    def _supersede(self, tx: Tx, kind: Kind, noun: str, noun_id: str) -> tuple[str | None, str | None]:
+        """Make way for a new operation. Answers the one that it is to follow, and the one that does the same already."""
+        after: str | None = None
+        for live in tx.all(_live, {"noun": noun, "noun_id": noun_id}):
+            if not kind.supersedes:
+                action = self.kinds[live.kind].action if live.kind in self.kinds else live.kind
+                raise errors.Conflict(
+                    f"The {noun} {noun_id} is busy: {action} is at step {live.step!r}.", detail={"operation": live.id}
+                )
+            if live.kind == kind.name and live.state == RUNNING and not live.cancelled:
+                return None, str(live.id)
+            after = after or str(live.id)
+            if not live.cancelled:
+                tx.execute(_cancel, {"key": live.id, "at": max(tx.now, live.lease_until or 0)})
+        return after, None
 
     def note(
         self,
