@@ -204,14 +204,14 @@ def _checked_ports(new: NewRule) -> NewRule:
             f"Invalid protocol {new.protocol} for port range, only supported for TCP, UDP, UDPLITE, SCTP and DCCP.",
             "SecurityGroupInvalidProtocolForPort",
         )
-    if new.port_min is None or new.port_max is None or not 0 <= new.port_min <= new.port_max:
+    for each in (new.port_min, new.port_max):
+        if each is not None and not 1 <= each <= 65535:
+            raise problems.bad(
+                f"Invalid value for port {each}: a port is from 1 to 65535.", "SecurityGroupInvalidPortValue"
+            )
+    if new.port_min is None or new.port_max is None or new.port_min > new.port_max:
         raise problems.bad(
             "For TCP/UDP protocols, port_range_min must be <= port_range_max", "SecurityGroupInvalidPortRange"
-        )
-    if new.port_max > 65535 or new.port_min < 1:
-        raise problems.bad(
-            f"Invalid port value {new.port_max if new.port_max > 65535 else new.port_min}: a port is from 1 to 65535.",
-            "SecurityGroupInvalidPortValue",
         )
     return new
 
