@@ -275,3 +275,48 @@ def test_names_of_any_script_work(lab: Lab) -> None:
 @pytest.mark.parametrize("path", ["/image", "/image/v2/schemas/image", "/image/v2/info/stores", "/image/v3/images"])
 def test_verbs_that_are_not_there(lab: Lab, method: str, path: str) -> None:
     assert lab.demo.request(method, path, {}).status in (404, 405)
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("", {}),
+        ("", []),
+        ("", {"namespace": ""}),
+        ("", {"namespace": 1}),
+        ("", {"namespace": "x" * 81}),
+        ("", {"namespace": "x", "visibility": "shared"}),
+        ("", {"namespace": "x", "protected": "no"}),
+        ("", {"namespace": "x", "description": "x" * 501}),
+        ("", {"namespace": "x", "created_at": "now"}),
+        ("", {"namespace": "x", "tags": [{}]}),
+        ("", {"namespace": "x", "tags": [{"name": "a"}, {"name": "a"}]}),
+        ("", {"namespace": "x", "properties": {"p": {"type": "string"}}}),
+        ("", {"namespace": "x", "properties": {"p": {"title": "P", "type": "text"}}}),
+        ("", {"namespace": "x", "objects": [{"name": "o", "properties": {"p": 1}}]}),
+        ("", {"namespace": "x", "nothing": 1}),
+        ("/there/properties", {"title": "P", "type": "string"}),
+        ("/there/properties", {"name": "p", "title": "P", "type": "string", "minLength": -1}),
+        ("/there/objects", {"name": HUGE}),
+        ("/there/objects", {"name": "o", "required": "x"}),
+        ("/there/tags", {"tags": ["x"]}),
+        ("/there/tags", {"tags": [{"name": "a"}, {"name": "a"}]}),
+        ("/there/tags/" + "x" * 81, None),
+        ("/there/tags/a%00b", None),
+        ("/there/resource_types", {"prefix": "x"}),
+        ("/nobody/tags", {"tags": []}),
+        ("/nobody/objects", {"name": "x"}),
+    ],
+    ids=lambda value: str(value)[:60],
+)
+def test_bad_metadata_definitions(lab: Lab, path: str, body: Any) -> None:
+    spaces = "/image/v2/metadefs/namespaces"
+    lab.admin.post(spaces, {"namespace": "there"})
+    before = [lab.admin.get(spaces).json, lab.admin.get(spaces + "/there").json]
+    for method in ("POST", "PUT"):
+        reply = lab.admin.request(method, spaces + path, body)
+        assert 400 <= reply.status < 500, (method, reply.status, reply.body[:300])
+        assert reply.json["message"]
+    assert [lab.admin.get(spaces).json, lab.admin.get(spaces + "/there").json] == before
+    for raw in MALFORMED[:11]:
+        assert 400 <= lab.admin.request("POST", spaces, raw).status < 500

@@ -13,6 +13,7 @@ from nephos.image.imports import api as imports_api
 from nephos.image.imports import steps
 from nephos.image.links import Key
 from nephos.image.members import api as members_api
+from nephos.image.metadefs import api as metadefs_api
 from nephos.image.parts import Parts, parts
 from nephos.image.transfers import Transfers
 from nephos.kernel.cloud import Cloud
@@ -31,6 +32,7 @@ SERVICE = Service(
         *data_api.ROUTES,
         *members_api.ROUTES,
         *imports_api.ROUTES,
+        *metadefs_api.ROUTES,
     ),
     dialect=faults.image,
 )

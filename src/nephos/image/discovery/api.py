@@ -8,6 +8,7 @@ from nephos import errors
 from nephos.image.discovery.schemas import SCHEMAS
 from nephos.image.images import actions as images
 from nephos.image.images.api import IMPORT_METHODS
+from nephos.image.metadefs.schemas import SCHEMAS as METADEF_SCHEMAS
 from nephos.image.parts import parts
 from nephos.kernel.http.call import Call, Reply
 from nephos.kernel.http.routes import Route
@@ -36,6 +37,13 @@ def schema(call: Call) -> Reply:
     found = SCHEMAS.get(call.params["name"])
     if found is None:
         raise errors.NotFound(f"There is no schema {call.params['name']!r}.")
+    return Reply(found)
+
+
+def metadef_schema(call: Call) -> Reply:
+    found = METADEF_SCHEMAS.get(call.params["name"])
+    if found is None:
+        raise errors.NotFound(f"There is no schema of metadata definitions called {call.params['name']!r}.")
     return Reply(found)
 
 
@@ -72,6 +80,7 @@ ROUTES = (
     Route("GET", "", versions, None),
     Route("GET", "/versions", explicit_versions, None),
     Route("GET", "/v2/schemas/{name}", schema, "get_images"),
+    Route("GET", "/v2/schemas/metadefs/{name}", metadef_schema, "get_images"),
     Route("GET", "/v2/info/import", import_methods, "get_images"),
     Route("GET", "/v2/info/stores", stores, "get_images"),
     Route("GET", "/v2/info/stores/detail", stores_detail, "stores_info_detail"),
