@@ -151,7 +151,7 @@ def remove_rule(tx: Tx, cloud: Cloud, row: Any) -> None:
 def rules_of(tx: Tx, group_ids: Iterable[str]) -> dict[str, list[Any]]:
     """Every group's rules, oldest first."""
     found: dict[str, list[Any]] = {}
-    for row in tx.all(select(rule).where(rule.c.group_id.in_(list(group_ids))).order_by(rule.c.created_at, rule.c.id)):
+    for row in tx.all(select(rule).where(rule.c.group_id.in_(list(group_ids))).order_by(rule.c.created_at, rule.c.version, rule.c.id)):
         found.setdefault(row.group_id, []).append(row)
     return found
 
