@@ -18,6 +18,7 @@ while [ $# -gt 0 ]; do
     esac
 done
 [ -x "$judge/run_tempest.sh" ] || { echo "conformance: there is no run_tempest.sh in $judge: give its folder with --judge" >&2; exit 2; }
+judge=$(readlink -f "$judge")
 prefix=${NEPHOS_PREFIX:-/opt/nephos}
 export no_proxy=127.0.0.1 NO_PROXY=127.0.0.1
 
