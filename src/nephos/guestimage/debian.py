@@ -23,7 +23,7 @@ USER = "debian"
 INCLUDED = (
     packages.KERNEL, "cloud-init", "openssh-server", "systemd-sysv", "udev", "iproute2", "isc-dhcp-client",
     "ca-certificates", "netbase", "python3-minimal", "sudo", "cloud-guest-utils", "fdisk", "e2fsprogs", "less", "procps",
-    "iputils-ping", "qemu-guest-agent", "nano", "python3-cffi-backend",
+    "iputils-ping", "qemu-guest-agent", "dbus", "nano", "python3-cffi-backend",
 )  # fmt: skip
 """Beside the base system. The last one is what debootstrap misses, because it does not follow virtual packages."""
 
@@ -33,6 +33,7 @@ CLOUD_CONFIG = f"""# made by Nephos: the two sources that an OpenStack cloud has
 datasource_list: [ ConfigDrive, OpenStack, None ]
 datasource: {{ OpenStack: {{ max_wait: 60, timeout: 10, retries: 3, apply_network_config: true }} }}
 locale: C.UTF-8
+manage_etc_hosts: true
 system_info:
   default_user:
     name: {USER}
