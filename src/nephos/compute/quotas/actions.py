@@ -34,6 +34,9 @@ PROXIED = {"fixed_ips": -1, "floating_ips": -1, "security_groups": -1, "security
 
 _q, _c, _t = store.quota, store.quota_class, store.taking
 _of_project = select(_q.c.resource, _q.c.amount).where(_q.c.project_id == bindparam("project"), _q.c.user_id == "")
+_of_user = select(_q.c.resource, _q.c.amount).where(
+    _q.c.project_id == bindparam("project"), _q.c.user_id == bindparam("user")
+)
 _of_class = select(_c.c.resource, _c.c.amount).where(_c.c.name == bindparam("name"))
 _take = upsert(_t)
 _take = _take.on_conflict_do_update(index_elements=["project_id"], set_={"generation": _t.c.generation + 1})
@@ -53,8 +56,7 @@ def limits(tx: Tx, settings: Quota, project_id: str, user_id: str | None = None)
     for row in tx.all(_of_project, {"project": project_id}):
         found[row.resource] = int(row.amount)
     if user_id:
-        chosen = select(_q.c.resource, _q.c.amount).where(_q.c.project_id == project_id, _q.c.user_id == user_id)
-        for row in tx.all(chosen):
+        for row in tx.all(_of_user, {"project": project_id, "user": user_id}):
             found[row.resource] = int(row.amount)
     return found
 
@@ -80,7 +82,7 @@ def take(tx: Tx, settings: Quota, project_id: str, user_id: str, wanted: Mapping
     tx.execute(_take, {"project_id": project_id, "generation": 1})
     allowed = limits(tx, settings, project_id)
     _compare(allowed, dict(zip(("instances", "cores", "ram"), servers.usage(tx, project_id), strict=True)), wanted)
-    own = tx.all(select(_q.c.resource, _q.c.amount).where(_q.c.project_id == project_id, _q.c.user_id == user_id))
+    own = tx.all(_of_user, {"project": project_id, "user": user_id})
     if own:
         used = servers.usage(tx, project_id, user_id)
         _compare(

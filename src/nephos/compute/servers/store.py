@@ -5,7 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Column, Index, Integer, Table, Text, UniqueConstraint, bindparam, func, select, update
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    Index,
+    Integer,
+    Table,
+    Text,
+    UniqueConstraint,
+    Update,
+    bindparam,
+    func,
+    select,
+    update,
+)
 
 from nephos.kernel.db.engine import Tx
 from nephos.kernel.db.schema import boolean, document, integer, metadata, text, when
@@ -88,6 +101,7 @@ _usage = (
     .where(_s.c.project_id == bindparam("project"), ~_s.c.deleted)
     .select_from(_s)
 )
+_changes: dict[tuple[str, ...], Update] = {}
 _of_host = select(_s).where(_s.c.host_id == bindparam("host"), ~_s.c.deleted)
 
 
@@ -108,9 +122,18 @@ def of_host(tx: Tx, host_id: str) -> Sequence[Any]:
 
 def change(tx: Tx, server_id: str, **values: Any) -> None:
     """Change what is shown of a server: bumps its generation."""
-    tx.execute(
-        update(_s).where(_s.c.id == server_id).values(updated_at=tx.now, generation=_s.c.generation + 1, **values)
-    )
+    names = tuple(values)
+    statement = _changes.get(names)
+    if statement is None:
+        statement = _changes[names] = _change_of(names)
+    tx.execute(statement, {"key": server_id, "now": tx.now, **{f"new_{name}": value for name, value in values.items()}})
+
+
+def _change_of(names: Iterable[str]) -> Update:
+    """The update of a set of columns. Built once for each set: building one costs more than running it."""
+    new: dict[str, ColumnElement[Any]] = {name: bindparam(f"new_{name}", type_=_s.c[name].type) for name in names}
+    new |= {"updated_at": bindparam("now"), "generation": _s.c.generation + 1}
+    return update(_s).where(_s.c.id == bindparam("key")).values(new)
 
 
 def usage(tx: Tx, project_id: str, user_id: str | None = None) -> tuple[int, int, int]:
