@@ -111,7 +111,7 @@ def test_delete_leaves_nothing(demo: dict[str, object], cloud: RunningCloud) -> 
     connection.compute.delete_server(str(demo["server"]))
     wait_for(lambda: not list(connection.compute.servers()), 30, "the server gone")
     wait_for(lambda: cloud.audit() == [], 20, "an audit without findings")
-    assert "tap" not in cloud.inside("ip", "-o", "link")
+    assert ":port:" not in cloud.inside("ip", "-o", "link"), "no guest's tap, by its owner's mark"
     assert not list((cloud.state / "agent" / "instances").iterdir())
 
 
