@@ -54,7 +54,7 @@ def update(call: Call) -> Reply:
     call.permit({})
     body, _ = shared.member(call, "endpoint_group", wire.GroupUpdate)
     shared.same_id(call, "endpoint_group", "endpoint_group_id")
-    changes = shared.given(body)
+    changes = {name: value for name, value in shared.given(body).items() if value is not None}
     shared.something(changes, {}, "endpoint_group")
     if "filters" in changes:
         changes["filters"] = shared.given(changes["filters"])

@@ -28,8 +28,10 @@ class GroupCreate(msgspec.Struct):
 
 
 class GroupUpdate(msgspec.Struct):
-    name: Name | UnsetType = UNSET
-    filters: Filters | UnsetType = UNSET
+    """The `openstack` client sends null for what it does not change."""
+
+    name: Name | None | UnsetType = UNSET
+    filters: Filters | None | UnsetType = UNSET
     description: Words | UnsetType | None = UNSET
 
 
