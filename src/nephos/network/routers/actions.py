@@ -217,7 +217,6 @@ def add_subnet(tx: Tx, cloud: Cloud, row: Any, subnet_id: str, project_id: str) 
         groups=(),
         port_security=False,
         fixed=[wanted],
-        counted=False,
     )
     return _interface(tx, cloud, row, ports.create(tx, cloud, new))
 
@@ -237,12 +236,27 @@ def add_port(tx: Tx, cloud: Cloud, row: Any, leg: Any) -> Interface:
     if sum(each.version == 4 for each in rows) > 1:
         raise problems.bad("Bad router request: Cannot have multiple IPv4 subnets on router port.", "BadRequest")
     _check_new_subnets(tx, row, rows)
+    if any(each.version == 6 for each in rows):
+        other = _ipv6_leg(tx, row.id, leg.network_id)
+        if other is not None:
+            raise problems.bad(
+                f"Bad router request: Router already contains IPv6 port {other} belonging to network id "
+                f"{leg.network_id}. Only one IPv6 port from the same network subnet can be connected to a router.",
+                "BadRequest",
+            )
     values: dict[str, Any] = {"device_id": row.id, "device_owner": ROUTER, "port_security_enabled": False, "pairs": []}
     ports.change(tx, cloud, leg, values, wanted=[])
     return _interface(tx, cloud, row, leg.id)
 
 
 def _check_new_subnets(tx: Tx, row: Any, rows: Sequence[Any]) -> None:
+    for sub in rows:
+        if sub.version == 6 and sub.address_mode is not None and sub.ra_mode is None:
+            raise problems.bad(
+                f"Bad router request: IPv6 subnet {sub.id} configured to receive RAs from an external router cannot be "
+                "added to a router.",
+                "BadRequest",
+            )
     for each in tx.all(_attached, {"router": row.id, "owners": [ROUTER, GATEWAY]}):
         for sub in rows:
             if sub.id == each.subnet_id:

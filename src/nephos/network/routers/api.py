@@ -117,6 +117,8 @@ def _change(tx: Tx, view: View, row: Any, model: Update) -> None:
             actions.clear_gateway(tx, view.cloud, row)
         else:
             actions.set_gateway(tx, view.cloud, row, wanted)
+        if row.routes:
+            actions.checked_routes(tx, row.id, row.routes)
 
 
 def _pairs(routes: Sequence[Any]) -> list[tuple[str, str]]:
