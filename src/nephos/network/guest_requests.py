@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 import msgspec
-from sqlalchemy import bindparam, or_, select
+from sqlalchemy import and_, bindparam, or_, select
 
 from nephos import errors
 from nephos.kernel.auth.who import Who
@@ -62,8 +62,8 @@ def check(
 ) -> list[NetworkRequest]:
     """What a new server's ports will be made of; reads only.
 
-    `requests` None or "auto" means the project's one network (none at all gives no ports; "auto" makes the
-    auto-allocated topology's network when there is none). `security_groups` are names or ids, each of which must exist.
+    `requests` None or "auto" means the project's one network, external ones aside (none at all gives no ports; "auto"
+    makes the auto-allocated topology's network when there is none). `security_groups` are names or ids, each of which must exist.
     Raises BadRequest (unknown network or port, an address outside, no such group), Conflict (several networks: "Multiple
     possible networks found, use a Network ID to be more specific."; a port in use), Forbidden (an external network),
     OverQuota (ports, 403).
@@ -103,7 +103,8 @@ def resolve_groups(tx: Tx, project_id: str, wanted: Sequence[str]) -> list[str]:
 
 def _one_network(tx: Tx, project_id: str, *, auto: bool) -> list[NetworkRequest]:
     statement = select(network.c.id).where(
-        or_(network.c.project_id == project_id, shared_with(project_id)), network.c.admin_state_up.is_(True)
+        or_(and_(network.c.project_id == project_id, network.c.external.is_(False)), shared_with(project_id)),
+        network.c.admin_state_up.is_(True),
     )
     ids = tx.column(statement.limit(2))
     if len(ids) > 1:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import bindparam, func, select, update
@@ -42,12 +41,7 @@ def place(tx: Tx, cloud: Cloud, row: Any) -> None:
     legs = tx.all(_legs, {"router": row.id})
     host_id = row.host_id
     needed = {leg.physical for leg in legs if leg.physical}
-    if not legs:
-        wanted = None
-    elif host_id is not None and needed <= _physical(tx, host_id):
-        wanted = host_id
-    else:
-        wanted = choose(tx, needed) or host_id
+    wanted = choose(tx, needed, host_id) if legs else None
     if wanted != host_id:
         tx.execute(_move, {"key": row.id, "host": wanted})
         if host_id is not None:
@@ -61,29 +55,27 @@ def place(tx: Tx, cloud: Cloud, row: Any) -> None:
         touch.router(tx, cloud, wanted, row.id)
 
 
-def choose(tx: Tx, needed: set[str]) -> str | None:
+def choose(tx: Tx, needed: set[str], present: str | None) -> str | None:
     """The host that is up, reaches these physical networks and has the fewest routers; None when none is up.
 
-    When no host says that it reaches them, any that is up: its wiring then names what is missing.
+    It stays where it is as long as no other would reach more. When no host says that it reaches them, any that is up
+    gets it: its wiring then names what is missing.
     """
-    up = [row for row in hosts.all_hosts(tx) if hosts.up(row, tx.now) and not row.disabled]
+    rows = hosts.all_hosts(tx)
+    reaching = [row for row in rows if needed <= set(row.physical or ())]
+    up = [row for row in rows if hosts.up(row, tx.now) and not row.disabled]
+    candidates = [row for row in reaching if row in up]
+    if present is not None and (not candidates or any(row.id == present for row in reaching)):
+        return present
     loads = {row.host_id: row.number for row in tx.all(_loads)}
-    reaching = [row for row in up if needed <= set(row.physical or ())]
-    candidates: Sequence[Any] = reaching or up
-    if not candidates:
-        return None
-    return str(min(candidates, key=lambda row: (loads.get(row.id, 0), row.number)).id)
+    best = min(candidates or up, key=lambda row: (loads.get(row.id, 0), row.number), default=None)
+    return None if best is None else str(best.id)
 
 
 def place_waiting(tx: Tx, cloud: Cloud) -> None:
     """A host came: routers that had none may have one now."""
     for row in tx.all(_waiting):
         place(tx, cloud, row)
-
-
-def _physical(tx: Tx, host_id: str) -> set[str]:
-    row = hosts.get(tx, host_id)
-    return set(row.physical or ())
 
 
 def displace(tx: Tx, cloud: Cloud, row: Any) -> None:

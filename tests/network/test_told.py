@@ -1,0 +1,191 @@
+"""What hosts are told: after every change each has pulled exactly what it should have, and it is the right thing."""
+
+from __future__ import annotations
+
+from tests.network.conftest import Site, V
+
+from nephos.hosts import reports, wire
+from nephos.network import guests
+from nephos.network.guests import NetworkRequest
+from nephos.network.seed import PUBLIC
+from nephos.wiring import base
+
+HOSTS = ("h1", "h2", "h3")
+
+
+def settled(site: Site) -> None:
+    for host in HOSTS:
+        site.told(host)
+
+
+def test_the_seeds_router_lives_where_the_first_host_came(site: Site) -> None:
+    told = site.told("h1")
+    networks = [item for (kind, _), item in told.items() if kind == "network"]
+    assert {(item.kind, item.physical, item.external) for item in networks} == {
+        ("flat", PUBLIC, True),
+        ("vxlan", None, False),
+    }
+    (router,) = site.of("h1", "router").values()
+    assert [one.address for one in router.gateway.addresses] == ["172.24.4.2"]
+    assert router.gateway.nexthops == ("172.24.4.1",)
+    assert router.gateway.snat
+    assert [one.address for leg in router.interfaces for one in leg.addresses] == ["10.0.0.1"]
+    assert site.told("h2") == {}
+    ports = site.demo.get(f"{V}/ports?device_owner=network:router_interface").json["ports"]
+    assert [port["status"] for port in ports] == ["ACTIVE"]
+
+
+def test_a_server_on_one_host_then_on_another(site: Site) -> None:
+    network, subnet = site.network()
+    (first,) = site.server("s1", "h2", NetworkRequest(network_id=network))
+    (second,) = site.server("s2", "h3", NetworkRequest(network_id=network))
+    settled(site)
+    item: base.Network = site.of("h2", "network")[network]
+    assert item.kind == "vxlan"
+    assert item.mtu == 1450
+    assert item.peers == ("10.9.0.3",)
+    ends = {end.port_id: end for end in item.endpoints}
+    assert set(ends) == {first, second}
+    assert ends[first].tunnel is None
+    assert ends[second].tunnel == "10.9.0.3"
+    assert ends[second].hostname == "s2"
+    assert ends[second].addresses == (base.Address(address="10.20.0.4", prefix=24, subnet_id=subnet),)
+    (sub,) = item.subnets
+    assert (sub.dhcp, sub.dhcp_address, sub.gateway) == (True, "10.20.0.2", "10.20.0.1")
+    assert item.dhcp_mac == site.of("h3", "network")[network].dhcp_mac
+    port: base.Port = site.of("h2", "port")[first]
+    assert port.index == 1
+    assert port.device_id == "s1"
+    assert len(port.groups) == 1
+    (group,) = site.of("h2", "group").values()
+    assert group.members == ("10.20.0.3", "10.20.0.4")
+    assert {(rule.direction, rule.remote_group_id) for rule in group.rules} == {("egress", None), ("ingress", group.id)}
+
+    site.write(lambda tx: guests.bind(tx, site.cloud, "s1", site.agent.ids["h3"]))
+    settled(site)
+    assert site.told("h2") == {}
+    assert {port.index for port in site.of("h3", "port").values()} == {1, 2}
+    assert site.of("h3", "network")[network].peers == ()
+    site.write(lambda tx: guests.release(tx, site.cloud, "s1"))
+    site.write(lambda tx: guests.release(tx, site.cloud, "s2"))
+    settled(site)
+    assert site.told("h3") == {}
+
+
+def test_changes_of_a_port_a_group_and_a_subnet_arrive(site: Site) -> None:
+    network, subnet = site.network()
+    web = site.make("security-groups", name="web")["id"]
+    db = site.make("security-groups", name="db")["id"]
+    (port,) = site.server("s1", "h2", NetworkRequest(network_id=network), groups=("web",))
+    site.server("s2", "h3", NetworkRequest(network_id=network), groups=("db",))
+    settled(site)
+    rule = site.make("security-group-rules", security_group_id=web, direction="ingress", remote_group_id=db, protocol="tcp")
+    settled(site)
+    assert site.of("h2", "group")[db] == base.Group(id=db, members=("10.20.0.4",))
+    assert {one.protocol for one in site.of("h2", "group")[web].rules} == {None, "6"}
+    changes: list[tuple[str, object]] = [
+        (f"ports/{port}", {"port": {"fixed_ips": [{"ip_address": "10.20.0.77"}]}}),
+        (f"ports/{port}", {"port": {"allowed_address_pairs": [{"ip_address": "192.0.2.0/24"}]}}),
+        (f"ports/{port}", {"port": {"extra_dhcp_opts": [{"opt_name": "mtu", "opt_value": "1300"}]}}),
+        (f"ports/{port}", {"port": {"security_groups": [db]}}),
+        (f"ports/{port}", {"port": {"admin_state_up": False}}),
+        (f"subnets/{subnet}", {"subnet": {"dns_nameservers": ["9.9.9.9"]}}),
+        (f"subnets/{subnet}", {"subnet": {"enable_dhcp": False}}),
+        (f"subnets/{subnet}", {"subnet": {"enable_dhcp": True}}),
+        (f"networks/{network}", {"network": {"dns_domain": "example.org."}}),
+        (f"ports/{port}", {"port": {"security_groups": [], "allowed_address_pairs": [], "port_security_enabled": False}}),
+    ]
+    for path, body in changes:
+        site.put(path, body)
+        settled(site)
+    item = site.of("h2", "port")[port]
+    assert [one.address for one in item.addresses] == ["10.20.0.77"]
+    assert (item.admin_up, item.port_security, item.groups, item.pairs) == (False, False, (), ())
+    assert site.of("h2", "network")[network].domain == "example.org."
+    assert site.of("h2", "group") == {}
+    site.delete(f"security-group-rules/{rule['id']}")
+    site.delete(f"security-groups/{web}")
+    settled(site)
+
+
+def test_routers_take_their_networks_along(site: Site) -> None:
+    network, subnet = site.network()
+    router = site.make("routers", name="r")["id"]
+    settled(site)
+    assert not any(router in site.of(host, "router") for host in HOSTS)
+    site.put(f"routers/{router}/add_router_interface", {"subnet_id": subnet})
+    settled(site)
+    (home,) = [host for host in HOSTS if router in site.of(host, "router")]
+    assert home == "h2", "the host with the fewest routers"
+    assert network in site.of(home, "network")
+    public = site.demo.get(f"{V}/networks?name=public").json["networks"][0]["id"]
+    site.put(f"routers/{router}", {"router": {"external_gateway_info": {"network_id": public}}})
+    settled(site)
+    assert public in site.of(home, "network")
+    (port,) = site.server("s1", "h3", NetworkRequest(network_id=network))
+    floating = site.make("floatingips", floating_network_id=public, port_id=port)
+    assert floating["status"] == "ACTIVE"
+    settled(site)
+    assert site.of(home, "router")[router].floating == (
+        base.Floating(address=floating["floating_ip_address"], fixed="10.20.0.3"),
+    )
+    site.put(f"routers/{router}", {"router": {"routes": [{"destination": "10.99.0.0/24", "nexthop": "10.20.0.9"}]}})
+    settled(site)
+    assert site.of(home, "router")[router].routes == (base.Route(destination="10.99.0.0/24", nexthop="10.20.0.9"),)
+    site.put(f"routers/{router}", {"router": {"routes": [], "admin_state_up": False}})
+    site.write(lambda tx: guests.release(tx, site.cloud, "s1"))
+    settled(site)
+    assert site.of(home, "router")[router].floating == ()
+    shown = site.demo.get(f"{V}/floatingips/{floating['id']}").json["floatingip"]
+    assert (shown["port_id"], shown["router_id"], shown["status"]) == (None, None, "DOWN")
+    site.put(f"routers/{router}", {"router": {"external_gateway_info": {}}})
+    site.put(f"routers/{router}/remove_router_interface", {"subnet_id": subnet})
+    settled(site)
+    assert not any(router in site.of(host, "router") for host in HOSTS)
+    assert site.told("h2") == {}
+
+
+def test_a_new_tunnel_address_reaches_the_peers(site: Site) -> None:
+    network, _ = site.network()
+    site.server("s1", "h2", NetworkRequest(network_id=network))
+    site.server("s2", "h3", NetworkRequest(network_id=network))
+    settled(site)
+    hello = site.agent.hello["h3"]
+    site.agent.hello["h3"] = wire.HostHello(
+        hello.name, "", hello.hypervisor_type, 1, hello.vcpus, hello.ram_mb, hello.disk_gb, {}, "10.9.9.9", ("public",)
+    )
+    site.agent.arrive()
+    settled(site)
+    assert site.of("h2", "network")[network].peers == ("10.9.9.9",)
+
+
+def test_dhcp_is_silent_where_an_operator_said_so(site: Site) -> None:
+    network, _ = site.network()
+    site.server("s1", "h2", NetworkRequest(network_id=network))
+    settled(site)
+    agents = site.admin.get(f"{V}/agents?agent_type=DHCP agent&host=h2").json["agents"]
+    path = f"agents/{agents[0]['id']}/dhcp-networks"
+    site.delete(f"{path}/{network}", site.admin)
+    settled(site)
+    item = site.of("h2", "network")[network]
+    assert (item.dhcp_mac, item.subnets[0].dhcp) == (None, False)
+    assert site.admin.post(f"{V}/{path}", {"network_id": network}).status == 201
+    settled(site)
+    assert site.of("h2", "network")[network].subnets[0].dhcp
+
+
+def test_the_address_really_taken_is_shown_to_operators(site: Site) -> None:
+    network, _ = site.network()
+    (port,) = site.server("s1", "h2", NetworkRequest(network_id=network))
+    at = 1_700_000_000_000_000
+
+    def report(host: str, taken: str) -> None:
+        seen = wire.Seen(host, "address_taken", port, taken, at)
+        reports.take(site.cloud, wire.Report(1, (), (seen,)), site.agent.ids)
+
+    report("h2", "10.20.0.3")
+    report("h1", "6.6.6.6")
+    shown = site.admin.get(f"{V}/ports/{port}").json["port"]
+    assert shown["nephos:address_taken"] == "10.20.0.3", "a host speaks only for its own ports"
+    assert shown["nephos:address_taken_at"] == "2023-11-14T22:13:20Z"
+    assert "nephos:address_taken" not in site.demo.get(f"{V}/ports/{port}").json["port"]
