@@ -1,0 +1,141 @@
+"""Every route of the API, asked by every kind of person: the documented default of OpenStack decides.
+
+Each request is whole and right, about real things of project alpha. oslo.policy says what the rule of the route
+answers; nothing of what was allowed is kept.
+"""
+
+from __future__ import annotations
+
+import pytest
+from tests.api import oracle
+from tests.api.dry import taken_back
+from tests.api.world import PERSONAS, SERVICES, Things, World, name_of
+from tests.harness import Client, Response
+
+from nephos.kernel.auth.who import Who
+from nephos.kernel.http.routes import Route, Service
+
+PEOPLE = [each for each in PERSONAS if each != "nobody"]
+ORDER = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
+REFUSED_BY_RULE = "Policy doesn't allow"
+PRIVATE = (
+    *(
+        f"network/{noun}"
+        for noun in ("networks", "subnets", "subnetpools", "ports", "routers", "floatingips", "rbac-policies")
+    ),
+    *("network/security-groups", "network/security-group-rules", "spare/port", "floating"),
+    *("compute/servers", "compute/os-interface", "compute/os-server-groups", "image/images", "image/tasks"),
+    *("image/namespaces", "identity/credentials", "identity/application_credentials", "identity/trusts"),
+    *("identity/access_rules", "identity/OS-EC2", "identity/limits"),
+)
+"""What nobody of another project may learn of."""
+
+
+def in_order(world: World, service: Service) -> list[Route]:
+    """Reading before writing, and deleting last."""
+    return sorted(world.thought_of(service), key=lambda route: ORDER.index(route.method))
+
+
+def who_is(world: World, persona: str) -> Who:
+    return world.cloud.cloud.verify(world.clients[persona].token or "", None)
+
+
+def lists(service: Service, route: Route) -> bool:
+    """Neutron asks the rule of a list for each thing in it and leaves out what it denies."""
+    return service.name == "network" and route.method == "GET" and "{" not in route.path
+
+
+def denied(service: Service, route: Route, who: Who, reply: Response, things: Things) -> bool:
+    """Whether this is how somebody is turned away."""
+    if reply.status in (403, 404):
+        return True
+    if service.name != "network":
+        return False
+    if lists(service, route):
+        return reply.status == 400 or (reply.status == 200 and not leaks(reply, things))
+    if who.project_id is None and route.method == "POST":
+        return reply.status == 400 and b"Running without a project" in reply.body
+    # Whoever has a token of a project sees the project's own quota (Neutron's quota extension).
+    return route.permission == "get_quota" and who.project_id == things["project"]
+
+
+def leaks(reply: Response, things: Things) -> list[str]:
+    return [name for name in PRIVATE if things[name].encode() in reply.body]
+
+
+@pytest.mark.parametrize("persona", PEOPLE)
+@pytest.mark.parametrize("service", SERVICES)
+def test_the_rule_of_a_route_decides(world: World, service: str, persona: str) -> None:
+    one, who, things, wrong = SERVICES[service], who_is(world, persona), world.alpha, []
+    with taken_back(world.cloud.cloud.database):
+        for route in in_order(world, one):
+            if route.permission is None:
+                continue
+            allowed = oracle.allows(one, route.permission, who, oracle.target(world, one, route, who, things))
+            reply = world.ask(persona, one, route, things)
+            by_rule = reply.status == 403 and REFUSED_BY_RULE in reply.body.decode()
+            if not (reply.status != 401 and not by_rule if allowed else denied(one, route, who, reply, things)):
+                verdict = "allowed" if allowed else "denied"
+                wrong.append(f"{name_of(one, route)}: {verdict}, answered {reply.status} {reply.body[:200]!r}")
+    assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_nothing_without_a_token(world: World, service: str) -> None:
+    one = SERVICES[service]
+    for route in world.thought_of(one):
+        for token in (None, "nonesuch"):
+            client = Client(world.cloud, token)
+            url, body = world.url(one, route, world.alpha), world.body(one, route, world.alpha)
+            reply = world.send(client, one, route, url, body)
+            if route.permission is not None:
+                assert reply.status == 401, (name_of(one, route), token, reply)
+                assert "keystone uri=" in reply.headers["www-authenticate"].lower()
+
+
+@pytest.mark.parametrize(
+    "query", ["", "all_tenants=1", "project_id={project}", "tenant_id={project}", "user_id={user}"]
+)
+@pytest.mark.parametrize("service", SERVICES)
+def test_others_see_nothing_of_a_project(world: World, service: str, query: str) -> None:
+    """Not by an id, not in a list, not by asking a list for the other project's."""
+    one, wrong = SERVICES[service], []
+    for route in world.thought_of(one):
+        if route.method != "GET" or (query and "{" in route.path):
+            continue
+        url = world.url(one, route, world.alpha)
+        url += ("&" if "?" in url else "?") + query.format(**world.alpha) if query else ""
+        reply = world.send(world.clients["outsider"], one, route, url, None)
+        assert reply.status < 500, (url, reply)
+        if reply.status < 300 and leaks(reply, world.alpha):
+            wrong.append(f"{url}: {leaks(reply, world.alpha)}")
+    assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_others_change_nothing_of_a_project(world: World, service: str) -> None:
+    """A member of beta asks for beta's things with one id of alpha's at a time, in the URL or in the body."""
+    one, wrong = SERVICES[service], []
+    ours = {world.beta[name]: world.alpha[name] for name in PRIVATE}
+    with taken_back(world.cloud.cloud.database) as kept:
+        for route in in_order(world, one):
+            if route.method in ("GET", "HEAD"):
+                continue
+            url, body = world.url(one, route, world.beta), world.body(one, route, world.beta)
+            for mine, theirs in ours.items():
+                other_url, other_body = url.replace(mine, theirs), _with(body, mine, theirs)
+                if (other_url, other_body) == (url, body):
+                    continue
+                kept.changes = 0
+                reply = world.send(world.clients["outsider"], one, route, other_url, other_body)
+                if not (400 <= reply.status < 500 or reply.status == 501) or kept.changes:
+                    wrong.append(f"{route.method} {other_url} {other_body}: {reply.status} {reply.body[:200]!r}")
+    assert not wrong, "\n".join(wrong)
+
+
+def _with(body: object, old: str, new: str) -> object:
+    if isinstance(body, str):
+        return body.replace(old, new)
+    if isinstance(body, dict):
+        return {_with(key, old, new): _with(value, old, new) for key, value in body.items()}
+    return [_with(each, old, new) for each in body] if isinstance(body, list) else body
