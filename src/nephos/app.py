@@ -53,6 +53,7 @@ def compose(settings: Settings, database: Database | None = None) -> Cloud:
         metrics=Metrics(),
         policies=Policies(TABLES, settings.state / "policy"),
     )
+    cloud.operations.voided.append(cloud.hosts.cancel)
     for service in SERVICES:
         service.compose(cloud)
     return cloud

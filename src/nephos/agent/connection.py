@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-from websockets.exceptions import ConnectionClosed, WebSocketException
+from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect, unix_connect
 
 from nephos import errors
@@ -27,6 +27,9 @@ PULL_EVERY = 10.0
 """Seconds after which an agent looks by itself: the safety net under a lost bell."""
 DIGEST_EVERY = 60.0
 MOST_IN_A_REPORT = 256
+MOST_SIGHTINGS = 65_536
+"""While the server is away older sightings make room for newer ones; results are never given up."""
+SLOWEST_DIAL = 2.0
 
 
 class Dial:
@@ -61,7 +64,7 @@ class Connection:
         self._hello, self._changes, self._asked = hello, changes, asked
         self._digests, self._connected = digests, connected
         self._results: deque[wire.Result] = deque()
-        self._seen: deque[wire.Seen] = deque()
+        self._seen: deque[wire.Seen] = deque(maxlen=MOST_SIGHTINGS)
         self._numbers = itertools.count(1)
         self._bells: queue.SimpleQueue[tuple[str, ...] | None] = queue.SimpleQueue()
         self._outgoing = threading.Event()
@@ -70,20 +73,28 @@ class Connection:
         self._socket: ClientConnection | None = None
         self._names: tuple[str, ...] = ()
         self._since: dict[str, int] = {}
-        self._pulling = threading.Lock()
+        self._stale: set[str] = set()
         self._pulls: dict[int, queue.SimpleQueue[wire.Changes | None]] = {}
         self._stop = threading.Event()
+        self._threads = [
+            threading.Thread(target=loop, name=loop.__name__.strip("_"), daemon=True)
+            for loop in (self._dial_loop, self._pull_loop, self._report_loop)
+        ]
 
     def start(self) -> None:
-        for loop in (self._dial_loop, self._pull_loop, self._report_loop):
-            threading.Thread(target=loop, name=loop.__name__.strip("_"), daemon=True).start()
+        for thread in self._threads:
+            thread.start()
 
     def stop(self) -> None:
         self._stop.set()
         self._outgoing.set()
         self._bells.put(None)
-        if self._socket is not None:
-            self._socket.close()
+        socket = self._socket
+        if socket is not None:
+            socket.close()
+        for thread in self._threads:
+            if thread.is_alive():
+                thread.join(timeout=5)
 
     def result(self, result: wire.Result) -> None:
         """Report the end of a task; kept until the ledger has it."""
@@ -100,20 +111,22 @@ class Connection:
     def _dial_loop(self) -> None:
         pause = 0.05
         while not self._stop.is_set():
+            began = clock.monotonic()
             try:
                 with self._dial() as socket:
                     self._greet(socket)
-                    pause = 0.05
                     self._listen(socket)
-            except (OSError, WebSocketException, TimeoutError, ValueError, errors.NephosError) as wrong:
+            except Exception as wrong:
                 log.log(_how_bad(wrong), "the connection to %s ended: %s", self._dial.target, wrong)
             finally:
                 self._socket = None
                 for waiting in list(self._pulls.values()):
                     waiting.put(None)
                 self._acknowledged.set()
+            if clock.monotonic() - began > SLOWEST_DIAL:
+                pause = 0.05
             self._stop.wait(pause)
-            pause = min(pause * 2, 2.0)
+            pause = min(pause * 2, SLOWEST_DIAL)
 
     def _greet(self, socket: ClientConnection) -> None:
         challenge = wire.decode(socket.recv(10))
@@ -124,9 +137,12 @@ class Connection:
         if not isinstance(welcome, wire.Welcome):
             raise ValueError("the server did not welcome")
         self._names = tuple(welcome.hosts)
-        self._since = dict.fromkeys(self._names, 0)
+        self._stale.update(self._names)
         self._socket = socket
-        self._connected()
+        try:
+            self._connected()
+        except Exception:
+            log.exception("telling how the guests are")
         self._bells.put(self._names)
         self._outgoing.set()
 
@@ -169,31 +185,36 @@ class Connection:
     # --- pulling ---------------------------------------------------------------------------------------------
 
     def _pull_loop(self) -> None:
+        """Ask for the hosts that a bell named, and now and then for all: a bell may be lost while others ring."""
+        all_at = clock.monotonic() + PULL_EVERY
         while not self._stop.is_set():
             names: set[str] = set()
             try:
-                rung = self._bells.get(timeout=PULL_EVERY)
-                names.update(rung or ())
+                names.update(self._bells.get(timeout=max(0.0, all_at - clock.monotonic())) or ())
                 while True:
                     names.update(self._bells.get_nowait() or ())
             except queue.Empty:
-                names = names or set(self._names)
-            if names and self._socket is not None:
+                pass
+            if clock.monotonic() >= all_at:
+                names.update(self._names)
+                all_at = clock.monotonic() + PULL_EVERY
+            if names and self._socket is not None and not self._stop.is_set():
                 try:
                     self._pull(names)
                 except Exception:
                     log.exception("taking changes")
+                    self._bells.put(tuple(names))
                     self._stop.wait(1)
 
     def _pull(self, names: set[str]) -> None:
         number = next(self._numbers)
         waiting: queue.SimpleQueue[wire.Changes | None] = queue.SimpleQueue()
         self._pulls[number] = waiting
-        since = {name: self._since[name] for name in names if name in self._since}
-        if not self._send(self._socket, wire.Pull(number, since)):
-            self._pulls.pop(number, None)
-            return
+        everything = names & self._stale
+        since = {name: 0 if name in everything else self._since.get(name, 0) for name in names}
         try:
+            if not self._send(self._socket, wire.Pull(number, since)):
+                return
             changes = waiting.get(timeout=60)
         except queue.Empty:
             return
@@ -203,6 +224,8 @@ class Connection:
             self._changes(changes.states)
             for state in changes.states:
                 self._since[state.host] = state.revision
+                if state.full:
+                    self._stale.discard(state.host)
 
     # --- reporting -------------------------------------------------------------------------------------------
 
@@ -233,9 +256,8 @@ class Connection:
     def _acknowledge(self, ack: wire.Ack) -> None:
         if self._report is not None and self._report.number == ack.number:
             self._report = None
-        for name in ack.stale:
-            self._since[name] = 0
         if ack.stale:
+            self._stale.update(ack.stale)
             self._bells.put(ack.stale)
         self._acknowledged.set()
 

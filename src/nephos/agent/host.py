@@ -45,7 +45,7 @@ class Host:
         self._wanted = self._applied = 0
         self._failures: dict[Key, str] = {}
         self._changed = threading.Condition()
-        self._powers: dict[str, Power] = {}
+        self._starting: set[str] = set()
         wiring.serve_metadata(self.metadata)
         wiring.watch(self._fact)
         hypervisor.watch(self._power)
@@ -76,7 +76,14 @@ class Host:
             changed = None if everything or self._pending is None else frozenset(self._pending)
             self._pending = set()
             wanted = self._wanted
-        failures = self.wiring.apply(self.state.snapshot(), changed)
+        try:
+            failures = self.wiring.apply(self.state.snapshot(), changed)
+        except BaseException:
+            with self._changed:
+                self._pending = None
+            raise
+        finally:
+            self._save()
         with self._changed:
             for key, why in failures.items():
                 if self._failures.get(key) != why:
@@ -84,7 +91,12 @@ class Host:
             self._failures = failures
             self._applied = max(self._applied, wanted)
             self._changed.notify_all()
-        self.state.save()
+
+    def _save(self) -> None:
+        try:
+            self.state.save()
+        except OSError:
+            log.exception("%s: what should be here was not kept on disk", self.name)
 
     def wait_wired(self, port_ids: list[str]) -> None:
         """Wait until what the server said so far is wired. Raises HostFault when one of the ports, or its network, is not."""
@@ -115,24 +127,38 @@ class Host:
         return None if item is None else msgspec.msgpack.decode(item.data, type=guestdata.GuestData)
 
     def connected(self) -> None:
-        """The server is there again: tell it the power of every guest."""
+        """The server is there again: tell it the power of every guest, but for those that are being started again."""
         for guest_id, power in self.hypervisor.guests().items():
-            self._see(wire.Seen(self.name, "power", guest_id, power.value, clock.now_us()))
+            if guest_id not in self._starting:
+                self._see(wire.Seen(self.name, "power", guest_id, power.value, clock.now_us()))
 
-    def resume_guests(self) -> None:
-        """After a reboot of the host, start the guests that should run; an agent's restart touches none."""
+    def wake(self) -> None:
+        """Find the guests that a reboot of the host ended, to be started by `resume_guests`. Before the first `connected`,
+        so that the server does not take them for guests that shut down by themselves."""
         stamp = self.directory / "boot"
         boot = _BOOT_ID.read_text().strip()
         if stamp.exists() and stamp.read_text() != boot:
             powers = self.hypervisor.guests()
-            for guest_id, item in list(self.state.guests.items()):
-                if item.power == Power.RUNNING and powers.get(guest_id) == Power.SHUTDOWN:
-                    try:
-                        self.wait_wired(list(item.ports))
-                        self.hypervisor.start(guest_id)
-                    except errors.NephosError as wrong:
-                        log.error("guest %s does not start again: %s", guest_id, wrong)
+            self._starting = {
+                guest_id
+                for guest_id, item in self.state.guests.items()
+                if item.power == Power.RUNNING and powers.get(guest_id) == Power.SHUTDOWN
+            }
         stamp.write_text(boot)
+
+    def resume_guests(self) -> None:
+        """After a reboot of the host, start the guests that should run; an agent's restart touches none."""
+        for guest_id in list(self._starting):
+            item = self.state.guests.get(guest_id)
+            try:
+                if item is not None and item.power == Power.RUNNING:
+                    self.wait_wired(list(item.ports))
+                    self.hypervisor.start(guest_id)
+            except errors.NephosError as wrong:
+                log.error("guest %s does not start again: %s", guest_id, wrong)
+                self._see(wire.Seen(self.name, "power", guest_id, Power.SHUTDOWN.value, clock.now_us()))
+            finally:
+                self._starting.discard(guest_id)
 
     def asked(self, ask: wire.Ask) -> Any:
         """A live question of the server."""

@@ -28,6 +28,7 @@ from nephos.settings import Settings
 from nephos.wiring.fake import FakeWiring
 
 log = logging.getLogger(__name__)
+RETRY_SECONDS = 1.0
 REPAIR_EVERY = 4.0
 """Seconds between looks at the whole wiring: what somebody else broke is back within five."""
 
@@ -63,9 +64,12 @@ def key_of(directory: Path) -> Ed25519PrivateKey:
     path = directory / "key"
     if not path.exists():
         directory.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        part = directory / "key.part"
+        part.unlink(missing_ok=True)
+        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "wb") as file:
             file.write(Ed25519PrivateKey.generate().private_bytes_raw())
+        part.rename(path)
     return Ed25519PrivateKey.from_private_bytes(path.read_bytes())
 
 
@@ -86,6 +90,7 @@ class Agent:
         self._stop = threading.Event()
         self._work = threading.Event()
         self._hosts: dict[str, Host] = {}
+        self._wiring = threading.Thread(target=self._wire, name="wiring", daemon=True)
         self._connection = Connection(
             Dial(target),
             hello=self._hello,
@@ -100,10 +105,14 @@ class Agent:
             self._hosts[name] = make(name)
 
     def start(self) -> None:
-        threading.Thread(target=self._wire, name="wiring", daemon=True).start()
-        self._connection.start()
+        self._wiring.start()
         for host in self._hosts.values():
+            try:
+                host.wake()
+            except (errors.NephosError, OSError):
+                log.exception("%s: looking for guests to start again", host.name)
             threading.Thread(target=host.resume_guests, daemon=True).start() if host.state.guests else None
+        self._connection.start()
 
     def stop(self) -> None:
         """Stop threads; guests, DHCP and routers stay as they are."""
@@ -111,6 +120,8 @@ class Agent:
         self._work.set()
         self._connection.stop()
         self._tasks.close()
+        if self._wiring.is_alive():
+            self._wiring.join(timeout=10)
         for host in self._hosts.values():
             host.wiring.close()
             host.hypervisor.close()
@@ -209,10 +220,11 @@ class Agent:
         for host in self._hosts.values():
             self._apply(host, everything=True)
         while not self._stop.is_set():
-            rung = self._work.wait(None if fake else REPAIR_EVERY)
+            failed = any(host.dirty() for host in self._hosts.values())
+            rung = self._work.wait(RETRY_SECONDS if failed else None if fake else REPAIR_EVERY)
             self._work.clear()
             for host in self._hosts.values():
-                if host.dirty() or not rung:
+                if host.dirty() or not (rung or fake):
                     self._apply(host, everything=not rung)
 
     def _apply(self, host: Host, *, everything: bool) -> None:

@@ -36,9 +36,9 @@ class State:
         if path.exists():
             try:
                 for kind, key, body in msgspec.msgpack.decode(path.read_bytes(), type=list[tuple[str, str, bytes]]):
-                    self._put(kind, key, body)
+                    self._take(kind, key, body)
                 self.known = True
-            except (msgspec.DecodeError, msgspec.ValidationError):
+            except msgspec.DecodeError:
                 log.warning("%s cannot be read; waiting for the server", path)
 
     def take(self, state: wire.HostState) -> tuple[frozenset[Key] | None, set[str]]:
@@ -51,10 +51,10 @@ class State:
                 before.pop((item.kind, item.id), None)
                 if self._raw.get((item.kind, item.id)) == item.body:
                     continue
-                self._put(item.kind, item.id, item.body)
-                self._note(item.kind, item.id, wired, guests)
+                if self._take(item.kind, item.id, item.body):
+                    self._note(item.kind, item.id, wired, guests)
             for kind, key in before:
-                self._put(kind, key, None)
+                self._take(kind, key, None)
                 self._note(kind, key, wired, guests)
             self._dirty = self._dirty or bool(wired or guests)
             self.known = True
@@ -68,10 +68,15 @@ class State:
             self._dirty = False
             data = msgspec.msgpack.encode([(kind, key, body) for (kind, key), body in self._raw.items()])
         part = self._path.with_suffix(".part")
-        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-        part.replace(self._path)
+        try:
+            part.unlink(missing_ok=True)
+            descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(data)
+            part.replace(self._path)
+        except OSError:
+            self._dirty = True
+            raise
 
     def snapshot(self) -> Desired:
         """The wiring, as it should be now; the driver may keep it."""
@@ -87,24 +92,40 @@ class State:
         with self._lock:
             return digest(self._raw)
 
+    def _take(self, kind: str, key: str, body: bytes | None) -> bool:
+        """False for an item that cannot be read: what was here stays, and keeps nothing else from being taken."""
+        try:
+            self._put(kind, key, body)
+        except msgspec.DecodeError as wrong:
+            log.error("%s %s cannot be read: %s", kind, key, wrong)
+            return False
+        return True
+
     def _put(self, kind: str, key: str, body: bytes | None) -> None:
-        if body is None:
-            self._raw.pop((kind, key), None)
-        else:
-            self._raw[(kind, key)] = body
         if kind == GUEST:
-            old = self.guests.pop(key, None)
-            for port in old.ports if old else ():
-                self.guest_of.pop(port, None)
-            if body is not None:
-                guest = self.guests[key] = msgspec.msgpack.decode(body, type=GuestItem)
-                self.guest_of.update(dict.fromkeys(guest.ports, key))
+            self._put_guest(key, None if body is None else msgspec.msgpack.decode(body, type=GuestItem))
         elif kind in _WIRING:
             table: dict[str, object] = self._table(kind)
             if body is None:
                 table.pop(key, None)
             else:
                 table[key] = msgspec.msgpack.decode(body, type=_WIRING[kind])
+        if body is None:
+            self._raw.pop((kind, key), None)
+        else:
+            self._raw[(kind, key)] = body
+
+    def _put_guest(self, key: str, guest: GuestItem | None) -> None:
+        """Without a moment in which a guest that stays is not known: its metadata is asked for at any time."""
+        old = self.guests.get(key)
+        if guest is None:
+            self.guests.pop(key, None)
+        else:
+            self.guests[key] = guest
+            self.guest_of.update(dict.fromkeys(guest.ports, key))
+        for port in set(old.ports if old else ()) - set(guest.ports if guest else ()):
+            if self.guest_of.get(port) == key:
+                del self.guest_of[port]
 
     def _table(self, kind: str) -> dict[str, object]:
         tables: Mapping[str, dict[str, object]] = {

@@ -1,17 +1,18 @@
 """Tasks of the server, done on a host: one at a time for a guest, several guests at once.
 
-Every task is idempotent, so a task that comes again after a crash is simply done again. An attempt that is older than
-one that was seen for the same operation and step is refused.
+Every task is idempotent, so a task that comes again after a crash is simply done again; one that comes again to the same
+process is not: its answer is repeated. An attempt that is older than one that was seen for the same operation and step
+is refused.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -24,7 +25,10 @@ from nephos.hypervisor.base import Boot, ImageFile
 from nephos.kernel import clock, failpoint
 
 log = logging.getLogger(__name__)
+V = TypeVar("V")
 AT_ONCE = 8
+REMEMBERED = 8192
+"""How many answers and attempts are kept in mind."""
 
 ReadRange = Callable[[str, int, int], bytes]
 """(link, offset, length) → the bytes of an image there."""
@@ -55,7 +59,8 @@ class Tasks:
         self._lock = threading.Lock()
         self._queues: dict[tuple[str, str], deque[tuple[Host, wire.Task]]] = {}
         self._present: set[str] = set()
-        self._attempts: dict[str, int] = {}
+        self._attempts: OrderedDict[str, int] = OrderedDict()
+        self._answers: OrderedDict[str, wire.Result] = OrderedDict()
         self._kinds: dict[str, Callable[[Host, wire.Task, Marks], Any]] = {
             "guest.create": self._create,
             "guest.destroy": self._destroy,
@@ -66,15 +71,20 @@ class Tasks:
         """Queue a task behind the others of its guest; one that is queued or being done already is dropped."""
         key = (host.name, _subject(task))
         with self._lock:
-            if task.id in self._present:
-                return
-            self._present.add(task.id)
-            waiting = self._queues.get(key)
-            if waiting is not None:
-                waiting.append((host, task))
-                return
-            self._queues[key] = deque([(host, task)])
-        self._pool.submit(self._drain, key)
+            answer = self._answers.get(task.id)
+            if answer is None:
+                if task.id in self._present:
+                    return
+                self._present.add(task.id)
+                waiting = self._queues.get(key)
+                if waiting is not None:
+                    waiting.append((host, task))
+                    return
+                self._queues[key] = deque([(host, task)])
+        if answer is None:
+            self._pool.submit(self._drain, key)
+        else:
+            self._report(answer)
 
     def close(self) -> None:
         self._pool.shutdown(wait=False, cancel_futures=True)
@@ -96,26 +106,31 @@ class Tasks:
         value: Any = None
         try:
             self._refuse_old(task)
+            if task.kind not in self._kinds:
+                raise errors.HostFault(f"This agent does not know the task {task.kind!r}.")
             value = self._kinds[task.kind](host, task, marks)
         except errors.NephosError as wrong:
             error = wrong.message
         except Exception as wrong:
             log.exception("task %s", task.id)
             error = f"{type(wrong).__name__}: {wrong}"
-        with self._lock:
-            self._present.discard(task.id)
         if error:
             log.error("%s: task %s %s failed: %s", host.name, task.kind, task.id, error)
-        self._report(wire.Result(task.id, host.name, error, value, tuple(marks.made)))
+        answer = wire.Result(task.id, host.name, error, value, tuple(marks.made))
+        with self._lock:
+            self._present.discard(task.id)
+            _remember(self._answers, task.id, answer)
+        self._report(answer)
 
     def _refuse_old(self, task: wire.Task) -> None:
         operation, step, attempt, *_ = (*task.id.split(":"), "0", "0")
         name = f"{operation}:{step}" + (":undo" if task.id.endswith(":undo") else "")
         if not attempt.isdigit():
             return
-        if int(attempt) < self._attempts.get(name, 0):
-            raise errors.HostFault(f"Attempt {attempt} is older than one that this host has seen.")
-        self._attempts[name] = int(attempt)
+        with self._lock:
+            if int(attempt) < self._attempts.get(name, 0):
+                raise errors.HostFault(f"Attempt {attempt} is older than one that this host has seen.")
+            _remember(self._attempts, name, int(attempt))
 
     # --- kinds -----------------------------------------------------------------------------------------------
 
@@ -169,6 +184,18 @@ class Tasks:
 
 def _subject(task: wire.Task) -> str:
     """What a task is about, so that tasks about one guest keep their order."""
-    body = msgspec.msgpack.decode(task.body)
+    try:
+        body = msgspec.msgpack.decode(task.body)
+    except msgspec.DecodeError:
+        return task.id
+    if not isinstance(body, dict):
+        return task.id
     guest = body.get("guest")
-    return str(guest["id"] if isinstance(guest, dict) else body.get("id", task.id))
+    return str(guest["id"] if isinstance(guest, dict) and "id" in guest else body.get("id", task.id))
+
+
+def _remember(memory: OrderedDict[str, V], name: str, value: V) -> None:
+    memory[name] = value
+    memory.move_to_end(name)
+    if len(memory) > REMEMBERED:
+        memory.popitem(last=False)

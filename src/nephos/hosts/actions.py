@@ -35,7 +35,8 @@ _mark = upsert(_c)
 _mark = _mark.on_conflict_do_update(
     index_elements=["host_id", "kind", "item_id"], set_={"revision": _mark.excluded.revision}
 )
-_new_task = upsert(_t).on_conflict_do_nothing(index_elements=["id"])
+_new_task = upsert(_t)
+_new_task = _new_task.on_conflict_do_update(index_elements=["id"], set_={"revision": _new_task.excluded.revision})
 
 
 class Hosts:
@@ -88,13 +89,20 @@ class Hosts:
         tx.after_commit(ring)
 
     def task(self, tx: Tx, operation: Operation, host_id: str, kind: str, body: Any, *, seconds: float = 600) -> Wait:
-        """Give a host work and wait for its result: to be returned from a step. Again with the same attempt: nothing."""
-        self.send(tx, operation.task, host_id, kind, body)
+        """Give a host work and wait for its result: to be returned from a step.
+
+        Again with the same attempt: the host is told once more, and one that did it already only repeats its answer.
+        Raises HostFault when the host was removed from the cloud.
+        """
+        if not self.send(tx, operation.task, host_id, kind, body):
+            raise errors.HostFault(f"Host {host_id} is not part of this cloud any more.")
         return Wait(operation.task, seconds)
 
-    def send(self, tx: Tx, task_id: str, host_id: str, kind: str, body: Any) -> None:
-        """Give a host work that nobody waits for (a tombstone for a host that is away)."""
+    def send(self, tx: Tx, task_id: str, host_id: str, kind: str, body: Any) -> bool:
+        """Give a host work that nobody waits for (a tombstone for a host that is away). False when there is no such host."""
         revision = tx.scalar(_bump, {"host": host_id})
+        if revision is None:
+            return False
         values = {
             "id": task_id,
             "host_id": host_id,
@@ -105,6 +113,7 @@ class Hosts:
         }
         tx.execute(_new_task, values)
         tx.after_commit(lambda: self._doorbell.ring(host_id))
+        return True
 
     def cancel(self, tx: Tx, task_id: str) -> None:
         """Take back work that the host has not reported on; a late report is ignored."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
+from collections.abc import Mapping
 from functools import partial
 
 from cryptography.exceptions import InvalidSignature
@@ -15,12 +16,19 @@ from nephos.kernel.cloud import Cloud
 from nephos.kernel.db.engine import Tx
 from nephos.kernel.operations.model import Mark
 
+log = logging.getLogger(__name__)
 SIGNED = b"nephos-agent:"
+_owner = select(store.task.c.host_id).where(store.task.c.id == bindparam("task"))
 _forget = delete(store.task).where(store.task.c.id == bindparam("task"))
+_prune = delete(store.change).where(
+    store.change.c.host_id == bindparam("host"), store.change.c.revision <= bindparam("pulled")
+)
 
 
 def prove(cloud: Cloud, nonce: bytes, hello: wire.Hello) -> dict[str, str]:
     """Check every host's signature. Answers host name → id; raises Unauthorized naming the host that fails."""
+    if not hello.hosts:
+        raise errors.Unauthorized("An agent speaks for at least one host.")
     with cloud.database.read() as tx:
         rows = {row.name: row for row in tx.all(select(store.host.c.id, store.host.c.name, store.host.c.public_key))}
     ids: dict[str, str] = {}
@@ -68,11 +76,19 @@ def arrive(cloud: Cloud, hello: wire.Hello, ids: dict[str, str]) -> None:
     cloud.database.write(work)
 
 
-def alive(cloud: Cloud, host_ids: list[str]) -> None:
-    """These hosts were heard of just now."""
+def alive(cloud: Cloud, pulled: Mapping[str, int]) -> None:
+    """These hosts (by id) were heard of just now, and have what changed up to these revisions.
+
+    A host that connects pulls everything, so nobody needs to know of those changes any more.
+    """
 
     def work(tx: Tx) -> None:
-        tx.execute(update(store.host).where(store.host.c.id.in_(host_ids)).values(last_seen=tx.now, updated_at=tx.now))
+        tx.execute(
+            update(store.host).where(store.host.c.id.in_(list(pulled))).values(last_seen=tx.now, updated_at=tx.now)
+        )
+        rows = [{"host": host_id, "pulled": revision} for host_id, revision in pulled.items() if revision]
+        if rows:
+            tx.execute(_prune, rows)
 
     cloud.database.write(work)
 
@@ -80,26 +96,53 @@ def alive(cloud: Cloud, host_ids: list[str]) -> None:
 def take(cloud: Cloud, report: wire.Report, ids: dict[str, str]) -> None:
     """Put a report into the ledger, each result in a unit of work of its own, many to a commit.
 
-    A host speaks only for itself: what names a host that the connection did not prove is dropped.
+    A host speaks only for itself: what names a host that the connection did not prove is dropped. What the ledger
+    cannot take for a reason of its own fails its operation, so that it does not come again for ever. Raises Unavailable
+    when the ledger cannot be written: then the host keeps the report.
     """
-    works: list[Callable[[Tx], None]] = []
-    for result in report.results:
-        if result.host in ids:
-            works.append(partial(_result, cloud, result, ids[result.host]))
-    for seen in report.seen:
-        if seen.host in ids:
-            works.append(partial(_seen, cloud, wire.Seen(ids[seen.host], seen.kind, seen.id, seen.value, seen.at)))
-    for future in [cloud.database.submit(work) for work in works]:
-        future.result()
+    results = [
+        (each, cloud.database.submit(partial(_result, cloud, each, ids[each.host])))
+        for each in report.results
+        if each.host in ids
+    ]
+    sightings = [
+        cloud.database.submit(partial(_seen, cloud, wire.Seen(ids[each.host], each.kind, each.id, each.value, each.at)))
+        for each in report.seen
+        if each.host in ids
+    ]
+    for result, future in results:
+        try:
+            future.result()
+        except errors.Unavailable:
+            raise
+        except Exception as wrong:
+            log.exception("the result of task %s", result.task)
+            _refuse(cloud, result, ids[result.host], f"{type(wrong).__name__}: {wrong}")
+    for sighting in sightings:
+        try:
+            sighting.result()
+        except errors.Unavailable:
+            raise
+        except Exception:
+            log.exception("a sighting")
 
 
 def _result(cloud: Cloud, result: wire.Result, host_id: str, tx: Tx) -> None:
-    row = tx.first(select(store.task.c.host_id).where(store.task.c.id == result.task))
-    if row is None or row.host_id != host_id:
+    if tx.scalar(_owner, {"task": result.task}) != host_id:
         return
     tx.execute(_forget, {"task": result.task})
     marks = [Mark(mark.name, mark.started, mark.finished, mark.detail) for mark in result.marks]
     cloud.operations.resume(tx, result.task, result.value, result.error, marks, result.host)
+
+
+def _refuse(cloud: Cloud, result: wire.Result, host_id: str, why: str) -> None:
+    failed = wire.Result(result.task, result.host, f"The server could not take the host's result: {why}")
+    try:
+        cloud.database.write(partial(_result, cloud, failed, host_id))
+    except errors.Unavailable:
+        raise
+    except Exception:
+        log.exception("the failure of task %s", result.task)
 
 
 def _seen(cloud: Cloud, seen: wire.Seen, tx: Tx) -> None:

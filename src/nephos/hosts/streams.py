@@ -11,6 +11,7 @@ import contextlib
 import http
 import itertools
 import logging
+import re
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -30,9 +31,14 @@ from nephos.kernel.cloud import Cloud
 
 log = logging.getLogger(__name__)
 ALIVE_EVERY = 10.0
+HEARD_SECONDS = 25.0
+"""An agent asks by itself every ten seconds. One that was not heard of for longer does not count as alive any more,
+although its connection may look open: its machine lost its power, or the network."""
 ASK_SECONDS = 10.0
 MOST_BYTES = 8 << 20
 """The longest range that is answered at once."""
+
+_RANGE = re.compile(r"bytes=([0-9]{1,18})-([0-9]{0,18})")
 
 OpenImage = Callable[[str], tuple[Path, int]]
 """An image link → file and size. Raises NephosError for a link that is wrong or too old."""
@@ -47,6 +53,8 @@ class Connection:
         self.names = {host_id: name for name, host_id in ids.items()}
         self.rung: deque[str] = deque()
         self.answers: dict[int, asyncio.Future[wire.Answer]] = {}
+        self.pulled: dict[str, int] = {}
+        self.heard = clock.monotonic()
 
     async def send(self, message: wire.Message) -> None:
         await self.socket.send(wire.encode(message))
@@ -69,6 +77,8 @@ class Streams:
         self._wrong: Exception | None = None
         self._thread = threading.Thread(target=self._run, name="streams", daemon=True)
         self._flushing = False
+        self._stopping = asyncio.Event()
+        self._unlisten: Callable[[], None] = lambda: None
 
     def start(self) -> None:
         """Returns when both sockets listen. Raises SettingsError when the port is taken."""
@@ -77,11 +87,14 @@ class Streams:
         if self._wrong is not None:
             raise errors.SettingsError(f"The streams listener cannot start: {self._wrong}")
         self._cloud.hosts.asker = self.ask
-        self._cloud.doorbell.listen(self._heard)
+        self._unlisten = self._cloud.doorbell.listen(self._heard)
 
     def stop(self) -> None:
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(timeout=5)
+        """Close every connection; the agents dial again and again until a server is there."""
+        self._unlisten()
+        if self._thread.is_alive():
+            self._loop.call_soon_threadsafe(self._stopping.set)
+            self._thread.join(timeout=5)
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def connected(self) -> set[str]:
@@ -90,6 +103,8 @@ class Streams:
 
     def ask(self, host_id: str, kind: str, item_id: str, limit: int | None) -> Any:
         """See `Hosts.ask`."""
+        if host_id not in self._by_host or self._loop.is_closed():
+            raise errors.Unavailable("The host's agent is not connected.")
         future = asyncio.run_coroutine_threadsafe(self._ask(host_id, kind, item_id, limit), self._loop)
         try:
             answer = future.result(ASK_SECONDS)
@@ -108,13 +123,12 @@ class Streams:
             self._loop.run_until_complete(self._listen())
         except Exception as wrong:
             self._wrong = wrong
-            self._ready.set()
-            return
         self._ready.set()
-        self._loop.create_task(self._keep_alive())
-        self._loop.run_forever()
-        for server in self._servers:
-            server.close()
+        if self._wrong is None:
+            keeping = self._loop.create_task(self._keep_alive())
+            self._loop.run_until_complete(self._stopping.wait())
+            keeping.cancel()
+        self._loop.run_until_complete(self._close())
         self._loop.close()
 
     async def _listen(self) -> None:
@@ -125,12 +139,25 @@ class Streams:
             "ping_interval": 20,
             "ping_timeout": 40,
         }
+        self._servers.append(await serve(self._serve, *self._address, **options))
         self._socket.unlink(missing_ok=True)
         self._servers.append(await unix_serve(self._serve, str(self._socket), **options))
         self._socket.chmod(0o600)
-        self._servers.append(await serve(self._serve, *self._address, **options))
+
+    async def _close(self) -> None:
+        for server in self._servers:
+            server.close()
+        for server in self._servers:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(server.wait_closed(), 2)
+        left = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
 
     async def _process(self, socket: ServerConnection, request: Request) -> Response | None:
+        if getattr(request, "method", "GET") != "GET":
+            return _response(405, b"Only GET is served here.\n", {"Allow": "GET"})
         path = request.path.partition("?")[0]
         if path == "/agent":
             return None
@@ -142,19 +169,23 @@ class Streams:
         return _response(404, b"There is nothing here.\n")
 
     def _image(self, link: str, wanted: str) -> Response:
-        """One range of an image. Without a Range header, or with one that is too long, a part from its start."""
+        """One range of an image; one that is too long is cut, and without a Range header it is the image's begin."""
         try:
             path, size = self._open_image(link)
         except errors.NephosError as wrong:
             return _response(wrong.status if wrong.status < 500 else 503, (wrong.message + "\n").encode())
-        begin, _, end = wanted.removeprefix("bytes=").partition("-")
-        first = int(begin) if begin.isdigit() else 0
-        last = min(int(end) if end.isdigit() else size - 1, first + MOST_BYTES - 1, size - 1)
-        if first >= size:
+        range_ = _RANGE.fullmatch(wanted or "bytes=0-")
+        first = int(range_[1]) if range_ else size
+        last = min(int(range_[2] or size) if range_ else size, first + MOST_BYTES - 1, size - 1)
+        if last < first:
             return _response(416, b"", {"Content-Range": f"bytes */{size}"})
-        with path.open("rb") as file:
-            file.seek(first)
-            body = file.read(last - first + 1)
+        try:
+            with path.open("rb") as file:
+                file.seek(first)
+                body = file.read(last - first + 1)
+        except OSError as wrong:
+            log.error("image bytes: %s", wrong)
+            return _response(503, b"The image's bytes cannot be read.\n")
         return _response(206, body, {"Content-Range": f"bytes {first}-{last}/{size}"})
 
     async def _in_pool(self, call: Callable[..., Any], *arguments: Any) -> Any:
@@ -165,22 +196,27 @@ class Streams:
             connection = await self._greet(socket)
         except (websockets.ConnectionClosed, errors.NephosError, TimeoutError, ValueError) as wrong:
             log.warning("an agent was refused: %s", wrong)
-            await socket.close(1008, str(wrong)[:120])
+            await socket.close(1008, _reason(wrong))
             return
         log.info("agent connected for %s", ", ".join(sorted(connection.ids))[:200])
         for host_id in connection.ids.values():
             self._by_host[host_id] = connection
         try:
             async for raw in socket:
+                connection.heard = clock.monotonic()
                 await self._message(connection, wire.decode(raw))
         except websockets.ConnectionClosed:
             pass
+        except (errors.NephosError, ValueError) as wrong:
+            log.warning("the connection of an agent is closed: %s", wrong)
+            await socket.close(1011, _reason(wrong))
         finally:
             for host_id in connection.ids.values():
                 if self._by_host.get(host_id) is connection:
                     del self._by_host[host_id]
             for waiting in connection.answers.values():
-                waiting.cancel()
+                if not waiting.done():
+                    waiting.set_exception(errors.Unavailable("The host's agent went away before it answered."))
             log.info("agent gone for %s", ", ".join(sorted(connection.ids))[:200])
 
     async def _greet(self, socket: ServerConnection) -> Connection:
@@ -208,6 +244,9 @@ class Streams:
                 waiting.set_result(message)
 
     def _pull(self, connection: Connection, pull: wire.Pull) -> tuple[wire.HostState, ...]:
+        for name, since in pull.since.items():
+            if name in connection.ids:
+                connection.pulled[connection.ids[name]] = since
         with self._cloud.database.read() as tx:
             return tuple(
                 desired.changes(tx, self._cloud.hosts, name, connection.ids[name], since)
@@ -234,17 +273,30 @@ class Streams:
             raise errors.Unavailable("The host's agent is not connected.")
         number = next(self._numbers)
         waiting = connection.answers[number] = self._loop.create_future()
-        await connection.send(wire.Ask(number, connection.names[host_id], kind, item_id, limit))
-        answer: wire.Answer = await waiting
+        try:
+            await connection.send(wire.Ask(number, connection.names[host_id], kind, item_id, limit))
+            answer: wire.Answer = await waiting
+        except websockets.ConnectionClosed as gone:
+            raise errors.Unavailable("The host's agent went away before it answered.") from gone
+        finally:
+            connection.answers.pop(number, None)
         return answer
 
     async def _keep_alive(self) -> None:
         """Note that the connected hosts live; one write for all of them."""
         while True:
             await asyncio.sleep(ALIVE_EVERY)
-            if self._by_host:
-                with contextlib.suppress(errors.NephosError):
-                    await self._in_pool(reports.alive, self._cloud, list(self._by_host))
+            since = clock.monotonic() - HEARD_SECONDS
+            heard = {
+                host_id: connection.pulled.get(host_id, 0)
+                for host_id, connection in self._by_host.items()
+                if connection.heard >= since
+            }
+            if heard:
+                try:
+                    await self._in_pool(reports.alive, self._cloud, heard)
+                except Exception:
+                    log.exception("noting which hosts live")
 
     # --- the doorbell ----------------------------------------------------------------------------------------
 
@@ -270,6 +322,11 @@ class Streams:
     async def _ring(self, connection: Connection, names: tuple[str, ...]) -> None:
         with contextlib.suppress(websockets.ConnectionClosed):
             await connection.send(wire.Bell(names))
+
+
+def _reason(wrong: Exception) -> str:
+    """Fit for a close frame, which holds at most 123 bytes."""
+    return str(wrong).encode()[:120].decode(errors="ignore")
 
 
 def _response(status: int, body: bytes, headers: dict[str, str] | None = None) -> Response:
