@@ -192,6 +192,14 @@ def upgrade() -> None:
     sa.Column('value', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), nullable=False),
     sa.PrimaryKeyConstraint('id', name=op.f('pk_identity_epoch'))
     )
+    op.create_table('identity_policy',
+    sa.Column('id', sa.Text(), nullable=False),
+    sa.Column('type', sa.Text(), nullable=False),
+    sa.Column('blob', sa.Text(), nullable=False),
+    sa.Column('extra', sa.Text(), nullable=True),
+    sa.Column('created_at', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), nullable=False),
+    sa.PrimaryKeyConstraint('id', name=op.f('pk_identity_policy'))
+    )
     op.create_table('identity_project',
     sa.Column('id', sa.Text(), nullable=False),
     sa.Column('domain_id', sa.Text(), nullable=False),
@@ -289,6 +297,19 @@ def upgrade() -> None:
     sa.Column('id', sa.Text(), nullable=False),
     sa.Column('deleted_at', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), nullable=False),
     sa.PrimaryKeyConstraint('id', name=op.f('pk_image_used_id'))
+    )
+    op.create_table('metadef_namespace',
+    sa.Column('id', sa.Text(), nullable=False),
+    sa.Column('namespace', sa.Text(), nullable=False),
+    sa.Column('display_name', sa.Text(), nullable=True),
+    sa.Column('description', sa.Text(), nullable=True),
+    sa.Column('visibility', sa.Text(), nullable=False),
+    sa.Column('protected', sa.Boolean(), nullable=False),
+    sa.Column('owner', sa.Text(), nullable=True),
+    sa.Column('created_at', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), nullable=False),
+    sa.Column('updated_at', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), nullable=False),
+    sa.PrimaryKeyConstraint('id', name=op.f('pk_metadef_namespace')),
+    sa.UniqueConstraint('namespace', name=op.f('uq_metadef_namespace_namespace'))
     )
     op.create_table('network_agent',
     sa.Column('id', sa.Text(), nullable=False),
@@ -656,6 +677,20 @@ def upgrade() -> None:
     sa.ForeignKeyConstraint(['project_id'], ['identity_project.id'], ondelete='CASCADE'),
     sa.PrimaryKeyConstraint('project_id', 'name', name=op.f('pk_identity_project_tag'))
     )
+    op.create_table('identity_registered_limit',
+    sa.Column('id', sa.Text(), nullable=False),
+    sa.Column('service_id', sa.Text(), nullable=False),
+    sa.Column('region_id', sa.Text(), nullable=True),
+    sa.Column('resource_name', sa.Text(), nullable=False),
+    sa.Column('default_limit', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), nullable=False),
+    sa.Column('description', sa.Text(), nullable=True),
+    sa.Column('created_at', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), nullable=False),
+    sa.ForeignKeyConstraint(['service_id'], ['identity_service.id'], ondelete='CASCADE'),
+    sa.PrimaryKeyConstraint('id', name=op.f('pk_identity_registered_limit'))
+    )
+    with op.batch_alter_table('identity_registered_limit', schema=None) as batch_op:
+        batch_op.create_index('ix_identity_registered_limit_service_id', ['service_id', 'resource_name'], unique=False)
+
     op.create_table('identity_user',
     sa.Column('id', sa.Text(), nullable=False),
     sa.Column('domain_id', sa.Text(), nullable=False),
@@ -711,6 +746,16 @@ def upgrade() -> None:
     with op.batch_alter_table('image_tag', schema=None) as batch_op:
         batch_op.create_index('ix_image_tag_value', ['value'], unique=False)
 
+    op.create_table('metadef_item',
+    sa.Column('namespace_id', sa.Text(), nullable=False),
+    sa.Column('kind', sa.Text(), nullable=False),
+    sa.Column('name', sa.Text(), nullable=False),
+    sa.Column('body', sa.Text(), nullable=True),
+    sa.Column('created_at', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), nullable=False),
+    sa.Column('updated_at', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), nullable=False),
+    sa.ForeignKeyConstraint(['namespace_id'], ['metadef_namespace.id'], ondelete='CASCADE'),
+    sa.PrimaryKeyConstraint('namespace_id', 'kind', 'name', name=op.f('pk_metadef_item'))
+    )
     op.create_table('network_port',
     sa.Column('id', sa.Text(), nullable=False),
     sa.Column('project_id', sa.Text(), nullable=False),
@@ -862,6 +907,24 @@ def upgrade() -> None:
         batch_op.create_index(batch_op.f('ix_identity_credential_project_id'), ['project_id'], unique=False)
         batch_op.create_index(batch_op.f('ix_identity_credential_user_id'), ['user_id'], unique=False)
 
+    op.create_table('identity_limit',
+    sa.Column('id', sa.Text(), nullable=False),
+    sa.Column('registered_id', sa.Text(), nullable=False),
+    sa.Column('project_id', sa.Text(), nullable=True),
+    sa.Column('domain_id', sa.Text(), nullable=True),
+    sa.Column('resource_limit', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), nullable=False),
+    sa.Column('description', sa.Text(), nullable=True),
+    sa.Column('created_at', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), nullable=False),
+    sa.ForeignKeyConstraint(['domain_id'], ['identity_project.id'], ondelete='CASCADE'),
+    sa.ForeignKeyConstraint(['project_id'], ['identity_project.id'], ondelete='CASCADE'),
+    sa.ForeignKeyConstraint(['registered_id'], ['identity_registered_limit.id'], ondelete='CASCADE'),
+    sa.PrimaryKeyConstraint('id', name=op.f('pk_identity_limit'))
+    )
+    with op.batch_alter_table('identity_limit', schema=None) as batch_op:
+        batch_op.create_index(batch_op.f('ix_identity_limit_domain_id'), ['domain_id'], unique=False)
+        batch_op.create_index(batch_op.f('ix_identity_limit_project_id'), ['project_id'], unique=False)
+        batch_op.create_index('ix_identity_limit_registered_id', ['registered_id'], unique=False)
+
     op.create_table('identity_membership',
     sa.Column('user_id', sa.Text(), nullable=False),
     sa.Column('group_id', sa.Text(), nullable=False),
@@ -882,6 +945,22 @@ def upgrade() -> None:
     )
     with op.batch_alter_table('identity_password', schema=None) as batch_op:
         batch_op.create_index('ix_identity_password_user_id', ['user_id'], unique=False)
+
+    op.create_table('identity_policy_association',
+    sa.Column('id', sa.Text(), nullable=False),
+    sa.Column('policy_id', sa.Text(), nullable=False),
+    sa.Column('endpoint_id', sa.Text(), nullable=True),
+    sa.Column('service_id', sa.Text(), nullable=True),
+    sa.Column('region_id', sa.Text(), nullable=True),
+    sa.ForeignKeyConstraint(['endpoint_id'], ['identity_endpoint.id'], ondelete='CASCADE'),
+    sa.ForeignKeyConstraint(['policy_id'], ['identity_policy.id'], ondelete='CASCADE'),
+    sa.ForeignKeyConstraint(['region_id'], ['identity_region.id'], ondelete='CASCADE'),
+    sa.ForeignKeyConstraint(['service_id'], ['identity_service.id'], ondelete='CASCADE'),
+    sa.PrimaryKeyConstraint('id', name=op.f('pk_identity_policy_association')),
+    sa.UniqueConstraint('endpoint_id', 'service_id', 'region_id', name=op.f('uq_identity_policy_association_endpoint_id_service_id_region_id'))
+    )
+    with op.batch_alter_table('identity_policy_association', schema=None) as batch_op:
+        batch_op.create_index(batch_op.f('ix_identity_policy_association_policy_id'), ['policy_id'], unique=False)
 
     op.create_table('identity_project_endpoint',
     sa.Column('project_id', sa.Text(), nullable=False),
