@@ -19,6 +19,7 @@ from nephos.identity.catalog.view import load as load_catalog
 from nephos.identity.credentials.vault import Vault
 from nephos.identity.roles.graph import Graph
 from nephos.identity.roles.graph import load as load_graph
+from nephos.identity.tokens.factors import Passcodes, Receipts
 from nephos.identity.tokens.store import epoch
 from nephos.identity.tokens.subject import Subject, resolve
 from nephos.kernel import clock
@@ -105,6 +106,8 @@ class Identity:
         self._keys = Keys(cloud.settings.server_dir / "fernet-keys")
         self._tokens: Tokens | None = None
         self._vault: Vault | None = None
+        self._receipts: Receipts | None = None
+        self.passcodes = Passcodes()
         self._starting = threading.Lock()
         self._known: Bounded[_Known] = Bounded(MOST_TOKENS)
         self.bodies: Bounded[tuple[int, bytes]] = Bounded(MOST_BODIES)
@@ -126,6 +129,13 @@ class Identity:
             with self._starting:
                 self._vault = Vault(Keys(self._cloud.settings.server_dir / "credential-keys"))
         return self._vault
+
+    @property
+    def receipts(self) -> Receipts:
+        if self._receipts is None:
+            with self._starting:
+                self._receipts = Receipts(Keys(self._cloud.settings.server_dir / "receipt-keys"))
+        return self._receipts
 
     def graph(self, tx: Tx) -> Graph:
         """The roles as a read sees them. Not for a unit of work, which may have changed them itself."""

@@ -28,6 +28,10 @@ def find(tx: Tx, ident: str) -> Row[Any]:
     return row
 
 
+def of_user(tx: Tx, user_id: str, kind: str) -> list[Row[Any]]:
+    return list(tx.all(select(credential).where(credential.c.user_id == user_id, credential.c.type == kind)))
+
+
 def create(tx: Tx, new: Mapping[str, Any]) -> Row[Any]:
     """Raises Conflict for an access key that is there already, BadRequest for a user or project that does not exist."""
     if get(tx, new["id"]) is not None:

@@ -30,8 +30,8 @@ class GroupCreate(msgspec.Struct):
 class GroupUpdate(msgspec.Struct):
     """The `openstack` client sends null for what it does not change."""
 
-    name: Name | None | UnsetType = UNSET
-    filters: Filters | None | UnsetType = UNSET
+    name: Name | UnsetType | None = UNSET
+    filters: Filters | UnsetType | None = UNSET
     description: Words | UnsetType | None = UNSET
 
 

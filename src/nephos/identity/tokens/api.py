@@ -6,17 +6,26 @@ from typing import Any
 
 from nephos import errors
 from nephos.identity import part
-from nephos.identity.tokens import actions, login, wire
-from nephos.identity.tokens.subject import Subject
+from nephos.identity.tokens import actions, factors, login, wire
+from nephos.identity.tokens.subject import Subject, person
 from nephos.kernel.http.call import Call, Reply
 from nephos.kernel.http.routes import Route
 
 
 def create(call: Call) -> Reply:
-    """Log in. 201 with the token in X-Subject-Token. Raises Unauthorized, BadRequest."""
+    """Log in. 201 with the token in X-Subject-Token; 401 with a receipt when more proofs are needed.
+
+    Raises Unauthorized, BadRequest.
+    """
     body = call.body(wire.AuthBody)
     identity = part.of(call.cloud)
-    text, subject = login.log_in(call.cloud, identity, body.auth)
+    try:
+        text, subject = login.log_in(call.cloud, identity, body.auth, call.header(factors.HEADER))
+    except factors.More as more:
+        with call.cloud.database.read() as tx:
+            who = person(tx, more.receipt.user_id)
+        headers = {factors.HEADER: identity.receipts.seal(more.receipt)}
+        return Reply(wire.receipt(more.receipt, who, more.required), 401, headers)
     with_catalog = "nocatalog" not in call.query
     with call.cloud.database.read() as tx:
         catalog = identity.catalog(tx) if with_catalog else None

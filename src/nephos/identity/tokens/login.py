@@ -6,8 +6,9 @@ from typing import NamedTuple
 
 from nephos import errors
 from nephos.identity.application_credentials import actions as applications
+from nephos.identity.credentials import actions as credentials
 from nephos.identity.part import Identity
-from nephos.identity.tokens import actions
+from nephos.identity.tokens import actions, factors
 from nephos.identity.tokens.subject import Subject, resolve
 from nephos.identity.tokens.wire import Auth, IdentityPart, Scope, UserRef
 from nephos.identity.trusts import actions as trusts
@@ -33,14 +34,18 @@ class Proof(NamedTuple):
     project_id: str | None = None
 
 
-def log_in(cloud: Cloud, identity: Identity, auth: Auth) -> tuple[str, Subject]:
-    """A token as text and as what it says. Raises Unauthorized, BadRequest."""
+def log_in(cloud: Cloud, identity: Identity, auth: Auth, receipt: str | None = None) -> tuple[str, Subject]:
+    """A token as text and as what it says. `receipt` is of an earlier log-in that was not complete.
+
+    Raises Unauthorized, BadRequest, and More when the user's rules ask for more proofs.
+    """
     # taken first: a password that changes while it is being checked ends the token that it gets
     now = clock.now_us()
     proofs = _prove(cloud, identity, auth.identity)
     who = proofs[0].who
     if who.id is None or any(proof.who.id != who.id for proof in proofs):
         raise errors.Unauthorized(actions.REFUSED)
+    methods = _enough(identity, who, proofs, receipt)
     chains = [proof.chain for proof in proofs if proof.chain is not None]
     ends = [proof.expires for proof in proofs if proof.expires is not None]
     bound = next((proof for proof in proofs if proof.application_credential_id is not None), None)
@@ -52,7 +57,7 @@ def log_in(cloud: Cloud, identity: Identity, auth: Auth) -> tuple[str, Subject]:
             ends.append(target.expires)
         token = Token(
             user_id=who.id,
-            methods=tuple(dict.fromkeys(method for proof in proofs for method in proof.methods)),
+            methods=methods,
             issued=now,
             expires=min([*ends, now + cloud.settings.tokens.lifetime * MICRO]),
             audit_ids=(new_audit_id(), *chains[:1]),
@@ -69,6 +74,21 @@ def log_in(cloud: Cloud, identity: Identity, auth: Auth) -> tuple[str, Subject]:
     return identity.tokens.encode(token), subject
 
 
+def _enough(identity: Identity, who: actions.Candidate, proofs: list[Proof], receipt: str | None) -> tuple[str, ...]:
+    """All methods that succeeded, those of the receipt included. Raises More, Unauthorized for another's receipt."""
+    assert who.id is not None and who.row is not None
+    methods = tuple(dict.fromkeys(method for proof in proofs for method in proof.methods))
+    if receipt is not None:
+        earlier = identity.receipts.open(receipt)
+        if earlier.user_id != who.id:
+            raise errors.Unauthorized("The auth receipt is of another user.")
+        methods = tuple(dict.fromkeys((*earlier.methods, *methods)))
+    required = factors.missing(who.row.options, methods)
+    if required:
+        raise factors.More(identity.receipts.new(who.id, methods), required)
+    return methods
+
+
 def _prove(cloud: Cloud, identity: Identity, asked: IdentityPart) -> list[Proof]:
     if not asked.methods:
         raise errors.BadRequest("Invalid input for field identity/methods: there is none.")
@@ -78,6 +98,8 @@ def _prove(cloud: Cloud, identity: Identity, asked: IdentityPart) -> list[Proof]
             proofs.append(_password(cloud, identity, asked))
         elif method == "token":
             proofs.append(_token(identity, asked, cloud))
+        elif method == "totp":
+            proofs.append(_totp(cloud, identity, asked))
         elif method == "application_credential":
             proofs.append(_application_credential(cloud, identity, asked))
         else:
@@ -147,6 +169,25 @@ def _token(identity: Identity, asked: IdentityPart, cloud: Cloud) -> Proof:
         token.application_credential_id,
         token.project_id if token.application_credential_id is not None else None,
     )
+
+
+def _totp(cloud: Cloud, identity: Identity, asked: IdentityPart) -> Proof:
+    if asked.totp is None or asked.totp.user.passcode is None:
+        raise errors.BadRequest("Expecting to find identity.totp.user.passcode in the request.")
+    rules = cloud.settings.security
+    with cloud.database.read() as tx:
+        who = actions.candidate(tx, asked.totp.user)
+        kept = credentials.of_user(tx, who.id, "totp") if who.id is not None else []
+    seeds = {one.id: identity.vault.open(one.sealed) for one in kept}
+    right = identity.passcodes.check(seeds, asked.totp.user.passcode)
+    if who.id is None or who.row is None or not who.enabled or compliance.locked_out(rules, who.row):
+        raise errors.Unauthorized(actions.REFUSED)
+    if not right:
+        if rules.lockout_attempts:
+            user_id = who.id
+            cloud.database.write(lambda tx: compliance.failed(tx, rules, user_id))
+        raise errors.Unauthorized(actions.REFUSED)
+    return Proof(who, ("totp",))
 
 
 def _application_credential(cloud: Cloud, identity: Identity, asked: IdentityPart) -> Proof:

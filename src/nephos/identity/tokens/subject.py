@@ -162,6 +162,14 @@ def resolve(tx: Tx, graph: Graph, token: Token) -> Subject:
     return Subject(token=token, person=person)
 
 
+def person(tx: Tx, user_id: str) -> Person:
+    """Raises Unauthorized for a user that does not exist."""
+    row = tx.first(_USER, {"id": user_id})
+    if row is None:
+        raise errors.Unauthorized("The user does not exist.")
+    return Person(row.id, row.name, Named(row.domain_id, row.domain_name), row.password_expires_at)
+
+
 def _person(tx: Tx, token: Token, user_id: str) -> Person:
     row = tx.first(_USER, {"id": user_id})
     if row is None:

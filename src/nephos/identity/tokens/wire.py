@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta
 
 from nephos.identity.catalog.view import Catalog
-from nephos.identity.tokens.subject import Subject
+from nephos.identity.tokens.factors import Receipt
+from nephos.identity.tokens.subject import Person, Subject
 from nephos.kernel import clock
 
 _encode = msgspec.json.Encoder().encode
@@ -35,6 +37,14 @@ class TokenMethod(msgspec.Struct):
     id: Annotated[str, Meta(max_length=4096)]
 
 
+class PasscodeUser(UserRef):
+    passcode: Annotated[str, Meta(max_length=64)] | None = None
+
+
+class TotpMethod(msgspec.Struct):
+    user: PasscodeUser
+
+
 class ApplicationCredentialMethod(msgspec.Struct):
     secret: Annotated[str, Meta(max_length=4096)]
     id: Text | None = None
@@ -47,6 +57,7 @@ class IdentityPart(msgspec.Struct):
     password: PasswordMethod | None = None
     token: TokenMethod | None = None
     application_credential: ApplicationCredentialMethod | None = None
+    totp: TotpMethod | None = None
 
 
 class ProjectRef(msgspec.Struct):
@@ -78,6 +89,23 @@ class Auth(msgspec.Struct):
 
 class AuthBody(msgspec.Struct):
     auth: Auth
+
+
+def receipt(given: Receipt, person: Person, required: Sequence[Sequence[str]]) -> dict[str, Any]:
+    """What a log-in that is not complete is answered with."""
+    return {
+        "receipt": {
+            "methods": list(given.methods),
+            "user": {
+                "domain": {"id": person.domain.id, "name": person.domain.name},
+                "id": person.id,
+                "name": person.name,
+            },
+            "expires_at": clock.iso(given.expires, micro=True),
+            "issued_at": clock.iso(given.issued, micro=True),
+        },
+        "required_auth_methods": [list(rule) for rule in required],
+    }
 
 
 def document(subject: Subject, catalog: Catalog | None) -> bytes:
