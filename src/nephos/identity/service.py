@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from nephos.identity import audit
 from nephos.identity import seed as first
 from nephos.identity.application_credentials import api as application_credentials
 from nephos.identity.assignments import api as assignments
@@ -58,6 +59,7 @@ def compose(cloud: Cloud) -> None:
     identity = Identity(cloud)
     cloud.parts["identity"] = identity
     cloud.verify = identity.verify
+    cloud.audits.append(audit.assignments)
 
 
 def seed(cloud: Cloud, passwords: Mapping[str, str]) -> None:

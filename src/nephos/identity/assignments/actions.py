@@ -12,10 +12,11 @@ from nephos.identity.application_credentials.actions import forget
 from nephos.identity.assignments.effective import above, below
 from nephos.identity.assignments.store import ALL, DOMAIN, GROUP, PROJECT, SYSTEM, USER, assignment
 from nephos.identity.groups.actions import members_of
-from nephos.identity.groups.store import membership
+from nephos.identity.groups.store import group, membership
 from nephos.identity.projects.store import project
 from nephos.identity.roles.graph import Graph
 from nephos.identity.roles.store import GLOBAL
+from nephos.identity.users.store import user
 from nephos.kernel.db.engine import Tx
 
 _a = assignment.c
@@ -42,7 +43,12 @@ class Grant(NamedTuple):
 
 
 def grant(tx: Tx, to: Grant, role_id: str) -> None:
-    """Again: nothing."""
+    """Again: nothing. Raises NotFound when the actor or the target went meanwhile."""
+    actors = user if to.actor == USER else group
+    if tx.first(select(actors.c.id).where(actors.c.id == to.actor_id)) is None:
+        raise errors.NotFound(f"Could not find {to.actor}: {to.actor_id}.")
+    if to.target != SYSTEM and tx.first(select(project.c.id).where(project.c.id == to.target_id)) is None:
+        raise errors.NotFound(f"Could not find {to.target}: {to.target_id}.")
     if not has(tx, to, role_id):
         tx.insert(assignment, {**to._asdict(), "role_id": role_id})
 
