@@ -187,9 +187,11 @@ def _checked(new: NewRule) -> NewRule:
 
 
 def _checked_icmp(new: NewRule) -> NewRule:
-    for field, value in (("port_range_min", new.port_min), ("port_range_max", new.port_max)):
+    for field, value in (("type (port-range-min)", new.port_min), ("code (port-range-max)", new.port_max)):
         if value is not None and not 0 <= value <= 255:
-            raise problems.bad(f"Invalid value for ICMP {field} {value}.", "SecurityGroupInvalidIcmpValue")
+            raise problems.bad(
+                f"Invalid value for ICMP {field} {value}: it must be from 0 to 255.", "SecurityGroupInvalidIcmpValue"
+            )
     if new.port_min is None:
         raise problems.bad(
             f"ICMP code (port-range-max) {new.port_max} is provided but ICMP type (port-range-min) is missing.",
