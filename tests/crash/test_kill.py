@@ -13,6 +13,7 @@ from typing import Any
 
 import openstack.exceptions
 import pytest
+from keystoneauth1.exceptions import ClientException
 from tests.cloud import RunningCloud, wait_for
 
 from nephos import app
@@ -23,13 +24,20 @@ MARKS = ("begin", "image cached", "plugged", "disk", "domain", "running")
 
 
 def server_points() -> list[str]:
-    """`kind:state:step:moment` of every step of the operations that make and remove a server."""
+    """`kind:state:step:moment` of every boundary of the operations that make and remove a server: when a step begins,
+    when it is kept to wait for the host, and when the end is kept."""
     with tempfile.TemporaryDirectory() as folder:
         settings = Settings(state=Path(folder))
         settings.server_dir.mkdir()
         kinds = app.compose(settings).operations.kinds
-    steps = [(kind, step.name) for kind in ("server.create", "server.delete") for step in kinds[kind].steps]
-    return [f"{kind}:running:{step}:{moment}" for kind, step in steps for moment in ("begin", "kept")]
+    points = []
+    for kind in ("server.create", "server.delete"):
+        for step in kinds[kind].steps:
+            points.append(f"{kind}:running:{step.name}:begin")
+            if step.after is not None:
+                points.append(f"{kind}:running:{step.name}:kept")
+        points.append(f"{kind}:done:{kinds[kind].steps[-1].name}:kept")
+    return points
 
 
 def agent_points() -> list[str]:
@@ -71,7 +79,7 @@ def patiently(call: Any) -> Any:
     def attempt() -> Any:
         try:
             return [call()]
-        except (openstack.exceptions.SDKException, OSError, ConnectionError):
+        except (openstack.exceptions.SDKException, ClientException, OSError):
             return None
 
     return wait_for(attempt, 30, "an answer")[0]
