@@ -9,6 +9,7 @@ With real guests the cloud lives in namespaces of its own; `cloud.inside(...)` r
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
@@ -17,12 +18,13 @@ import socket
 import subprocess
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
 PREFIX = Path(os.environ.get("NEPHOS_PREFIX", "/opt/nephos"))
 NEPHOS = PREFIX / "bin" / "nephos"
-OPENSTACK = PREFIX / "bin" / "openstack"
 
 
 def free_port() -> int:
@@ -48,6 +50,7 @@ class RunningCloud:
         self._environment = {**os.environ, **({"NEPHOS_FAILPOINT": str(failpoint)} if failpoint else {})}
         self.state = Path(tempfile.mkdtemp(prefix="nephos-test-", dir="/var/tmp"))
         self.state.chmod(0o755)
+        self._exports: dict[str, dict[str, str]] = {}
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self._up = ["up", "--listen", f"127.0.0.1:{self.port}", "--hypervisor", hypervisor]
@@ -106,19 +109,25 @@ class RunningCloud:
         return processes
 
     def exports(self, user: str) -> dict[str, str]:
-        exports: dict[str, str] = json.loads(self.nephos("openrc", user, "--json"))
-        return exports
+        if user not in self._exports:
+            self._exports[user] = json.loads(self.nephos("openrc", user, "--json"))
+        return self._exports[user]
 
     def openstack(self, *words: str, user: str = "demo", check: bool = True) -> str:
-        """Type an `openstack` command as a user; its output. Raises AssertionError with everything it said."""
-        environment = {**os.environ, **self.exports(user), "no_proxy": "127.0.0.1", "HOME": str(self.state)}
-        done = subprocess.run(
-            [str(OPENSTACK), *words], capture_output=True, text=True, check=False, env=environment, timeout=300
-        )
-        assert not check or done.returncode == 0, (
-            f"openstack {' '.join(words)}: {done.returncode}\n{done.stdout}\n{done.stderr}"
-        )
-        return done.stdout if done.returncode == 0 else done.stdout + done.stderr
+        """Type an `openstack` command as a user; its output. Raises AssertionError with everything it said.
+
+        It is the client's own entry point, run in this process: importing it anew for each command would take most of
+        a test's time.
+        """
+        from openstackclient.shell import main
+
+        environment = {**self.exports(user), "no_proxy": "127.0.0.1", "HOME": str(self.state)}
+        said, complained = io.StringIO(), io.StringIO()
+        with patched(environment), redirect_stdout(said), redirect_stderr(complained):
+            status = main(list(words))
+        output = said.getvalue()
+        assert not check or status == 0, f"openstack {' '.join(words)}: {status}\n{output}\n{complained.getvalue()}"
+        return output if status == 0 else output + complained.getvalue()
 
     def connect(self, user: str) -> Any:
         """An openstacksdk connection."""
@@ -145,6 +154,18 @@ class RunningCloud:
     def hosts_up(self, count: int, seconds: float = 30) -> None:
         """Wait until so many hosts are up."""
         wait_for(lambda: sum(host["up"] for host in self.status()["hosts"]) >= count, seconds, f"{count} hosts up")
+
+
+@contextmanager
+def patched(environment: dict[str, str]) -> Iterator[None]:
+    """The process's environment with these variables, for a while."""
+    before = dict(os.environ)
+    os.environ.update(environment)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
 
 
 def wait_for(condition: Any, seconds: float, what: str) -> Any:
