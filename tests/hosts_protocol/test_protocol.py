@@ -489,9 +489,8 @@ def test_a_restarted_agent_knows_its_host_while_the_server_is_away(cluster: Clus
     cluster.put(A, "network", "net-1", network(1))
     guest = cluster.guest(A)
     until(lambda: cluster.state(guest) == "done" and networks(agent, A) == {"net-1"})
-    until(lambda: not host_of(agent, A).dirty())
     path = cluster.settings.agent_dir / "hosts" / A / "desired"
-    until(path.exists)
+    until(lambda: path.exists() and not host_of(agent, A).state._dirty)
     assert path.stat().st_mode & 0o777 == 0o600
     cluster.stop(agent)
     cluster.streams.stop()

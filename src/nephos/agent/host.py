@@ -83,7 +83,7 @@ class Host:
                 self._pending = None
             raise
         finally:
-            self._save()
+            self.save()
         with self._changed:
             for key, why in failures.items():
                 if self._failures.get(key) != why:
@@ -92,7 +92,8 @@ class Host:
             self._applied = max(self._applied, wanted)
             self._changed.notify_all()
 
-    def _save(self) -> None:
+    def save(self) -> None:
+        """Keep on disk what the server said; `apply` does it too."""
         try:
             self.state.save()
         except OSError:

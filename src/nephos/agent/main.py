@@ -226,6 +226,8 @@ class Agent:
             for host in self._hosts.values():
                 if host.dirty() or not (rung or fake):
                     self._apply(host, everything=not rung)
+                else:
+                    host.save()
 
     def _apply(self, host: Host, *, everything: bool) -> None:
         try:
