@@ -21,10 +21,11 @@ def paginate(
     key: ColumnElement[Any],
     missing: str = "marker",
     extra: int = 0,
+    parameters: Mapping[str, Any] | None = None,
 ) -> Select[Any]:
     """`statement` with order, limit (+ `extra`) and the rows after the marker. `key` makes the order total.
 
-    Sort keys come from `columns`; NULL sorts as smallest. Raises BadRequest when the marker is no row of the list.
+    Sort keys come from `columns`; NULL sorts as smallest. `parameters` are what the statement itself is bound with. Raises BadRequest when the marker is no row of the list.
     """
     order = [(columns[name], descending) for name, descending in page.sorts if name in columns]
     if not any(column is key for column, _ in order):
@@ -32,7 +33,7 @@ def paginate(
     if page.reverse:
         order = [(column, not descending) for column, descending in order]
     if page.marker is not None:
-        row = tx.first(statement.with_only_columns(*[column for column, _ in order]).where(key == page.marker))
+        row = tx.first(statement.with_only_columns(*[column for column, _ in order]).where(key == page.marker), parameters)
         if row is None:
             raise errors.BadRequest(f"The marker [{page.marker}] could not be found.", code=missing)
         statement = statement.where(_after(order, list(row)))

@@ -103,7 +103,7 @@ def networks(call: Call) -> Reply:
 
 
 def _shown(tx: Tx, noun: Noun, view: View, ids: list[str]) -> list[Item]:
-    rows = tx.all(noun.select(view).where(noun.table.c.id.in_(ids)))
+    rows = tx.all(noun.some, {**view.bind, "keys": ids})
     loaded = noun.load(tx, rows, view) if rows else {}
     return [resource.shown(noun, row, loaded, view, frozenset()) for row in rows]
 

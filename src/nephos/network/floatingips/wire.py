@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from msgspec import UNSET, Meta, UnsetType
-from sqlalchemy import ColumnElement, Select, select
+from sqlalchemy import select
 
 from nephos.network import resource
 from nephos.network.floatingips.store import floatingip
@@ -37,23 +37,6 @@ class Update(resource.Base, kw_only=True):
 
 
 _leaf = port.alias("leaf")
-
-
-def _select(view: View) -> Select[Any]:
-    return select(
-        floatingip,
-        _leaf.c.name.label("leaf_name"),
-        _leaf.c.network_id.label("leaf_network_id"),
-        _leaf.c.mac.label("leaf_mac"),
-        _leaf.c.admin_state_up.label("leaf_up"),
-        _leaf.c.status.label("leaf_status"),
-        _leaf.c.device_id.label("leaf_device_id"),
-        _leaf.c.device_owner.label("leaf_device_owner"),
-    ).outerjoin(_leaf, _leaf.c.id == floatingip.c.fixed_port_id)
-
-
-def _scope(view: View) -> ColumnElement[bool] | None:
-    return None if view.sees_all else floatingip.c.project_id == view.project_id
 
 
 def _render(row: Any, loaded: Loaded, view: View) -> Item:
@@ -89,8 +72,17 @@ NOUN = Noun(
     plural="floatingips",
     title="Floating IP",
     table=floatingip,
-    select=_select,
-    scope=_scope,
+    select=select(
+        floatingip,
+        _leaf.c.name.label("leaf_name"),
+        _leaf.c.network_id.label("leaf_network_id"),
+        _leaf.c.mac.label("leaf_mac"),
+        _leaf.c.admin_state_up.label("leaf_up"),
+        _leaf.c.status.label("leaf_status"),
+        _leaf.c.device_id.label("leaf_device_id"),
+        _leaf.c.device_owner.label("leaf_device_owner"),
+    ).outerjoin(_leaf, _leaf.c.id == floatingip.c.fixed_port_id),
+    scope=floatingip.c.project_id == resource.VIEWER,
     render=_render,
     guarded=frozenset({"floating_ip_address"}),
     filters={

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 from msgspec import UNSET, Meta, UnsetType
-from sqlalchemy import ColumnElement, Select, false, or_, select
+from sqlalchemy import ColumnElement, false, or_, select
 
 from nephos.kernel.db.engine import Tx
 from nephos.network import resource
@@ -79,14 +79,6 @@ def _load_rules(tx: Tx, rows: Sequence[Any], view: View) -> Loaded:
     return actions.rules_of(tx, [row.id for row in rows])
 
 
-def _scope_group(view: View) -> ColumnElement[bool] | None:
-    return None if view.sees_all else group.c.project_id == view.project_id
-
-
-def _select_group(view: View) -> Select[Any]:
-    return select(group)
-
-
 def _shared(values: list[str], view: View) -> ColumnElement[bool]:
     return group.c.id.is_not(None) if False in {resource.boolean(value) for value in values} else false()
 
@@ -96,8 +88,8 @@ GROUP = Noun(
     plural="security_groups",
     title="Security group",
     table=group,
-    select=_select_group,
-    scope=_scope_group,
+    select=select(group),
+    scope=group.c.project_id == resource.VIEWER,
     render=_render_group,
     load=_load_rules,
     filters={
@@ -107,19 +99,19 @@ GROUP = Noun(
     },
     sorts=resource.standard_sorts(group),
     read_only=frozenset(
-        {"id", "created_at", "updated_at", "revision_number", "tags", "security_group_rules", "shared", "tenant_id", "project_id"}
+        {
+            "id",
+            "created_at",
+            "updated_at",
+            "revision_number",
+            "tags",
+            "security_group_rules",
+            "shared",
+            "tenant_id",
+            "project_id",
+        }
     ),
 )
-
-
-def _select_rule(view: View) -> Select[Any]:
-    return select(rule, group.c.project_id.label("group_project_id")).join(group, group.c.id == rule.c.group_id)
-
-
-def _scope_rule(view: View) -> ColumnElement[bool] | None:
-    if view.sees_all:
-        return None
-    return or_(rule.c.project_id == view.project_id, group.c.project_id == view.project_id)
 
 
 def _target_rule(row: Any) -> dict[str, Any]:
@@ -145,8 +137,8 @@ RULE = Noun(
     plural="security_group_rules",
     title="Security group rule",
     table=rule,
-    select=_select_rule,
-    scope=_scope_rule,
+    select=select(rule, group.c.project_id.label("group_project_id")).join(group, group.c.id == rule.c.group_id),
+    scope=or_(rule.c.project_id == resource.VIEWER, group.c.project_id == resource.VIEWER),
     render=_render_any_rule,
     target=_target_rule,
     filters={

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from msgspec import UNSET, Meta, UnsetType, field
-from sqlalchemy import ColumnElement, Select, and_, exists, func, or_, select
+from sqlalchemy import ColumnElement, and_, exists, func, or_, select
 
 from nephos.network import resource
 from nephos.network.networks.store import EXTERNAL, SHARED, network, rbac
@@ -52,16 +52,17 @@ class Update(resource.Base, kw_only=True):
     segment: int | UnsetType | None = field(name="provider:segmentation_id", default=UNSET)
 
 
-def shared_with(project_id: str, network_id: ColumnElement[Any] = network.c.id) -> ColumnElement[bool]:
+def shared_with(project_id: str | ColumnElement[str] = resource.VIEWER) -> ColumnElement[bool]:
     """Whether a network is shared with a project, or with all."""
-    return exists().where(rbac.c.object_id == network_id, rbac.c.action == SHARED, rbac.c.target.in_(["*", project_id]))
+    whom = or_(rbac.c.target == "*", rbac.c.target == project_id)
+    return exists().where(rbac.c.object_id == network.c.id, rbac.c.action == SHARED, whom)
 
 
-def seen_by(project_id: str, network_id: ColumnElement[Any] = network.c.id) -> ColumnElement[bool]:
+def seen_by(project_id: str | ColumnElement[str] = resource.VIEWER) -> ColumnElement[bool]:
     """Whether a policy lets the project see a network: to use it, or as an external one."""
-    return exists().where(
-        rbac.c.object_id == network_id, rbac.c.action.in_([SHARED, EXTERNAL]), rbac.c.target.in_(["*", project_id])
-    )
+    whom = or_(rbac.c.target == "*", rbac.c.target == project_id)
+    what = or_(rbac.c.action == SHARED, rbac.c.action == EXTERNAL)
+    return exists().where(rbac.c.object_id == network.c.id, what, whom)
 
 
 _subnets = (
@@ -70,16 +71,6 @@ _subnets = (
     .scalar_subquery()
     .label("subnet_ids")
 )
-
-
-def _select(view: View) -> Select[Any]:
-    return select(network, shared_with(view.project_id).label("shared"), _subnets)
-
-
-def _scope(view: View) -> ColumnElement[bool] | None:
-    if view.sees_all:
-        return None
-    return or_(network.c.project_id == view.project_id, seen_by(view.project_id))
 
 
 def _target(row: Any) -> dict[str, Any]:
@@ -121,7 +112,7 @@ def _render(row: Any, loaded: Loaded, view: View) -> Item:
 
 def _shared(values: list[str], view: View) -> ColumnElement[bool]:
     wanted = {resource.boolean(value) for value in values}
-    clause = shared_with(view.project_id)
+    clause = shared_with()
     return or_(*[clause if each else ~clause for each in sorted(wanted)])
 
 
@@ -135,8 +126,8 @@ NOUN = Noun(
     plural="networks",
     title="Network",
     table=network,
-    select=_select,
-    scope=_scope,
+    select=select(network, shared_with().label("shared"), _subnets),
+    scope=or_(network.c.project_id == resource.VIEWER, seen_by()),
     render=_render,
     target=_target,
     hidden=("provider:network_type", "provider:physical_network", "provider:segmentation_id"),

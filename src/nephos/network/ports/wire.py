@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType, field
-from sqlalchemy import ColumnElement, Select, and_, exists, or_, select
+from sqlalchemy import ColumnElement, and_, exists, or_, select
 
 from nephos.hosts import actions as hosts
 from nephos.kernel import clock
@@ -96,20 +96,6 @@ class Page(msgspec.Struct):
     hosts: dict[str, str]
 
 
-def _select(view: View) -> Select[Any]:
-    return select(
-        port,
-        network.c.project_id.label("network_project_id"),
-        shared_with(view.project_id, network.c.id).label("network_shared"),
-    ).join(network, network.c.id == port.c.network_id)
-
-
-def _scope(view: View) -> ColumnElement[bool] | None:
-    if view.sees_all:
-        return None
-    return or_(port.c.project_id == view.project_id, network.c.project_id == view.project_id)
-
-
 def _target(row: Any) -> dict[str, Any]:
     return {
         "project_id": row.project_id,
@@ -143,9 +129,7 @@ def _render(row: Any, loaded: Loaded, view: View) -> Item:
         "device_id": row.device_id,
         "device_owner": row.device_owner,
         "security_groups": sorted(page.groups.get(row.id, ())),
-        "allowed_address_pairs": [
-            {"mac_address": mac or row.mac, "ip_address": cidr} for cidr, mac in row.pairs or ()
-        ],
+        "allowed_address_pairs": [{"mac_address": mac or row.mac, "ip_address": cidr} for cidr, mac in row.pairs or ()],
         "extra_dhcp_opts": row.dhcp_options or [],
         "port_security_enabled": row.port_security_enabled,
         "dns_name": row.dns_name,
@@ -217,8 +201,12 @@ NOUN = Noun(
     plural="ports",
     title="Port",
     table=port,
-    select=_select,
-    scope=_scope,
+    select=select(
+        port,
+        network.c.project_id.label("network_project_id"),
+        shared_with().label("network_shared"),
+    ).join(network, network.c.id == port.c.network_id),
+    scope=or_(port.c.project_id == resource.VIEWER, network.c.project_id == resource.VIEWER),
     render=_render,
     load=_load,
     target=_target,
@@ -277,4 +265,3 @@ NOUN = Noun(
         }
     ),
 )
-

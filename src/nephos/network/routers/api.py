@@ -80,7 +80,7 @@ def _gateway(tx: Tx, view: View, info: GatewayInfo | None) -> actions.Gateway | 
 
 def external(tx: Tx, view: View, network_id: str, what: str) -> Any:
     """An external network's row, if the caller may use it. Raises NetworkNotFound, BadRequest."""
-    network = tx.first(resource.narrowed(NETWORK, view).where(NETWORK.table.c.id == network_id))
+    network = tx.first(resource.narrowed(NETWORK, view).where(NETWORK.table.c.id == network_id), view.bind)
     if network is None:
         raise problems.missing("Network", network_id)
     if not network.external:

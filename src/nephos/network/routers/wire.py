@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
-from sqlalchemy import ColumnElement, Select, select
+from sqlalchemy import ColumnElement, select
 
 from nephos.kernel.db.engine import Tx
 from nephos.network import resource
@@ -72,14 +72,6 @@ class InterfaceBody(msgspec.Struct, kw_only=True):
     port_id: str | None = None
 
 
-def _select(view: View) -> Select[Any]:
-    return select(router)
-
-
-def _scope(view: View) -> ColumnElement[bool] | None:
-    return None if view.sees_all else router.c.project_id == view.project_id
-
-
 def _load(tx: Tx, rows: Sequence[Any], view: View) -> Loaded:
     legs = [row.gateway_port_id for row in rows if row.gateway_port_id]
     return addresses.of_ports(tx, legs) if legs else {}
@@ -121,8 +113,8 @@ NOUN = Noun(
     plural="routers",
     title="Router",
     table=router,
-    select=_select,
-    scope=_scope,
+    select=select(router),
+    scope=router.c.project_id == resource.VIEWER,
     render=_render,
     load=_load,
     hidden=("distributed", "ha"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from msgspec import UNSET, UnsetType
-from sqlalchemy import ColumnElement, Select, select
+from sqlalchemy import select
 
 from nephos.network import resource
 from nephos.network.networks.store import rbac
@@ -27,14 +27,6 @@ class Update(resource.Base, kw_only=True):
 
     target_tenant: str | UnsetType = UNSET
     target_project: str | UnsetType = UNSET
-
-
-def _select(view: View) -> Select[Any]:
-    return select(rbac)
-
-
-def _scope(view: View) -> ColumnElement[bool] | None:
-    return None if view.sees_all else rbac.c.project_id == view.project_id
 
 
 def _target(row: Any) -> dict[str, Any]:
@@ -64,8 +56,8 @@ NOUN = Noun(
     plural="rbac_policies",
     title="Rbac policy",
     table=rbac,
-    select=_select,
-    scope=_scope,
+    select=select(rbac),
+    scope=rbac.c.project_id == resource.VIEWER,
     render=_render,
     target=_target,
     guarded=frozenset({"target_tenant", "target_project"}),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from msgspec import UNSET, Meta, UnsetType
-from sqlalchemy import ColumnElement, Select, or_, select
+from sqlalchemy import or_, select
 
 from nephos.network import resource
 from nephos.network.resource import Item, Loaded, Noun, View
@@ -45,16 +45,6 @@ class Update(resource.Base, kw_only=True):
     address_scope_id: UnsetType | None = UNSET
 
 
-def _select(view: View) -> Select[Any]:
-    return select(subnetpool)
-
-
-def _scope(view: View) -> ColumnElement[bool] | None:
-    if view.sees_all:
-        return None
-    return or_(subnetpool.c.project_id == view.project_id, subnetpool.c.shared.is_(True))
-
-
 def _target(row: Any) -> dict[str, Any]:
     return {"project_id": row.project_id, "tenant_id": row.project_id, "shared": row.shared}
 
@@ -82,8 +72,8 @@ NOUN = Noun(
     plural="subnetpools",
     title="Subnet pool",
     table=subnetpool,
-    select=_select,
-    scope=_scope,
+    select=select(subnetpool),
+    scope=or_(subnetpool.c.project_id == resource.VIEWER, subnetpool.c.shared.is_(True)),
     render=_render,
     target=_target,
     guarded=frozenset({"shared", "is_default"}),

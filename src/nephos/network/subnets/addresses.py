@@ -1,7 +1,7 @@
 """Taking addresses: which one, and that nobody else has it.
 
 A free one is found from a cursor that goes round the pools, so that an address just given back is not given out at
-once. The cursor's address and a few random ones are looked up together; only when all are taken are gaps searched.
+once. The next few from there are looked up together, then some at random; only when all are taken are gaps searched.
 Every taking moves the cursor of the subnet's row, so two that take from one subnet at once cannot both commit.
 """
 
@@ -242,19 +242,25 @@ def free(tx: Tx, row: Any, base: int) -> int | None:
         probes = [number for first, last in pools for number in range(first, last + 1)]
         probes.sort(key=lambda number: (number < start, number))
     else:
-        probes = [start, *(_nth(pools, clock.pick(total)) for _ in range(_PROBES - 1))]
-    taken = set(tx.column(_taken, {"subnet": row.id, "numbers": probes}))
-    for number in probes:
-        if number not in taken:
-            return number
-    if total <= 2 * _PROBES:
-        return None
+        first, last = next(pool for pool in pools if pool[0] <= start <= pool[1])
+        probes = list(range(start, min(start + 8, last + 1)))
+    found = _first_free(tx, row.id, probes)
+    if found is not None or total <= 2 * _PROBES:
+        return found
+    found = _first_free(tx, row.id, [_nth(pools, clock.pick(total)) for _ in range(_PROBES)])
+    if found is not None:
+        return found
     rotated = [(max(start, first), last) for first, last in pools if last >= start] + pools
     for first, last in rotated:
         gap = _first_gap(tx, row.id, first, last)
         if gap is not None:
             return gap
     return None
+
+
+def _first_free(tx: Tx, subnet_id: str, probes: Sequence[int]) -> int | None:
+    taken = set(tx.column(_taken, {"subnet": subnet_id, "numbers": list(probes)}))
+    return next((number for number in probes if number not in taken), None)
 
 
 def _first_gap(tx: Tx, subnet_id: str, first: int, last: int) -> int | None:

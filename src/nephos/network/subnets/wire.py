@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 from msgspec import UNSET, Meta, UnsetType
-from sqlalchemy import ColumnElement, Select, false, or_, select, true
+from sqlalchemy import ColumnElement, false, or_, select, true
 
 from nephos.network import resource
 from nephos.network.networks.store import network
@@ -67,22 +67,6 @@ class Update(resource.Base, kw_only=True):
     service_types: list[str] | UnsetType = UNSET
 
 
-def _select(view: View) -> Select[Any]:
-    return select(
-        subnet,
-        network.c.project_id.label("network_project_id"),
-        network.c.external.label("external"),
-        shared_with(view.project_id, network.c.id).label("shared"),
-    ).join(network, network.c.id == subnet.c.network_id)
-
-
-def _scope(view: View) -> ColumnElement[bool] | None:
-    if view.sees_all:
-        return None
-    mine = view.project_id
-    return or_(subnet.c.project_id == mine, network.c.project_id == mine, seen_by(mine, network.c.id))
-
-
 def _target(row: Any) -> dict[str, Any]:
     return {
         "project_id": row.project_id,
@@ -115,7 +99,7 @@ def _render(row: Any, loaded: Loaded, view: View) -> Item:
 
 
 def _shared(values: list[str], view: View) -> ColumnElement[bool]:
-    clause = shared_with(view.project_id, network.c.id)
+    clause = shared_with()
     wanted = {resource.boolean(value) for value in values}
     return true() if len(wanted) == 2 else clause if True in wanted else ~clause if wanted else false()
 
@@ -126,8 +110,13 @@ NOUN = Noun(
     plural="subnets",
     title="Subnet",
     table=subnet,
-    select=_select,
-    scope=_scope,
+    select=select(
+        subnet,
+        network.c.project_id.label("network_project_id"),
+        network.c.external.label("external"),
+        shared_with().label("shared"),
+    ).join(network, network.c.id == subnet.c.network_id),
+    scope=or_(subnet.c.project_id == resource.VIEWER, network.c.project_id == resource.VIEWER, seen_by()),
     render=_render,
     target=_target,
     guarded=frozenset({"service_types"}),
