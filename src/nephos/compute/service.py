@@ -20,7 +20,7 @@ from nephos.compute.keypairs import api as keypairs
 from nephos.compute.lifecycle import api as lifecycle
 from nephos.compute.lifecycle.steps import Lifecycle
 from nephos.compute.parts import Parts
-from nephos.compute.proxies import security_groups
+from nephos.compute.proxies import floating_ips, outside, security_groups
 from nephos.compute.quotas import api as quotas
 from nephos.compute.servers import api as servers
 from nephos.compute.showing.bodies import Bodies
@@ -49,6 +49,8 @@ _NOUNS: tuple[ModuleType, ...] = (
     usage,
     interfaces,
     security_groups,
+    floating_ips,
+    outside,
 )
 
 SERVICE = Service(

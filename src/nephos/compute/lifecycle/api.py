@@ -92,6 +92,11 @@ def console_output(call: Call) -> Reply:
     return Reply({"output": _UNPRINTABLE.sub("", text)})
 
 
+def inject_network_info(call: Call) -> Reply:
+    """The guest's host pulls its metadata anew."""
+    return _do(call, lambda tx, row: servers.touch(tx, call.cloud, row))
+
+
 def not_yet(call: Call) -> Reply:
     """An action that this cloud does not serve yet: refused, with words, once the caller may see the server."""
     with call.cloud.database.read() as tx:
@@ -122,7 +127,11 @@ _NOT_YET = {
     "shelveOffload": "os-shelve:shelve_offload",
     "trigger_crash_dump": "servers:trigger_crash_dump",
     "restore": "os-deferred-delete:restore",
-    "injectNetworkInfo": "os-admin-actions:inject_network_info",
+    "os-getVNCConsole": "os-remote-consoles",
+    "os-getSPICEConsole": "os-remote-consoles",
+    "os-getRDPConsole": "os-remote-consoles",
+    "os-getSerialConsole": "os-remote-consoles",
+    "os-getMKSConsole": "os-remote-consoles",
 }
 
 
@@ -138,6 +147,7 @@ ROUTES = (
     _route("unlock", unlock, "os-lock-server:unlock"),
     _route("os-resetState", reset_state, "os-admin-actions:reset_state"),
     _route("forceDelete", force_delete, "os-deferred-delete:force"),
+    _route("injectNetworkInfo", inject_network_info, "os-admin-actions:inject_network_info"),
     _route("os-getConsoleOutput", console_output, "os-console-output", 200),
     *(_route(action, not_yet, rule) for action, rule in _NOT_YET.items()),
 )

@@ -147,10 +147,10 @@ def create(call: Call) -> Reply:
 
 
 def _name(body: NewGroup) -> str:
-    name = body.name.strip()
-    if not name:
+    """Spaces at its ends belong to the name."""
+    if not body.name.strip():
         raise errors.BadRequest("Security group name cannot be empty.")
-    return name
+    return body.name
 
 
 def update(call: Call) -> Reply:

@@ -202,7 +202,7 @@ def chosen(call: Call, *, everywhere: str) -> list[ColumnElement[bool]]:
             raise errors.BadRequest(f"Invalid filter field: {name}.")
     whole = call.allowed("os_compute_api:servers:allow_all_filters")
     asked = {name: query.many(name) for name in query if name not in _PAGING}
-    conditions = [_projects(call, asked, everywhere, whole)]
+    conditions = [_projects(call, asked, everywhere)]
     if not whole:
         asked = {name: values for name, values in asked.items() if _allowed(name, minor)}
     conditions += [_deleted(asked, whole)]
@@ -217,14 +217,13 @@ def _allowed(name: str, minor: int) -> bool:
     return name in _EVERYBODY or minor >= _EVERYBODY_SINCE.get(name, 1 << 20)
 
 
-def _projects(call: Call, asked: dict[str, list[str]], everywhere: str, whole: bool) -> ColumnElement[bool]:
+def _projects(call: Call, asked: dict[str, list[str]], everywhere: str) -> ColumnElement[bool]:
+    """Which projects' servers. A project that is named counts only together with all_tenants, as in Nova."""
     wanted = asked.pop("all_tenants", None)
     named = [*asked.pop("project_id", []), *asked.pop("tenant_id", [])]
     if wanted is not None and (wanted[-1] == "" or _truth(wanted[-1], "all_tenants")):
         call.permit(rule=everywhere)
         return _s.c.project_id.in_(named) if named else _s.c.id.is_not(None)
-    if named and whole and wanted is None:
-        return _s.c.project_id.in_(named)
     own: ColumnElement[bool] = _s.c.project_id == call.who.project_id
     return own
 
