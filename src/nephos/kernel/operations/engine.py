@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any
 
 import msgspec
-from sqlalchemy import bindparam, select, update
+from sqlalchemy import bindparam, or_, select, update
 
 from nephos import errors
 from nephos.kernel import clock, failpoint
@@ -42,14 +42,15 @@ AGAIN_SECONDS = 5.0
 """After an unforeseen error, when to try the same again."""
 _SECOND = 1_000_000
 _o = store.operation
+_is_live = or_(_o.c.state == RUNNING, _o.c.state == UNDOING)
 _by_id = select(_o).where(_o.c.id == bindparam("id"))
 _live = (
     select(_o)
-    .where(_o.c.noun == bindparam("noun"), _o.c.noun_id == bindparam("noun_id"), _o.c.state.in_(LIVE))
+    .where(_o.c.noun == bindparam("noun"), _o.c.noun_id == bindparam("noun_id"), _is_live)
     .order_by(_o.c.created_at.desc(), _o.c.after.is_(None))
 )
 _state = select(_o.c.state).where(_o.c.id == bindparam("id"))
-_follower = select(_o.c.id, _o.c.kind).where(_o.c.after == bindparam("id"), _o.c.state.in_(LIVE))
+_follower = select(_o.c.id, _o.c.kind).where(_o.c.after == bindparam("id"), _is_live)
 _look = update(_o).where(_o.c.id == bindparam("key")).values(due_at=bindparam("at"))
 _cancel = update(_o).where(_o.c.id == bindparam("key")).values(cancelled=True, due_at=bindparam("at"))
 _release = (
@@ -124,8 +125,8 @@ class Operations:
         if same is not None:
             return same
         operation_id = clock.uuid4()
-        tx.execute(
-            _o.insert(),
+        tx.insert(
+            _o,
             {
                 "id": operation_id,
                 "noun": noun,
@@ -181,8 +182,8 @@ class Operations:
         user_id: str | None,
     ) -> None:
         """Write the history of something that was done at once, in this very unit of work (lock, rename…)."""
-        tx.execute(
-            _o.insert(),
+        tx.insert(
+            _o,
             {
                 "id": clock.uuid4(),
                 "noun": noun,
