@@ -226,8 +226,7 @@ class World:
         roles = {role["name"]: role["id"] for role in self.admin.get("/v3/roles").json["roles"]}
         alpha, beta = ({"project": {"id": self.projects[name]}} for name in ("alpha", "beta"))
         domain = {"domain": {"id": self.site}}
-        scope: dict[str, Any]
-        for persona, role, scope in (
+        people: tuple[tuple[str, str, dict[str, Any]], ...] = (
             ("system_admin", "admin", {"system": {"all": True}}),
             ("domain_admin", "admin", domain),
             ("project_admin", "admin", alpha),
@@ -236,7 +235,8 @@ class World:
             ("reader", "reader", alpha),
             ("outsider", "member", beta),
             ("service", "service", beta),
-        ):
+        )
+        for persona, role, scope in people:
             user = self._identity("user", name=persona, password=f"{persona}-secret", domain_id=self.site)
             kind, value = next(iter(scope.items()))
             place = "system" if kind == "system" else f"{kind}s/{value['id']}"

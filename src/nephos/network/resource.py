@@ -412,13 +412,13 @@ class Body(Generic[M]):
 
     def one(self, call: Call) -> M:
         """Raises BadRequest saying which attribute is wrong."""
-        raw = _raw(call)
+        raw = raw_body(call)
         found: dict[str, M] = self._decode(self._one, raw, creating=False)
         return self._only(found, self.noun.name)
 
     def all(self, call: Call) -> tuple[list[M], bool]:
         """The resources to make and whether they came as a list."""
-        raw = _raw(call)
+        raw = raw_body(call)
         if self._many is not None and _first_key(raw) == self.noun.plural:
             found: dict[str, list[M]] = self._decode(self._many, raw, creating=True)
             models = self._only(found, self.noun.plural)
@@ -480,7 +480,8 @@ class Body(Generic[M]):
                             view.call.permit(target, rule=inner)
 
 
-def _raw(call: Call) -> bytes:
+def raw_body(call: Call) -> bytes:
+    """Raises BadRequest for null characters, which no text of the API may hold."""
     raw = call.raw
     if b"\\u0000" in raw or b"\x00" in raw:
         raise problems.bad("The body holds a null character.", "HTTPBadRequest")

@@ -32,6 +32,7 @@ access = logging.getLogger("nephos.access")
 _encode = msgspec.json.Encoder().encode
 _STATUS = {code: falcon.code_to_http_status(code) for code in range(100, 600)}
 _REQUEST_ID = re.compile(r"req-[0-9a-fA-F-]{1,64}")
+_HUGE_WORD = re.compile(r"(\S{200})\S{800,}")
 _NOT_IN_A_HEADER = re.compile(r"[^\x20-\x7e]")
 
 
@@ -200,6 +201,8 @@ class Front:
             response.data = b""
 
     def _fault(self, service: Service, response: falcon.Response, error: errors.NephosError, request_id: str) -> None:
+        # A reason is shown whole, but not the hundred kilobytes that a client sent in place of a name.
+        error.message = _HUGE_WORD.sub(r"\1…", error.message)
         response.status = _STATUS[error.status]
         response.content_type = "application/json"
         response.stream = None

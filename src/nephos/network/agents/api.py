@@ -86,8 +86,8 @@ def delete(call: Call) -> Reply:
 
 def _decode(call: Call, kind: type[msgspec.Struct]) -> Any:
     try:
-        return msgspec.json.decode(call.raw, type=kind, strict=False)
-    except (msgspec.DecodeError, UnicodeDecodeError) as wrong:
+        return msgspec.json.decode(resource.raw_body(call), type=kind, strict=False)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as wrong:
         raise problems.bad(f"Invalid input: {wrong}", "HTTPBadRequest") from wrong
 
 

@@ -1,0 +1,213 @@
+"""Every route of the API under every kind of nonsense: 4xx in the service's own words, never 500, nothing half-made."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+import pytest
+from tests.api import mutations, seeds
+from tests.api.dry import Kept, taken_back
+from tests.api.world import SERVICES, World, name_of, thing
+from tests.harness import Client, Response
+
+from nephos.kernel.http.routes import Route, Service
+
+WRITING = ("POST", "PUT", "PATCH")
+LONGEST = 4000
+"""Characters of a fault's message: long enough for any reason, too short to send a huge value back."""
+
+
+def message(service: Service, reply: Response) -> str:
+    """What a fault says, in the dialect of the service. Raises KeyError when it is of another."""
+    body = reply.json
+    if service.name == "placement":
+        (error,) = body["errors"]
+        assert error["status"] == reply.status and error["request_id"]
+        return str(error["detail"])
+    if service.name == "network":
+        assert body["NeutronError"].keys() == {"type", "message", "detail"}
+        return str(body["NeutronError"]["message"])
+    if service.name == "image":
+        assert body["code"].startswith(str(reply.status))
+        return str(body["message"])
+    if service.name == "compute" and reply.status != 406:
+        (fault,) = body.values()
+        assert fault["code"] == reply.status
+        return str(fault["message"])
+    return str(body["error"]["message"])
+
+
+def complaint(service: Service, method: str, reply: Response, kept: Kept) -> str | None:
+    """Why an answer to nonsense is not as it should be."""
+    if reply.status < 400:
+        return None
+    if reply.status >= 500 and reply.status != 501:
+        return f"{reply.status} {reply.body[:300]!r}"
+    if kept.changes:
+        return f"{reply.status}, and {kept.changes} rows changed"
+    if not reply.body and method == "HEAD":
+        return None
+    try:
+        text = message(service, reply)
+    except (KeyError, ValueError, AssertionError, msgspec.DecodeError, AttributeError) as wrong:
+        return f"{reply.status} in another dialect ({wrong!r}): {reply.body[:300]!r}"
+    if not text.strip() or len(text) > LONGEST:
+        return f"{reply.status} with a message of {len(text)} characters: {text[:100]}"
+    return None
+
+
+class Asker:
+    """Sends a route's requests as somebody who may, and gathers what is wrong with the answers."""
+
+    def __init__(self, world: World, service: Service, kept: Kept) -> None:
+        self.world, self.service, self.kept = world, service, kept
+        self.wrong: dict[str, str] = {}
+        self.asked = 0
+
+    def client(self, route: Route) -> Client:
+        for persona in ("member", "project_admin", "system_admin", "service"):
+            reply = self.world.ask(persona, self.service, route, self.world.alpha)
+            if reply.status != 403 or (reply.body and b"Policy doesn't allow" not in reply.body):
+                return self.world.clients[persona]
+        raise AssertionError(f"nobody may ask {name_of(self.service, route)}")
+
+    def ask(self, client: Client, route: Route, url: str, body: Any, what: str) -> Response:
+        self.kept.changes = 0
+        self.asked += 1
+        reply = self.world.send(client, self.service, route, url, body)
+        why = complaint(self.service, route.method, reply, self.kept)
+        if why is not None:
+            self.wrong.setdefault(f"{name_of(self.service, route)}: {what}", why)
+        return reply
+
+    def blame(self, route: Route, what: str, why: str) -> None:
+        self.wrong.setdefault(f"{name_of(self.service, route)}: {what}", why)
+
+    def judge(self) -> None:
+        lines = [f"{name}: {why}" for name, why in self.wrong.items()]
+        assert not lines, f"{len(lines)} of {self.asked}\n" + "\n".join(lines)
+
+
+@pytest.fixture
+def kept(world: World) -> Iterator[Kept]:
+    with taken_back(world.cloud.cloud.database) as changes:
+        yield changes
+
+
+def asker(world: World, kept: Kept, service: str) -> Asker:
+    return Asker(world, SERVICES[service], kept)
+
+
+@pytest.mark.parametrize("service", [name for name in SERVICES if name != "nephos-operator"])
+def test_bodies_of_the_wrong_shape(world: World, kept: Kept, service: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each value of a right body, and each field that its type has beside, replaced by what does not belong there."""
+    asks = asker(world, kept, service)
+    for route in world.thought_of(asks.service):
+        body = world.body(asks.service, route, world.alpha)
+        if route.method not in WRITING or isinstance(body, bytes) or body is None:
+            continue
+        client, url = asks.client(route), world.url(asks.service, route, world.alpha)
+        with mutations.noted(monkeypatch, body) as seen:
+            world.send(client, asks.service, route, url, body)
+        for path, value, wrong in mutations.wrong(body, seen):
+            what = f"{'.'.join(map(str, path))} = {mutations.shown(value)}"
+            reply = asks.ask(client, route, url, wrong, what)
+            if reply.status < 400 and seen and (value is mutations.NULL or value == "a null character in a key"):
+                asks.blame(route, what, f"{reply.status}: a null character was taken")
+    asks.judge()
+
+
+@pytest.mark.parametrize("service", [name for name in SERVICES if name != "nephos-operator"])
+def test_bodies_that_are_nothing(world: World, kept: Kept, service: str) -> None:
+    asks = asker(world, kept, service)
+    for route in world.thought_of(asks.service):
+        if route.method not in WRITING or route.streams:
+            continue
+        client, url = asks.client(route), world.url(asks.service, route, world.alpha)
+        takes = world.body(asks.service, route, world.alpha) is not None
+        for raw in mutations.RAW:
+            what = mutations.shown(raw)
+            reply = asks.ask(client, route, url, raw, what)
+            if takes and reply.status < 400 and raw.strip(b"[{}]") and raw not in OPTIONAL.get(name_of(asks.service, route), ()):
+                asks.blame(route, what, f"{reply.status}: taken")
+    asks.judge()
+
+
+OPTIONAL: dict[str, tuple[bytes, ...]] = {}
+
+IDS = (
+    "nonesuch",
+    "5a1f5d0e-8f4c-4c51-bf3a-8d7a3dbb1c11",
+    "-1",
+    "9" * 40,
+    "x" * 5000,
+    "%E9%9B%AA%F0%9F%9A%80",
+    "%ff",
+    "a%00b",
+    "a%2Fb",
+    "..",
+    "%20",
+    "%22%27%3B--",
+    "'%20OR%20'1'='1",
+    "%0d%0aX-Injected:%201",
+)
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_ids_of_nobody(world: World, kept: Kept, service: str) -> None:
+    """Each parameter of each URL in turn, the others real; the body right."""
+    asks = asker(world, kept, service)
+    for route in world.thought_of(asks.service):
+        params = re.findall(r"([^/]*)/\{(\w+)(?::path)?\}", route.path)
+        client = asks.client(route) if params else Client(world.cloud)
+        for before, param in params:
+            name = thing(asks.service, before, param)
+            for other in IDS:
+                things = {**world.alpha, **dict.fromkeys((name, seeds.instead(name_of(asks.service, route)).get(name, name)), other)}
+                body = world.body(asks.service, route, world.alpha)
+                reply = asks.ask(client, route, world.url(asks.service, route, things), body, f"{param} = {other[:40]}")
+                assert not any("injected" in header for header in reply.headers), (route, other)
+    asks.judge()
+
+
+PARAMETERS = {
+    "identity": "limit marker sort_key sort_dir name name__contains name__regex enabled domain_id parent_id is_domain "
+    "password_expires_at tags tags-any not-tags user.id scope.project.id role.id effective include_names include_subtree "
+    "type service_id interface region_id user_id trustor_user_id resource_name project_id policy_id parents_as_list "
+    "subtree_as_ids nocatalog",
+    "image": "limit marker sort sort_key sort_dir name status visibility owner member_status size_min size_max created_at "
+    "updated_at tag os_hidden id protected disk_format container_format checksum resource_types namespace colour",
+    "network": "limit marker page_reverse sort_key sort_dir fields name id status admin_state_up tenant_id project_id "
+    "router:external shared tags tags-any not-tags fixed_ips ip_version mtu changed_since revision_number device_id "
+    "mac_address network_id cidr alive agent_type protocol port_range_min ethertype security_groups binding:host_id",
+    "placement": "name uuid member_of resources required in_tree associated project_id user_id consumer_type limit "
+    "group_policy root_required same_subtree resources1 required1 resources_X",
+    "compute": "limit marker offset sort_key sort_dir all_tenants name status image flavor host ip ip6 changes-since "
+    "changes-before created_at launched_at power_state vm_state task_state tags tags-any not-tags-any reservation_id "
+    "deleted locked config_drive minDisk minRam is_public user_id tenant_id project_id hypervisor_hostname_pattern "
+    "with_servers start end detailed binary zone service usage_type",
+    "nephos-operator": "limit marker name",
+}
+VALUES = (
+    *("", "-1", "0", "x", "nobody", "%ff", "a%00b", "%E9%9B%AA", "%25", "%5B", "(", "*", "9" * 400, "in:x,%22", "gt:x", "1.5"),
+    *("2026-13-45T99:99:99Z", "VCPU:1", "VCPU:x", "x" * 10_000, "a&limit=2", "true,false", ",", "x%3Dy", "ip_address%3Dx"),
+)
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_queries_of_nonsense(world: World, kept: Kept, service: str) -> None:
+    """Each parameter that any list has, on every list, with values that it cannot have; others but a few."""
+    asks = asker(world, kept, service)
+    for route in world.thought_of(asks.service):
+        if route.method != "GET" or route.permission is None:
+            continue
+        client, url = asks.client(route), world.url(asks.service, route, world.alpha)
+        names = PARAMETERS[service].split() if "{" not in route.path else ["limit", "fields", "nonesuch"]
+        for name in [*names, "nonesuch", "%ff", ""]:
+            for value in VALUES:
+                query = f"{name}={value}"
+                asks.ask(client, route, url + ("&" if "?" in url else "?") + query, None, query[:60])
+    asks.judge()
