@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from functools import partial
 from types import ModuleType
 
-from nephos.compute import notices, versions
+from nephos.compute import audit, notices, versions
 from nephos.compute.aggregates import api as aggregates
 from nephos.compute.building import guests
 from nephos.compute.building.steps import Building
@@ -73,6 +73,7 @@ def compose(cloud: Cloud) -> None:
     cloud.hosts.notice("address_taken", partial(notices.marked, "address taken", cloud))
     cloud.hosts.notice("metadata_served", partial(notices.marked, "metadata served", cloud))
     cloud.hosts.notice("host", lambda tx, seen: building.forget_hosts())
+    cloud.audits.append(audit.check)
 
 
 def seed(cloud: Cloud, passwords: Mapping[str, str]) -> None:
