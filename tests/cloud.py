@@ -9,8 +9,10 @@ With real guests the cloud lives in namespaces of its own; `cloud.inside(...)` r
 
 from __future__ import annotations
 
+import importlib
 import io
 import json
+import multiprocessing
 import os
 import shutil
 import signal
@@ -18,11 +20,11 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
+importlib.import_module("openstackclient.shell")  # before the first fork, so that it is there in each
 PREFIX = Path(os.environ.get("NEPHOS_PREFIX", "/opt/nephos"))
 NEPHOS = PREFIX / "bin" / "nephos"
 
@@ -116,18 +118,19 @@ class RunningCloud:
     def openstack(self, *words: str, user: str = "demo", check: bool = True) -> str:
         """Type an `openstack` command as a user; its output. Raises AssertionError with everything it said.
 
-        It is the client's own entry point, run in this process: importing it anew for each command would take most of
-        a test's time.
+        It is the client's own entry point in a forked process: importing it anew for each command would take most of a
+        test's time.
         """
-        from openstackclient.shell import main
-
         environment = {**self.exports(user), "no_proxy": "127.0.0.1", "HOME": str(self.state)}
-        said, complained = io.StringIO(), io.StringIO()
-        with patched(environment), redirect_stdout(said), redirect_stderr(complained):
-            status = main(list(words))
-        output = said.getvalue()
-        assert not check or status == 0, f"openstack {' '.join(words)}: {status}\n{output}\n{complained.getvalue()}"
-        return output if status == 0 else output + complained.getvalue()
+        fork = multiprocessing.get_context("fork")
+        ours, theirs = fork.Pipe(duplex=False)
+        child = fork.Process(target=typed, args=(list(words), environment, theirs))
+        child.start()
+        theirs.close()
+        status, output, complaint = ours.recv()
+        child.join()
+        assert not check or status == 0, f"openstack {' '.join(words)}: {status}\n{output}\n{complaint}"
+        return str(output) if status == 0 else f"{output}{complaint}"
 
     def connect(self, user: str) -> Any:
         """An openstacksdk connection."""
@@ -156,16 +159,15 @@ class RunningCloud:
         wait_for(lambda: sum(host["up"] for host in self.status()["hosts"]) >= count, seconds, f"{count} hosts up")
 
 
-@contextmanager
-def patched(environment: dict[str, str]) -> Iterator[None]:
-    """The process's environment with these variables, for a while."""
-    before = dict(os.environ)
+def typed(words: list[str], environment: dict[str, str], answer: Any) -> None:
+    """In a process of its own, as the client keeps who it was for: run a command, send back status and both outputs."""
+    from openstackclient.shell import main
+
     os.environ.update(environment)
-    try:
-        yield
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
+    said, complained = io.StringIO(), io.StringIO()
+    with redirect_stdout(said), redirect_stderr(complained):
+        status = main(words)
+    answer.send((status, said.getvalue(), complained.getvalue()))
 
 
 def wait_for(condition: Any, seconds: float, what: str) -> Any:
