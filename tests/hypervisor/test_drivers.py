@@ -136,6 +136,25 @@ def test_power_goes_off_and_on(driver: Hypervisor, kind: Kind, new_guest: Callab
     assert driver.guests() == {guest.id: Power.RUNNING}
 
 
+def test_a_guest_is_paused_and_suspended_and_goes_on(
+    driver: Hypervisor, kind: Kind, new_guest: Callable[..., Guest]
+) -> None:
+    guest = new_guest()
+    driver.create(guest, kind.boot, ignore)
+    for change, power in ((driver.pause, Power.PAUSED), (driver.suspend, Power.SUSPENDED)):
+        for _ in range(2):
+            change(guest.id)
+            assert driver.guests() == {guest.id: power}
+        driver.start(guest.id)
+        assert driver.guests() == {guest.id: Power.RUNNING}
+    driver.suspend(guest.id)
+    driver.reboot(guest.id, hard=True)
+    assert driver.guests() == {guest.id: Power.RUNNING}
+    driver.stop(guest.id, timeout=0)
+    with pytest.raises(HostFault, match=guest.id):
+        driver.pause(guest.id)
+
+
 def test_a_stop_that_the_guest_ignores_pulls_the_plug(
     driver: Hypervisor, kind: Kind, new_guest: Callable[..., Guest]
 ) -> None:
@@ -192,6 +211,8 @@ def test_a_guest_that_is_not_there_is_a_fault_that_names_it(driver: Hypervisor) 
         lambda: driver.start(guest_id),
         lambda: driver.stop(guest_id, timeout=1),
         lambda: driver.reboot(guest_id, hard=False),
+        lambda: driver.pause(guest_id),
+        lambda: driver.suspend(guest_id),
         lambda: driver.console_log(guest_id),
     ]
     for call in calls:
@@ -218,9 +239,7 @@ def test_a_guest_that_stops_by_itself_is_reported(
     assert seen == [(guest.id, Power.RUNNING), (guest.id, Power.SHUTDOWN)]
 
 
-def test_a_reboot_reports_no_state_on_its_way(
-    driver: Hypervisor, kind: Kind, new_guest: Callable[..., Guest]
-) -> None:
+def test_a_reboot_reports_no_state_on_its_way(driver: Hypervisor, kind: Kind, new_guest: Callable[..., Guest]) -> None:
     guest = new_guest()
     driver.create(guest, kind.boot, ignore)
     seen: list[Power] = []

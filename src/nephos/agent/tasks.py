@@ -175,6 +175,10 @@ class Tasks:
             hypervisor.start(body.id)
         elif body.action == "stop":
             hypervisor.stop(body.id, timeout=body.timeout)
+        elif body.action == "pause":
+            hypervisor.pause(body.id)
+        elif body.action == "suspend":
+            hypervisor.suspend(body.id)
         elif body.action in ("reboot", "reset"):
             hypervisor.reboot(body.id, hard=body.action == "reset", timeout=body.timeout)
         else:

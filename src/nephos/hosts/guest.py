@@ -45,7 +45,8 @@ class DestroyGuest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SetPower(msgspec.Struct, frozen=True, kw_only=True):
-    """Task `guest.power`: action is start, stop, reboot or reset; `timeout` seconds before the plug is pulled."""
+    """Task `guest.power`: action is start (which also ends a pause or suspension), stop, reboot, reset, pause or suspend;
+    `timeout` seconds before the plug is pulled."""
 
     id: str
     action: str

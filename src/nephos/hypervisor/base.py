@@ -114,6 +114,14 @@ class Hypervisor(Protocol):
 
     def reboot(self, guest_id: str, *, hard: bool, timeout: float = 60) -> None: ...
 
+    def pause(self, guest_id: str) -> None:
+        """Stop its processors; `start` lets it go on."""
+        ...
+
+    def suspend(self, guest_id: str) -> None:
+        """Save its memory to the host's disk and switch it off; `start` goes on from there."""
+        ...
+
     def console_log(self, guest_id: str, *, limit: int | None = None) -> bytes:
         """The serial console from the first byte; with `limit`, its last bytes."""
         ...

@@ -142,6 +142,9 @@ class FakeHypervisor:
         self._wait("start")
         if known.power is Power.RUNNING:
             return
+        if known.power in (Power.PAUSED, Power.SUSPENDED):
+            self.become(guest_id, Power.RUNNING)
+            return
         self._boot(known)
 
     def stop(self, guest_id: str, *, timeout: float) -> None:
@@ -155,6 +158,12 @@ class FakeHypervisor:
         known = self._get(guest_id)
         self._wait("reboot")
         self._boot(known)
+
+    def pause(self, guest_id: str) -> None:
+        self._hold(guest_id, Power.PAUSED)
+
+    def suspend(self, guest_id: str) -> None:
+        self._hold(guest_id, Power.SUSPENDED)
 
     def console_log(self, guest_id: str, *, limit: int | None = None) -> bytes:
         known = self._get(guest_id)
@@ -199,6 +208,15 @@ class FakeHypervisor:
         known = self._get(guest_id)
         self._save(msgspec.structs.replace(known, power=power))
         self._tell(guest_id, power)
+
+    def _hold(self, guest_id: str, power: Power) -> None:
+        known = self._get(guest_id)
+        self._wait(power.value)
+        if known.power is power:
+            return
+        if known.power is not Power.RUNNING:
+            raise HostFault(f"guest {guest_id} is not running: it is {known.power.value}")
+        self.become(guest_id, power)
 
     def _boot(self, known: FakeGuest) -> None:
         self._save(msgspec.structs.replace(known, power=Power.RUNNING, boots=[*known.boots, clock.now_us()]))

@@ -118,7 +118,16 @@ class LibvirtHypervisor:
             found = self._get(guest_id)
             if hard or not power.shut_down(found, timeout):
                 power.off(found)
+                power.forget_memory(found)
             power.on(found)
+
+    def pause(self, guest_id: str) -> None:
+        with self._changing(guest_id), self._faults(f"cannot pause guest {guest_id}"):
+            power.hold(self._get(guest_id))
+
+    def suspend(self, guest_id: str) -> None:
+        with self._changing(guest_id), self._faults(f"cannot suspend guest {guest_id}"):
+            power.save(self._get(guest_id))
 
     def console_log(self, guest_id: str, *, limit: int | None = None) -> bytes:
         home = disk.directory(self._instances, guest_id)

@@ -52,6 +52,24 @@ def on(domain: Any) -> None:
                 raise
 
 
+def hold(domain: Any) -> None:
+    """Stop its processors."""
+    if of(domain) is not Power.PAUSED:
+        domain.suspend()
+
+
+def save(domain: Any) -> None:
+    """Save its memory and switch it off; `on` goes on from there."""
+    if of(domain) is not Power.SUSPENDED:
+        domain.managedSave(0)
+
+
+def forget_memory(domain: Any) -> None:
+    """Have it boot afresh, though its memory was saved."""
+    if domain.hasManagedSaveImage():
+        domain.managedSaveRemove()
+
+
 def off(domain: Any) -> None:
     """Pull the plug."""
     try:
