@@ -84,7 +84,8 @@ class Agent:
             elif task.kind == "guest.destroy":
                 self.guests[name].pop(body["id"], None)
             elif task.kind == "guest.power":
-                self.guests[name][body["id"]] = "shutdown" if body["action"] == "stop" else "running"
+                powers = {"stop": "shutdown", "pause": "paused", "suspend": "suspended"}
+                self.guests[name][body["id"]] = powers.get(body["action"], "running")
         self.done.append((name, task.kind, body))
         result = wire.Result(task.id, name, error, None, marks)
         reports.take(self.cloud, wire.Report(1, (result,)), self.ids)

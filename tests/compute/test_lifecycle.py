@@ -34,6 +34,31 @@ def test_stop_start_and_reboot(lab: Lab) -> None:
     assert [each["action"] for each in history] == ["reboot", "reboot", "start", "stop", "create"]
 
 
+def test_a_server_is_held_and_goes_on(lab: Lab) -> None:
+    server = lab.boot()
+    server_id, host = server["id"], server["OS-EXT-SRV-ATTR:host"]
+    for do, undo, status, power, told in (
+        ("pause", "unpause", "PAUSED", 3, "paused"),
+        ("suspend", "resume", "SUSPENDED", 4, "suspended"),
+    ):
+        assert lab.act(server_id, undo).status == 409
+        assert lab.act(server_id, do).status == 202
+        lab.agent.settle()
+        lab.agent.saw(host, "power", server_id, told)
+        shown = lab.show(server_id)
+        assert (shown["status"], shown["OS-EXT-STS:power_state"]) == (status, power)
+        assert lab.agent.guests[host][server_id] == told
+        assert lab.act(server_id, do).status == 409 and lab.act(server_id, "os-stop").status == 409
+        assert lab.act(server_id, undo).status == 202
+        lab.agent.settle()
+        assert lab.show(server_id)["status"] == "ACTIVE" and lab.agent.guests[host][server_id] == "running"
+    assert lab.act(server_id, "suspend").status == 202
+    lab.agent.settle()
+    lab.demo.delete(f"/compute/v2.1/servers/{server_id}")
+    lab.agent.settle()
+    assert lab.demo.get(f"/compute/v2.1/servers/{server_id}").status == 404
+
+
 def test_what_a_host_could_not_do_is_told_and_leaves_the_server_as_it_was(lab: Lab) -> None:
     server = lab.boot()
     lab.agent.refuse = lambda host, task: "the guest does not listen" if task.kind == "guest.power" else None
@@ -105,7 +130,7 @@ def test_the_console_log(lab: Lab) -> None:
 
 def test_what_is_not_served_says_so(lab: Lab) -> None:
     server_id = lab.boot()["id"]
-    for action in ("suspend", "rebuild", "resize", "createImage", "shelve"):
+    for action in ("rescue", "rebuild", "resize", "createImage", "shelve"):
         reply = lab.act(server_id, action, {})
         assert reply.status == 501 and action in reply.json["notImplemented"]["message"]
     assert lab.act(server_id, "dance", {}).status == 400

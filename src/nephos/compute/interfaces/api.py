@@ -120,9 +120,12 @@ def add_floating_ip(call: Call) -> Reply:
     fixed = None if given.fixed_address is None else common.address(given.fixed_address, "fixed_address", 4)
 
     def change(tx: Tx, row: Any) -> None:
-        network.associate_floating(
-            tx, call.cloud, server_id=row.id, project_id=row.project_id, address=address, fixed=fixed
-        )
+        try:
+            network.associate_floating(
+                tx, call.cloud, server_id=row.id, project_id=row.project_id, address=address, fixed=fixed
+            )
+        except errors.Conflict as used:
+            raise errors.BadRequest(used.message) from used
 
     return _change(call, change)
 

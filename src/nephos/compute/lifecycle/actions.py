@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Any
+from typing import Any, NamedTuple
 
 from nephos import errors
 from nephos.compute.building.steps import Building
@@ -78,6 +78,31 @@ def reboot(tx: Tx, cloud: Cloud, row: Any, who: Who, request_id: str, *, hard: b
         action="reset" if hard else "reboot",
         timeout=0 if hard else steps.SOFT_REBOOT_SECONDS,
     )
+
+
+class Hold(NamedTuple):
+    """Holding a guest, or letting it go on: the state that it must be in, the task shown, what the host does."""
+
+    kind: str
+    vm_state: str
+    task: str
+    action: str
+
+
+HOLDS = {
+    "pause": Hold(steps.PAUSE, states.ACTIVE, states.PAUSING, "pause"),
+    "unpause": Hold(steps.UNPAUSE, states.PAUSED, states.UNPAUSING, "start"),
+    "suspend": Hold(steps.SUSPEND, states.ACTIVE, states.SUSPENDING, "suspend"),
+    "resume": Hold(steps.RESUME, states.SUSPENDED, states.RESUMING, "start"),
+}
+
+
+def hold(tx: Tx, cloud: Cloud, row: Any, who: Who, request_id: str, name: str) -> None:
+    """Pause, unpause, suspend or resume."""
+    wanted = HOLDS[name]
+    actions.refuse_locked(row, who, name)
+    require(row, name, {wanted.vm_state})
+    power(tx, cloud, row, who, request_id, kind=wanted.kind, task=wanted.task, action=wanted.action, timeout=0)
 
 
 def lock(tx: Tx, cloud: Cloud, row: Any, who: Who, request_id: str, reason: str | None) -> None:

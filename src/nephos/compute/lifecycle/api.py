@@ -44,6 +44,12 @@ def reboot(call: Call) -> Reply:
     return _do(call, lambda tx, row: actions.reboot(tx, call.cloud, row, call.who, call.request_id, hard=hard))
 
 
+def hold(call: Call) -> Reply:
+    """pause, unpause, suspend or resume: the route's own action."""
+    name = call.route.action or ""
+    return _do(call, lambda tx, row: actions.hold(tx, call.cloud, row, call.who, call.request_id, name))
+
+
 def lock(call: Call) -> Reply:
     reason: str | None = None
     if since(call, 73):
@@ -106,10 +112,6 @@ def not_yet(call: Call) -> Reply:
 
 _ACTION, _RULE = SERVER + "/action", "os_compute_api:"
 _NOT_YET = {
-    "pause": "os-pause-server:pause",
-    "unpause": "os-pause-server:unpause",
-    "suspend": "os-suspend-server:suspend",
-    "resume": "os-suspend-server:resume",
     "rebuild": "servers:rebuild",
     "resize": "servers:resize",
     "confirmResize": "servers:confirm_resize",
@@ -143,6 +145,10 @@ ROUTES = (
     _route("os-start", start, "servers:start"),
     _route("os-stop", stop, "servers:stop"),
     _route("reboot", reboot, "servers:reboot"),
+    _route("pause", hold, "os-pause-server:pause"),
+    _route("unpause", hold, "os-pause-server:unpause"),
+    _route("suspend", hold, "os-suspend-server:suspend"),
+    _route("resume", hold, "os-suspend-server:resume"),
     _route("lock", lock, "os-lock-server:lock"),
     _route("unlock", unlock, "os-lock-server:unlock"),
     _route("os-resetState", reset_state, "os-admin-actions:reset_state"),

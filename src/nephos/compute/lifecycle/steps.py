@@ -14,6 +14,8 @@ from nephos.kernel.db.engine import Tx
 from nephos.kernel.operations.model import Kind, Operation, Outcome, Step
 
 START, STOP, REBOOT = "server.start", "server.stop", "server.reboot"
+PAUSE, UNPAUSE = "server.pause", "server.unpause"
+SUSPEND, RESUME = "server.suspend", "server.resume"
 SHUTDOWN_SECONDS = 60.0
 """How long a guest may take to shut itself down before the plug is pulled."""
 SOFT_REBOOT_SECONDS = 120.0
@@ -31,6 +33,10 @@ CHANGES = {
     START: Change("start", states.ACTIVE, states.RUNNING),
     STOP: Change("stop", states.STOPPED, states.SHUTDOWN),
     REBOOT: Change("reboot", states.ACTIVE, states.RUNNING),
+    PAUSE: Change("pause", states.PAUSED, states.POWER_PAUSED),
+    UNPAUSE: Change("unpause", states.ACTIVE, states.RUNNING),
+    SUSPEND: Change("suspend", states.SUSPENDED, states.SHUTDOWN),
+    RESUME: Change("resume", states.ACTIVE, states.RUNNING),
 }
 
 

@@ -13,15 +13,16 @@ POWERING_OFF, POWERING_ON = "powering-off", "powering-on"
 REBOOTING, REBOOTING_HARD = "rebooting", "rebooting_hard"
 PAUSING, UNPAUSING, SUSPENDING, RESUMING = "pausing", "unpausing", "suspending", "resuming"
 
-NO_STATE, RUNNING, POWER_PAUSED, SHUTDOWN, CRASHED, POWER_SUSPENDED = 0, 1, 3, 4, 6, 7
+NO_STATE, RUNNING, POWER_PAUSED, SHUTDOWN, CRASHED = 0, 1, 3, 4, 6
 POWER = {
     "running": RUNNING,
     "paused": POWER_PAUSED,
     "shutdown": SHUTDOWN,
     "crashed": CRASHED,
-    "suspended": POWER_SUSPENDED,
+    "suspended": SHUTDOWN,
     "missing": NO_STATE,
 }
+"""A suspended guest is off, its memory on disk (S1-53)."""
 ROOT_DEVICE = "/dev/vda"
 
 _STATUS: dict[str, tuple[str, dict[str, str]]] = {
