@@ -179,7 +179,7 @@ class Simulation:
             assert self.toys.status("t") == "ERROR"
 
 
-@settings(max_examples=120, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=80, deadline=None, suppress_health_check=list(HealthCheck))
 @given(failure=st.sampled_from(FAILURES), events=st.lists(st.sampled_from(EVENTS), max_size=60))
 def test_any_order_of_events_and_deaths_ends_whole(
     tmp_path_factory: pytest.TempPathFactory, failure: tuple[str, str] | None, events: list[str]

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Column, Integer, Table, Text, bindparam, delete, select, update
+from sqlalchemy import Column, Integer, MetaData, Table, Text, bindparam, delete, select, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from nephos import errors
@@ -24,17 +24,18 @@ from nephos.kernel.operations.model import Kind, Operation, Outcome, Outside, St
 MAKE, UNMAKE = "toy.make", "toy.unmake"
 LEASE, WAIT, DEADLINE = 30.0, 20.0, 600.0
 
-toy = Table("toy", metadata, Column("id", Text, primary_key=True), Column("status", Text))
-claim = Table("toy_claim", metadata, Column("toy_id", Text, primary_key=True))
+own = MetaData()
+"""Not the product's: its migrations know nothing of toys."""
+toy = Table("toy", own, Column("id", Text, primary_key=True), Column("status", Text))
+claim = Table("toy_claim", own, Column("toy_id", Text, primary_key=True))
 task = Table(
     "toy_task",
-    metadata,
+    own,
     Column("number", Integer, primary_key=True, autoincrement=True),
     Column("id", Text, unique=True),
     Column("toy_id", Text),
     Column("what", Text),
 )
-TABLES = [toy, claim, task, store.operation, store.event]
 _forget = delete(task).where(task.c.id == bindparam("task"))
 
 
@@ -218,5 +219,6 @@ def open_toys(path: Path) -> Toys:
     """The toys of a folder, made when there are none yet."""
     database = Database(f"sqlite:///{path / 'ledger.db'}")
     with database.engine.connect() as connection:
-        metadata.create_all(connection, tables=TABLES)
+        metadata.create_all(connection, tables=[store.operation, store.event])
+        own.create_all(connection)
     return Toys(database, World(path / "world"))
