@@ -56,6 +56,11 @@ _cancel = update(_o).where(_o.c.id == bindparam("key")).values(cancelled=True, d
 _release = (
     update(_o).where(_o.c.id == bindparam("key")).values(due_at=bindparam("at"), lease_owner=None, lease_until=None)
 )
+_renew = (
+    update(_o)
+    .where(_o.c.id == bindparam("key"), _o.c.lease_owner.is_not(None))
+    .values(due_at=bindparam("at"), lease_until=bindparam("at"))
+)
 _abandon = (
     update(_o)
     .where(_o.c.state.in_(LIVE), _o.c.lease_owner.is_not(None))
@@ -402,6 +407,10 @@ class Operations:
 
     def postpone(self, tx: Tx, operation_id: str, seconds: float) -> None:
         tx.execute(_look, {"key": operation_id, "at": tx.now + int(seconds * _SECOND)})
+
+    def renew(self, tx: Tx, operation_id: str, seconds: float) -> None:
+        """The work outside is still under way: nothing else happens to the operation for so many seconds more."""
+        tx.execute(_renew, {"key": operation_id, "at": tx.now + int(seconds * _SECOND)})
 
     def abandon(self, tx: Tx) -> None:
         """End all leases: to be called by a server at its start, when it is the only one and so nobody holds any."""

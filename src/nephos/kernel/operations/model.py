@@ -50,7 +50,8 @@ class Outside(msgspec.Struct, frozen=True):
     """The step has work that must not hold a transaction: a worker runs it under a lease, `Step.after` takes the result.
 
     Until the result comes or the lease (seconds) is over, nothing else happens to the operation: a cancel and the
-    deadline wait too. Work of a worker that was lost is run again when the lease is over, so it must be idempotent.
+    deadline wait too; the worker renews the lease while the work goes on. Work of a worker that was lost is run again
+    when the lease is over, so it must be idempotent.
     `task` is filled in by the engine.
     """
 

@@ -17,6 +17,7 @@ from nephos.kernel.operations.model import Outside
 log = logging.getLogger(__name__)
 LOOK_EVERY = 1.0
 OUTSIDE_THREADS = 4
+RENEW_SECONDS = 10.0
 
 
 class Worker:
@@ -32,7 +33,8 @@ class Worker:
         self._stop = threading.Event()
         self._pause = LOOK_EVERY
         self._jobs: queue.SimpleQueue[Outside | None] = queue.SimpleQueue()
-        self._taken: set[str] = set()
+        self._away: dict[str, str] = {}
+        """Operation → task: work outside that waits for a thread or is under way."""
         self._unlisten = doorbell.listen(lambda topic: self._bell.set() if topic == OPERATIONS else None)
         self._thread = threading.Thread(target=self._loop, name="operations", daemon=True)
         self._outside = [
@@ -75,19 +77,22 @@ class Worker:
             if not ids:
                 at = self._operations.next_due(tx)
                 self._pause = LOOK_EVERY if at is None else min(LOOK_EVERY, max(0.001, (at - tx.now) / 1_000_000))
-        waiting = [(each, self._database.submit(partial(self._advance, each))) for each in ids]
+        waiting = [(each, self._database.submit(partial(self._look, each))) for each in ids]
         for each, future in waiting:
             try:
                 outside = future.result()
             except Exception as wrong:
                 self._broken(each, wrong)
                 continue
-            if outside is not None and outside.task not in self._taken:
-                self._taken.add(outside.task)
+            if outside is not None:
+                self._away[each] = outside.task
                 self._jobs.put(outside)
         return bool(ids)
 
-    def _advance(self, operation_id: str, tx: Tx) -> Outside | None:
+    def _look(self, operation_id: str, tx: Tx) -> Outside | None:
+        if operation_id in self._away:
+            self._operations.renew(tx, operation_id, RENEW_SECONDS)
+            return None
         return self._operations.advance(tx, operation_id)
 
     def _broken(self, operation_id: str, wrong: Exception) -> None:
@@ -103,10 +108,9 @@ class Worker:
                 if not self._stop.is_set():
                     log.exception("task %s: its result was not taken; it is done again after its lease", job.task)
             finally:
-                self._taken.discard(job.task)
+                self._back(job)
 
     def _do(self, job: Outside) -> None:
-        """Work that outlives its own lease is not begun a second time: `turn` knows that it is under way."""
         result, error = None, None
         began = clock.monotonic()
         try:
@@ -117,4 +121,14 @@ class Worker:
             log.exception("task %s", job.task)
             error = f"{type(wrong).__name__}: {wrong}"
         log.debug("task %s took %.3f s", job.task, clock.monotonic() - began)
-        self._database.write(lambda tx: self._operations.resume(tx, job.task, result, error, (), None))
+
+        def resume(tx: Tx) -> None:
+            self._operations.resume(tx, job.task, result, error, (), None)
+            self._back(job)
+
+        self._database.write(resume)
+
+    def _back(self, job: Outside) -> None:
+        operation_id = job.task.split(":", 1)[0]
+        if self._away.get(operation_id) == job.task:
+            del self._away[operation_id]
