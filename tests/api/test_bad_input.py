@@ -68,7 +68,7 @@ class Asker:
         self.asked = 0
 
     def client(self, route: Route) -> Client:
-        for persona in ("member", "project_admin", "system_admin", "service"):
+        for persona in ("project_admin", "member", "system_admin", "service"):
             reply = self.world.ask(persona, self.service, route, self.world.alpha)
             if reply.status != 403 or (reply.body and b"Policy doesn't allow" not in reply.body):
                 return self.world.clients[persona]
@@ -131,7 +131,12 @@ def test_bodies_that_are_nothing(world: World, kept: Kept, service: str) -> None
         for raw in mutations.RAW:
             what = mutations.shown(raw)
             reply = asks.ask(client, route, url, raw, what)
-            if takes and reply.status < 400 and raw.strip(b"[{}]") and raw not in OPTIONAL.get(name_of(asks.service, route), ()):
+            if (
+                takes
+                and reply.status < 400
+                and raw.strip(b"[{}]")
+                and raw not in OPTIONAL.get(name_of(asks.service, route), ())
+            ):
                 asks.blame(route, what, f"{reply.status}: taken")
     asks.judge()
 
@@ -166,7 +171,10 @@ def test_ids_of_nobody(world: World, kept: Kept, service: str) -> None:
         for before, param in params:
             name = thing(asks.service, before, param)
             for other in IDS:
-                things = {**world.alpha, **dict.fromkeys((name, seeds.instead(name_of(asks.service, route)).get(name, name)), other)}
+                things = {
+                    **world.alpha,
+                    **dict.fromkeys((name, seeds.instead(name_of(asks.service, route)).get(name, name)), other),
+                }
                 body = world.body(asks.service, route, world.alpha)
                 reply = asks.ask(client, route, world.url(asks.service, route, things), body, f"{param} = {other[:40]}")
                 assert not any("injected" in header for header in reply.headers), (route, other)
@@ -192,8 +200,35 @@ PARAMETERS = {
     "nephos-operator": "limit marker name",
 }
 VALUES = (
-    *("", "-1", "0", "x", "nobody", "%ff", "a%00b", "%E9%9B%AA", "%25", "%5B", "(", "*", "9" * 400, "in:x,%22", "gt:x", "1.5"),
-    *("2026-13-45T99:99:99Z", "VCPU:1", "VCPU:x", "x" * 10_000, "a&limit=2", "true,false", ",", "x%3Dy", "ip_address%3Dx"),
+    *(
+        "",
+        "-1",
+        "0",
+        "x",
+        "nobody",
+        "%ff",
+        "a%00b",
+        "%E9%9B%AA",
+        "%25",
+        "%5B",
+        "(",
+        "*",
+        "9" * 400,
+        "in:x,%22",
+        "gt:x",
+        "1.5",
+    ),
+    *(
+        "2026-13-45T99:99:99Z",
+        "VCPU:1",
+        "VCPU:x",
+        "x" * 10_000,
+        "a&limit=2",
+        "true,false",
+        ",",
+        "x%3Dy",
+        "ip_address%3Dx",
+    ),
 )
 
 

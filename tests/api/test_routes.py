@@ -212,7 +212,9 @@ def test_clients_find_their_version(
             assert (found.min_microversion, found.max_microversion) == microversions
 
 
-@pytest.mark.parametrize("root", ["/", "/identity", "/image", "/network", "/placement", "/compute", "/v3", "/identity/v3"])
+@pytest.mark.parametrize(
+    "root", ["/", "/identity", "/image", "/network", "/placement", "/compute", "/v3", "/identity/v3"]
+)
 def test_a_version_document_is_read_without_a_token(session: keystone.Session, root: str) -> None:
     versions = Discover(session, "http://127.0.0.1:5000" + root, authenticated=False).version_data()
     assert versions and any(each["status"] == "CURRENT" for each in versions), versions

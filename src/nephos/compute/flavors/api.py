@@ -99,6 +99,8 @@ def create(call: Call) -> Reply:
     common.refuse_later(body, call.version, {"description": 55})
     common.refuse_earlier(body, call.version, {"rxtx_factor": 101})
     flavor_id = clock.uuid4() if body.id is None else str(body.id)
+    if len(flavor_id) > 255:
+        raise errors.BadRequest("Invalid input for field/attribute id: it must be at most 255 characters.")
     factor = 1.0 if body.rxtx_factor is UNSET else float(body.rxtx_factor)
     if factor <= 0:
         raise errors.BadRequest("Invalid input for field/attribute rxtx_factor: it must be above 0.")

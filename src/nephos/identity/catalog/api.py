@@ -59,6 +59,7 @@ def update_region(call: Call) -> Reply:
     body, extra = shared.member(call, "region", wire.RegionUpdate)
     shared.same_id(call, "region", "region_id")
     changes = shared.given(body)
+    shared.something(changes, extra, "region")
 
     def work(tx: Tx) -> Row[Any]:
         return actions.change_region(tx, actions.find(tx, region, call.params["region_id"]), dict(changes), extra)
@@ -107,6 +108,7 @@ def update_service(call: Call) -> Reply:
     body, extra = shared.member(call, "service", wire.ServiceUpdate)
     shared.same_id(call, "service", "service_id")
     changes = shared.given(body)
+    shared.something(changes, extra, "service")
 
     def work(tx: Tx) -> Row[Any]:
         return actions.change_service(tx, actions.find(tx, service, call.params["service_id"]), dict(changes), extra)
@@ -157,6 +159,7 @@ def update_endpoint(call: Call) -> Reply:
     body, extra = shared.member(call, "endpoint", wire.EndpointUpdate)
     shared.same_id(call, "endpoint", "endpoint_id")
     changes = shared.given(body)
+    shared.something(changes, extra, "endpoint")
 
     def work(tx: Tx) -> Row[Any]:
         return actions.change_endpoint(tx, actions.find(tx, endpoint, call.params["endpoint_id"]), dict(changes), extra)

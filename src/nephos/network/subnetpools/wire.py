@@ -22,7 +22,7 @@ class Create(resource.Owned, kw_only=True):
     name: Annotated[str, Meta(min_length=1, max_length=255)]
     prefixes: list[str]
     description: Words = ""
-    default_quota: Annotated[int, Meta(ge=0)] | UnsetType | None = UNSET
+    default_quota: Annotated[int, Meta(ge=0, le=2**31 - 1)] | UnsetType | None = UNSET
     default_prefixlen: Length | UnsetType = UNSET
     min_prefixlen: Length | UnsetType = UNSET
     max_prefixlen: Length | UnsetType = UNSET
@@ -37,7 +37,7 @@ class Update(resource.Base, kw_only=True):
     name: Annotated[str, Meta(min_length=1, max_length=255)] | UnsetType = UNSET
     prefixes: list[str] | UnsetType = UNSET
     description: Words | UnsetType = UNSET
-    default_quota: Annotated[int, Meta(ge=0)] | UnsetType | None = UNSET
+    default_quota: Annotated[int, Meta(ge=0, le=2**31 - 1)] | UnsetType | None = UNSET
     default_prefixlen: Length | UnsetType = UNSET
     min_prefixlen: Length | UnsetType = UNSET
     max_prefixlen: Length | UnsetType = UNSET
