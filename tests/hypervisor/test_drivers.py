@@ -13,8 +13,9 @@ import pytest
 from tests.hypervisor import private
 
 from nephos.errors import HostFault
-from nephos.hypervisor.base import Boot, Guest, Hypervisor, ImageFile, Power
+from nephos.hypervisor.base import Boot, Guest, Hypervisor, ImageFile, Nic, Power
 from nephos.hypervisor.fake import FakeHypervisor
+from nephos.hypervisor.libvirt.domain import tap_name
 from nephos.kernel import clock
 
 
@@ -26,6 +27,12 @@ class Kind(Protocol):
     def driver(self) -> Hypervisor: ...
 
     def dies(self, driver: Hypervisor, guest: Guest) -> None: ...
+
+    def tap(self, port_id: str) -> None: ...
+
+    def cards(self, driver: Hypervisor, guest: Guest) -> set[str]:
+        """The ports of the cards that the guest has, by what holds it."""
+        ...
 
 
 class Fake:
@@ -40,6 +47,12 @@ class Fake:
     def dies(self, driver: Hypervisor, guest: Guest) -> None:
         assert isinstance(driver, FakeHypervisor)
         driver.become(guest.id, Power.SHUTDOWN)
+
+    def tap(self, port_id: str) -> None:
+        """A fake guest opens none."""
+
+    def cards(self, driver: Hypervisor, guest: Guest) -> set[str]:
+        return set(FakeHypervisor(state_dir=self._folder, cloud_id="cloud-a").cards(guest.id))
 
 
 class Libvirt:
@@ -56,6 +69,17 @@ class Libvirt:
 
     def dies(self, driver: Hypervisor, guest: Guest) -> None:
         self._host.virsh("destroy", guest.name)
+
+    def tap(self, port_id: str) -> None:
+        self._ports = {tap_name(port_id): port_id}
+        self._host.tap(tap_name(port_id))
+
+    def cards(self, driver: Hypervisor, guest: Guest) -> set[str]:
+        taps = {line.split()[0] for line in self._host.virsh("domiflist", guest.name).splitlines() if line.strip()}
+        kept = {line.split()[0] for line in self._host.virsh("domiflist", "--inactive", guest.name).splitlines() if line.strip()}
+        assert len(taps) == len(kept)
+        xml = self._host.virsh("dumpxml", "--inactive", guest.name)
+        return {port_id for tap, port_id in self._ports.items() if tap in xml}
 
 
 @pytest.fixture(scope="module")
@@ -153,6 +177,27 @@ def test_a_guest_is_paused_and_suspended_and_goes_on(
     driver.stop(guest.id, timeout=0)
     with pytest.raises(HostFault, match=guest.id):
         driver.pause(guest.id)
+
+
+def test_a_card_is_plugged_while_the_guest_runs_and_stays_plugged(
+    driver: Hypervisor, kind: Kind, new_guest: Callable[..., Guest]
+) -> None:
+    guest = new_guest()
+    driver.create(guest, kind.boot, ignore)
+    nic = Nic(port_id=clock.uuid4(), mac="fa:16:3e:12:34:56", mtu=1450)
+    kind.tap(nic.port_id)
+    for _ in range(2):
+        driver.plug(guest.id, nic)
+        assert kind.cards(driver, guest) == {nic.port_id}
+    driver.reboot(guest.id, hard=True)
+    assert kind.cards(driver, guest) == {nic.port_id}
+    driver.stop(guest.id, timeout=0)
+    for _ in range(2):
+        driver.unplug(guest.id, nic.port_id)
+        assert kind.cards(driver, guest) == set()
+    driver.plug(guest.id, nic)
+    driver.start(guest.id)
+    assert kind.cards(driver, guest) == {nic.port_id}
 
 
 def test_a_stop_that_the_guest_ignores_pulls_the_plug(

@@ -20,7 +20,7 @@ from nephos import errors
 from nephos.agent import guestdata
 from nephos.agent.host import Host
 from nephos.hosts import wire
-from nephos.hosts.guest import CreateGuest, DestroyGuest, Image, SetPower
+from nephos.hosts.guest import CreateGuest, DestroyGuest, Image, PlugNic, SetPower, UnplugNic
 from nephos.hypervisor.base import Boot, ImageFile
 from nephos.kernel import clock, failpoint
 
@@ -65,6 +65,8 @@ class Tasks:
             "guest.create": self._create,
             "guest.destroy": self._destroy,
             "guest.power": self._power,
+            "guest.plug": self._plug,
+            "guest.unplug": self._unplug,
         }
 
     def take(self, host: Host, task: wire.Task) -> None:
@@ -184,6 +186,17 @@ class Tasks:
         else:
             raise errors.HostFault(f"This agent does not know the power action {body.action!r}.")
         marks(body.action)
+
+    def _plug(self, host: Host, task: wire.Task, marks: Marks) -> None:
+        body = msgspec.msgpack.decode(task.body, type=PlugNic)
+        host.wait_wired([body.nic.port_id])
+        host.hypervisor.plug(body.id, body.nic)
+        marks("plugged")
+
+    def _unplug(self, host: Host, task: wire.Task, marks: Marks) -> None:
+        body = msgspec.msgpack.decode(task.body, type=UnplugNic)
+        host.hypervisor.unplug(body.id, body.port_id)
+        marks("unplugged")
 
 
 def _subject(task: wire.Task) -> str:

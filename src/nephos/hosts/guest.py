@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from nephos.hypervisor.base import Guest
+from nephos.hypervisor.base import Guest, Nic
 
 
 class Image(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,3 +51,17 @@ class SetPower(msgspec.Struct, frozen=True, kw_only=True):
     id: str
     action: str
     timeout: float = 60
+
+
+class PlugNic(msgspec.Struct, frozen=True, kw_only=True):
+    """Task `guest.plug`: one more card for a guest; its port comes with or before the task."""
+
+    id: str
+    nic: Nic
+
+
+class UnplugNic(msgspec.Struct, frozen=True, kw_only=True):
+    """Task `guest.unplug`: the port is taken from the host only after the card is out."""
+
+    id: str
+    port_id: str

@@ -122,6 +122,14 @@ class Hypervisor(Protocol):
         """Save its memory to the host's disk and switch it off; `start` goes on from there."""
         ...
 
+    def plug(self, guest_id: str, nic: Nic) -> None:
+        """Give the guest one more card, at once and for every later start. One that it has: nothing."""
+        ...
+
+    def unplug(self, guest_id: str, port_id: str) -> None:
+        """Take a card from the guest, at once and for every later start. One that it does not have: nothing."""
+        ...
+
     def console_log(self, guest_id: str, *, limit: int | None = None) -> bytes:
         """The serial console from the first byte; with `limit`, its last bytes."""
         ...

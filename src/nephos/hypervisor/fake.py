@@ -15,7 +15,7 @@ from threading import Lock
 import msgspec
 
 from nephos.errors import HostFault
-from nephos.hypervisor.base import Boot, Capacity, Guest, Note, Power
+from nephos.hypervisor.base import Boot, Capacity, Guest, Nic, Note, Power
 from nephos.kernel import clock
 
 DEFAULT_CAPACITY = Capacity(
@@ -61,6 +61,7 @@ class FakeGuest(msgspec.Struct, omit_defaults=True):
     vcpus: int = 1
     ram_mb: int = 0
     nics: int = 0
+    cards: list[str] = []
     boots: list[int] = []
     gone: bool = False
     indestructible: bool = False
@@ -120,6 +121,7 @@ class FakeHypervisor:
                         vcpus=guest.vcpus,
                         ram_mb=guest.ram_mb,
                         nics=len(guest.nics),
+                        cards=[nic.port_id for nic in guest.nics],
                         boots=[*(known.boots if known else ()), clock.now_us()],
                         indestructible=any("fake-fail-destroy" in word for word in words),
                     )
@@ -164,6 +166,18 @@ class FakeHypervisor:
 
     def suspend(self, guest_id: str) -> None:
         self._hold(guest_id, Power.SUSPENDED)
+
+    def plug(self, guest_id: str, nic: Nic) -> None:
+        known = self._get(guest_id)
+        self._wait("plug")
+        if nic.port_id not in known.cards:
+            self._keep_cards(known, [*known.cards, nic.port_id])
+
+    def unplug(self, guest_id: str, port_id: str) -> None:
+        known = self._get(guest_id)
+        self._wait("unplug")
+        if port_id in known.cards:
+            self._keep_cards(known, [each for each in known.cards if each != port_id])
 
     def console_log(self, guest_id: str, *, limit: int | None = None) -> bytes:
         known = self._get(guest_id)
@@ -217,6 +231,13 @@ class FakeHypervisor:
         if known.power is not Power.RUNNING:
             raise HostFault(f"guest {guest_id} is not running: it is {known.power.value}")
         self.become(guest_id, power)
+
+    def cards(self, guest_id: str) -> tuple[str, ...]:
+        """The ports of the guest's cards, in their order."""
+        return tuple(self._get(guest_id).cards)
+
+    def _keep_cards(self, known: FakeGuest, cards: list[str]) -> None:
+        self._save(msgspec.structs.replace(known, cards=cards, nics=len(cards)))
 
     def _boot(self, known: FakeGuest) -> None:
         self._save(msgspec.structs.replace(known, power=Power.RUNNING, boots=[*known.boots, clock.now_us()]))

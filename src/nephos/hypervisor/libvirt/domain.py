@@ -258,18 +258,37 @@ def _disk(disk: Disk, bus: str, name: str, bootable: int | None, traits: Traits)
     return element
 
 
+def card(nic: Nic) -> str:
+    """A card by itself, as libvirt takes it for a guest that is there."""
+    return ElementTree.tostring(_interface(nic, nic.model), encoding="unicode")
+
+
+def card_of(xml: str, port_id: str) -> str | None:
+    """The card of a port in a domain's definition, None when it has none."""
+    wanted = tap_name(port_id)
+    for interface in ElementTree.fromstring(xml).iterfind("devices/interface"):
+        target = interface.find("target")
+        if target is not None and target.get("dev") == wanted:
+            return ElementTree.tostring(interface, encoding="unicode")
+    return None
+
+
 def _nic(devices: Element, guest: Guest, nic: Nic) -> None:
+    devices.append(_interface(nic, guest.properties.get("hw_vif_model") or nic.model))
+
+
+def _interface(nic: Nic, model: str) -> Element:
     if not _MAC.fullmatch(nic.mac):
         raise HostFault(f"{nic.mac!r} is not a MAC address")
-    model = guest.properties.get("hw_vif_model") or nic.model
     if model not in _NIC_MODELS:
         raise HostFault(f"NIC model {model!r} is not offered here; there are {', '.join(_NIC_MODELS)}")
-    interface = SubElement(devices, "interface", type="ethernet")
+    interface = Element("interface", type="ethernet")
     SubElement(interface, "mac", address=nic.mac)
     # The wiring made the tap and keeps it; libvirt only opens it.
     SubElement(interface, "target", dev=tap_name(nic.port_id), managed="no")
     SubElement(interface, "model", type=model)
     SubElement(interface, "mtu", size=str(nic.mtu))
+    return interface
 
 
 def _consoles(devices: Element, home: Path) -> None:

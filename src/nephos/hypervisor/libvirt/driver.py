@@ -14,8 +14,8 @@ import libvirt
 
 from nephos.errors import HostFault
 from nephos.hypervisor import daemon
-from nephos.hypervisor.base import Boot, Capacity, Guest, Note, Power
-from nephos.hypervisor.libvirt import connection, console, disk, domain, power
+from nephos.hypervisor.base import Boot, Capacity, Guest, Nic, Note, Power
+from nephos.hypervisor.libvirt import cards, connection, console, disk, domain, power
 
 _MARK = libvirt.VIR_DOMAIN_METADATA_ELEMENT
 _UNDEFINE = (
@@ -128,6 +128,15 @@ class LibvirtHypervisor:
     def suspend(self, guest_id: str) -> None:
         with self._changing(guest_id), self._faults(f"cannot suspend guest {guest_id}"):
             power.save(self._get(guest_id))
+
+    def plug(self, guest_id: str, nic: Nic) -> None:
+        with self._changing(guest_id), self._faults(f"cannot give guest {guest_id} the card {nic.port_id}"):
+            cards.plug(self._get(guest_id), nic)
+
+    def unplug(self, guest_id: str, port_id: str) -> None:
+        with self._changing(guest_id), self._faults(f"cannot take the card {port_id} from guest {guest_id}"):
+            if not cards.unplug(self._get(guest_id), port_id):
+                raise HostFault(f"guest {guest_id} does not let go of the card {port_id}")
 
     def console_log(self, guest_id: str, *, limit: int | None = None) -> bytes:
         home = disk.directory(self._instances, guest_id)
