@@ -22,8 +22,10 @@ test-env:
 demo: install
 	@./nephos demo $(ARGS)
 
+# what touches a host runs alone, after the rest has used both cores
 test: test-env
-	.venv/bin/python -m pytest $(ARGS)
+	.venv/bin/python -m pytest -m "not host" -n 2 --dist loadfile $(ARGS)
+	.venv/bin/python -m pytest -m host $(ARGS)
 
 lint: test-env
 	.venv/bin/ruff check
