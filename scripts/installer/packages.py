@@ -37,4 +37,9 @@ RUNTIME: tuple[Package, ...] = (
 TEST: tuple[Package, ...] = (
     Package("git", "the tests that upgrade the previous commit's database read it from git"),
     Package("make", "runs the targets"),
+    Package("busybox-static", "DHCP, DNS and ARP clients of the tests' pretended guests"),
+    Package("curl", "asks metadata and other servers from inside the tests' namespaces"),
+    Package("iptables", "plays the foreign firewall that must not break guests"),
+    Package("procps", "lists processes in the tests"),
+    Package("tcpdump", "sees which packets cross a tunnel in the tests"),
 )
