@@ -158,6 +158,20 @@ def test_moves_to_a_host_that_reaches_its_external_network(tmp_path: Path) -> No
         assert {port["binding:host_id"] for port in ports} == {"h3"}
 
 
+def test_moves_when_a_host_comes_that_reaches_its_external_network(site: Site) -> None:
+    made, network, _ = connected(site, "10.9.0.0/24", external_gateway_info={"network_id": public(site)})
+    inner, _, _ = connected(site, "10.10.0.0/24")
+    before, stays = host_of(site, made), host_of(site, inner)
+    assert before is not None and made in site.of(before, "router"), "no host reaches it, so one that is up tries"
+    other = next(name for name in site.agent.names if name != before)
+    site.agent.hello[other] = msgspec.structs.replace(site.agent.hello[other], physical=("public",))
+    site.agent.arrive()
+    assert host_of(site, made) == other
+    assert made in site.of(other, "router") and network in site.of(other, "network")
+    assert made not in site.of(before, "router")
+    assert host_of(site, inner) == stays, "a router without a gateway reaches all it needs anywhere"
+
+
 def test_a_page_of_routers_costs_the_same_as_one(site: Site) -> None:
     """What a host is told, too."""
     wanted = {"network_id": public(site)}

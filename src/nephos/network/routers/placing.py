@@ -28,6 +28,20 @@ _waiting = (
     .where(router.c.host_id.is_(None))
     .where(select(port.c.id).where(port.c.device_id == router.c.id, port.c.device_owner.in_([ROUTER, GATEWAY])).exists())
 )
+_reached = (
+    select(router.c.host_id, network.c.physical)
+    .join(port, port.c.device_id == router.c.id)
+    .join(network, network.c.id == port.c.network_id)
+    .where(router.c.host_id.is_not(None), network.c.physical.is_not(None), port.c.device_owner.in_([ROUTER, GATEWAY]))
+    .distinct()
+)
+_on = (
+    select(router)
+    .join(port, port.c.device_id == router.c.id)
+    .join(network, network.c.id == port.c.network_id)
+    .where(router.c.host_id == bindparam("host"), network.c.physical == bindparam("physical"))
+    .where(port.c.device_owner.in_([ROUTER, GATEWAY]))
+)
 _awake = (
     update(floatingip)
     .where(floatingip.c.router_id == bindparam("router"), floatingip.c.status == DOWN)
@@ -73,9 +87,14 @@ def choose(tx: Tx, needed: set[str], present: str | None) -> str | None:
 
 
 def place_waiting(tx: Tx, cloud: Cloud) -> None:
-    """A host came: routers that had none may have one now."""
+    """A host came: routers that had none, or one that does not reach their networks, may have one now."""
     for row in tx.all(_waiting):
         place(tx, cloud, row)
+    reach = {row.id: set(row.physical or ()) for row in hosts.all_hosts(tx)}
+    for pair in tx.all(_reached):
+        if pair.physical not in reach.get(pair.host_id, ()):
+            for row in tx.all(_on, {"host": pair.host_id, "physical": pair.physical}):
+                place(tx, cloud, row)
 
 
 def displace(tx: Tx, cloud: Cloud, row: Any) -> None:
