@@ -83,7 +83,9 @@ class Site:
         have = {key: bytes(body) for key, body in self.agent.items[host].items()}
         assert {k: v for k, v in have.items() if k[0] in KINDS} == {k: v for k, v in whole.items() if k[0] in KINDS}
         return {
-            (kind, key): msgspec.msgpack.decode(body, type=KINDS[kind]) for (kind, key), body in have.items() if kind in KINDS
+            (kind, key): msgspec.msgpack.decode(body, type=KINDS[kind])
+            for (kind, key), body in have.items()
+            if kind in KINDS
         }
 
     def of(self, host: str, kind: str) -> dict[str, Any]:

@@ -53,7 +53,8 @@ def test_a_million_addresses(site: Site) -> None:
     port = site.make("ports", network_id=network, fixed_ips=[])["id"]
     fill = text(
         "WITH RECURSIVE n(x) AS (SELECT 2 UNION ALL SELECT x + 1 FROM n WHERE x < :last) "
-        "INSERT INTO network_address (subnet_id, address, number, port_id, place) SELECT :subnet, 'a' || x, x, :port, 0 FROM n"
+        "INSERT INTO network_address (subnet_id, address, number, port_id, place) SELECT :subnet, 'a' || x, x, "
+        ":port, 0 FROM n"
     )
     last = (1 << 20) - 2
     site.write(lambda tx: tx.execute(fill, {"last": last, "subnet": subnet_id, "port": port}))

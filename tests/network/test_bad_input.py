@@ -144,7 +144,9 @@ def test_bodies_that_are_nonsense(site: Site) -> None:
                 if path.endswith("/tags/" + known.get(route.path.split("/")[2], NOBODY)) or "{tag}" in route.path:
                     continue  # takes no body
                 reply = site.admin.request(route.method, path, raw)
-                assert refused(reply, f"{route.method} {path} {raw[:60]!r}"), f"{route.method} {path} {raw[:60]!r}: {reply}"
+                assert refused(reply, f"{route.method} {path} {raw[:60]!r}"), (
+                    f"{route.method} {path} {raw[:60]!r}: {reply}"
+                )
     assert rows(site) == before
 
 
@@ -200,10 +202,33 @@ def test_one_attribute_that_is_nonsense(site: Site, index: int) -> None:
 
 
 def test_queries_that_are_nonsense(site: Site) -> None:
-    keys = ("limit", "marker", "sort_key", "sort_dir", "page_reverse", "fields", "id", "tags", "changed_since", "status")
+    keys = (
+        "limit",
+        "marker",
+        "sort_key",
+        "sort_dir",
+        "page_reverse",
+        "fields",
+        "id",
+        "tags",
+        "changed_since",
+        "status",
+    )
     for plural, *_ in MODELS:
         for key in (*keys, "fixed_ips", "router:external", "mtu", "unheard_of"):
-            for value in ("", "nonsense", "-1", "9" * 40, "%00", "%FF", "a=b", "x" * 5000, "[]", "☃", "a&" + key + "=b"):
+            for value in (
+                "",
+                "nonsense",
+                "-1",
+                "9" * 40,
+                "%00",
+                "%FF",
+                "a=b",
+                "x" * 5000,
+                "[]",
+                "☃",
+                "a&" + key + "=b",
+            ):
                 refused(site.demo.get(f"{V}/{plural}?{key}={value}"), f"GET {plural}?{key}={value[:40]}")
 
 
@@ -229,8 +254,21 @@ def test_ids_of_nobody_and_of_others(site: Site) -> None:
     bodies: list[tuple[str, Any]] = [
         ("ports", {"port": {"network_id": hidden}}),
         ("subnets", {"subnet": {"network_id": hidden, "ip_version": 4, "cidr": "10.9.0.0/24"}}),
-        ("security-group-rules", {"security_group_rule": {"security_group_id": theirs["security-groups"], "direction": "ingress"}}),
-        ("rbac-policies", {"rbac_policy": {"object_type": "network", "object_id": hidden, "action": "access_as_shared", "target_tenant": "x"}}),
+        (
+            "security-group-rules",
+            {"security_group_rule": {"security_group_id": theirs["security-groups"], "direction": "ingress"}},
+        ),
+        (
+            "rbac-policies",
+            {
+                "rbac_policy": {
+                    "object_type": "network",
+                    "object_id": hidden,
+                    "action": "access_as_shared",
+                    "target_tenant": "x",
+                }
+            },
+        ),
         ("routers", {"router": {"external_gateway_info": {"network_id": hidden}}}),
         ("floatingips", {"floatingip": {"floating_network_id": hidden}}),
     ]

@@ -205,7 +205,13 @@ def test_floating_addresses_of_a_server(site: Site) -> None:
 
 def test_the_auto_allocated_topology(site: Site) -> None:
     site.make(
-        "subnetpools", site.admin, name="auto", prefixes=["10.128.0.0/16"], default_prefixlen=24, shared=True, is_default=True
+        "subnetpools",
+        site.admin,
+        name="auto",
+        prefixes=["10.128.0.0/16"],
+        default_prefixlen=24,
+        shared=True,
+        is_default=True,
     )
     with site.cloud.database.read() as tx:
         who = Who(user_id="u", project_id=site.admin.get(V + "/quotas/project").json["project"]["project_id"])

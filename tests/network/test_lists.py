@@ -15,7 +15,38 @@ from nephos.kernel.db import engine
 from nephos.kernel.db.schema import metadata
 from nephos.network.guests import NetworkRequest
 
-EXPECTED = ["agent", "allowed-address-pairs", "availability_zone", "default-subnetpools", "dhcp_agent_scheduler", "dns-integration", "ext-gw-mode", "external-net", "extra_dhcp_opt", "extraroute", "filter-validation", "ip-substring-filtering", "l3_agent_scheduler", "net-mtu", "network-ip-availability", "port-security", "project-id", "provider", "quotas", "quota_details", "rbac-policies", "router", "security-group", "service-type", "standard-attr-description", "standard-attr-revisions", "standard-attr-tag", "standard-attr-timestamp", "subnet_allocation", "subnet-service-types"]
+EXPECTED = [
+    "agent",
+    "allowed-address-pairs",
+    "availability_zone",
+    "default-subnetpools",
+    "dhcp_agent_scheduler",
+    "dns-integration",
+    "ext-gw-mode",
+    "external-net",
+    "extra_dhcp_opt",
+    "extraroute",
+    "filter-validation",
+    "ip-substring-filtering",
+    "l3_agent_scheduler",
+    "net-mtu",
+    "network-ip-availability",
+    "port-security",
+    "project-id",
+    "provider",
+    "quotas",
+    "quota_details",
+    "rbac-policies",
+    "router",
+    "security-group",
+    "service-type",
+    "standard-attr-description",
+    "standard-attr-revisions",
+    "standard-attr-tag",
+    "standard-attr-timestamp",
+    "subnet_allocation",
+    "subnet-service-types",
+]
 """What public test suites look for before they test."""
 
 
@@ -75,6 +106,7 @@ def test_what_hosts_are_told_takes_the_same_queries_whatever_they_carry(site: Si
 
 def test_the_seed_is_made_once(tmp_path: Path) -> None:
     with Harness(tmp_path) as harness:
+
         def rows() -> dict[str, int]:
             with harness.cloud.database.read() as tx:
                 tables = [table for table in metadata.sorted_tables if table.name.startswith("network_")]

@@ -79,7 +79,9 @@ def test_changes_of_a_port_a_group_and_a_subnet_arrive(site: Site) -> None:
     (port,) = site.server("s1", "h2", NetworkRequest(network_id=network), groups=("web",))
     site.server("s2", "h3", NetworkRequest(network_id=network), groups=("db",))
     settled(site)
-    rule = site.make("security-group-rules", security_group_id=web, direction="ingress", remote_group_id=db, protocol="tcp")
+    rule = site.make(
+        "security-group-rules", security_group_id=web, direction="ingress", remote_group_id=db, protocol="tcp"
+    )
     settled(site)
     assert site.of("h2", "group")[db] == base.Group(id=db, members=("10.20.0.4",))
     assert {one.protocol for one in site.of("h2", "group")[web].rules} == {None, "6"}
@@ -93,7 +95,10 @@ def test_changes_of_a_port_a_group_and_a_subnet_arrive(site: Site) -> None:
         (f"subnets/{subnet}", {"subnet": {"enable_dhcp": False}}),
         (f"subnets/{subnet}", {"subnet": {"enable_dhcp": True}}),
         (f"networks/{network}", {"network": {"dns_domain": "example.org."}}),
-        (f"ports/{port}", {"port": {"security_groups": [], "allowed_address_pairs": [], "port_security_enabled": False}}),
+        (
+            f"ports/{port}",
+            {"port": {"security_groups": [], "allowed_address_pairs": [], "port_security_enabled": False}},
+        ),
     ]
     for path, body in changes:
         site.put(path, body)

@@ -34,9 +34,7 @@ def network(attribute: str, value: str) -> IPNetwork:
     except ValueError as wrong:
         raise problems.invalid(attribute, f"'{value}' is not a valid IP subnet") from wrong
     if "/" not in value or ipaddress.ip_address(value.split("/")[0]) != found.network_address:
-        raise problems.invalid(
-            attribute, f"'{value}' isn't a recognized IP subnet cidr, '{found}' is recommended"
-        )
+        raise problems.invalid(attribute, f"'{value}' isn't a recognized IP subnet cidr, '{found}' is recommended")
     return found
 
 

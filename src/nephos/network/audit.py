@@ -22,7 +22,8 @@ def check(tx: Tx) -> Iterator[Finding]:
         for row in tx.all(statement):
             yield Finding("port", row.id, f"belongs to {what} {row.device_id}, which is not there")
     lost = select(floatingip.c.id, floatingip.c.fixed_port_id).where(
-        floatingip.c.fixed_port_id.is_not(None), ~select(port.c.id).where(port.c.id == floatingip.c.fixed_port_id).exists()
+        floatingip.c.fixed_port_id.is_not(None),
+        ~select(port.c.id).where(port.c.id == floatingip.c.fixed_port_id).exists(),
     )
     for row in tx.all(lost):
         yield Finding("floatingip", row.id, f"leads to port {row.fixed_port_id}, which is not there")

@@ -32,9 +32,7 @@ _holder = (
     .join(address, address.c.port_id == port.c.id)
     .where(port.c.network_id == bindparam("network"), address.c.address == bindparam("address"))
 )
-_with_address = (
-    select(address.c.port_id).where(address.c.port_id.in_(bindparam("ids", expanding=True))).distinct()
-)
+_with_address = select(address.c.port_id).where(address.c.port_id.in_(bindparam("ids", expanding=True))).distinct()
 _groups = select(group.c.id, group.c.name).where(
     group.c.project_id == bindparam("project"),
     or_(group.c.id.in_(bindparam("wanted", expanding=True)), group.c.name.in_(bindparam("wanted", expanding=True))),
@@ -63,10 +61,10 @@ def check(
     """What a new server's ports will be made of; reads only.
 
     `requests` None or "auto" means the project's one network, external ones aside (none at all gives no ports; "auto"
-    makes the auto-allocated topology's network when there is none). `security_groups` are names or ids, each of which must exist.
-    Raises BadRequest (unknown network or port, an address outside, no such group), Conflict (several networks: "Multiple
-    possible networks found, use a Network ID to be more specific."; a port in use), Forbidden (an external network),
-    OverQuota (ports, 403).
+    makes the auto-allocated topology's network when there is none). `security_groups` are names or ids, each of which
+    must exist. Raises BadRequest (unknown network or port, an address outside, no such group), Conflict (several
+    networks: "Multiple possible networks found, use a Network ID to be more specific."; a port in use), Forbidden (an
+    external network), OverQuota (ports, 403).
     """
     project_id = who.project_id or ""
     resolve_groups(tx, project_id, security_groups)

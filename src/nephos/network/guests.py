@@ -199,9 +199,7 @@ def allocate(
     return [_place(tx, cloud, server, request, wanted, order) for order, request in enumerate(requests)]
 
 
-def _place(
-    tx: Tx, cloud: Cloud, server: Server, request: NetworkRequest, wanted: Sequence[str], order: int
-) -> str:
+def _place(tx: Tx, cloud: Cloud, server: Server, request: NetworkRequest, wanted: Sequence[str], order: int) -> str:
     if request.port_id is not None:
         return _adopt(tx, cloud, server, request, order)
     network_id = request.network_id or topology.ensure(tx, cloud, server.project_id)

@@ -22,7 +22,7 @@ _taken = (
 
 
 def address_taken(tx: Tx, seen: Seen) -> None:
-    """The address in the ledger and the one really taken are two facts (S2-54). A host speaks for its own ports only."""
+    """The address in the ledger and the one really taken are two facts (S2-54). A host speaks for its own ports."""
     tx.execute(_taken, {"key": seen.id, "host": seen.host, "address": seen.value, "at": seen.at})
 
 

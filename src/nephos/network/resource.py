@@ -98,7 +98,8 @@ class Noun:
     """A kind of resource.
 
     `name` is its word in bodies and rule names. `select` gives all columns that `render` needs, `scope` narrows it to
-    what a viewer who does not see all may see; both know the viewer as VIEWER. `load` reads what hangs on a page of rows in a constant number of queries.
+    what a viewer who does not see all may see; both know the viewer as VIEWER. `load` reads what hangs on a page of
+    rows in a constant number of queries.
     `hidden` are attributes that `get_<name>:<attribute>` guards, `guarded` those that are guarded on create and update.
     """
 
@@ -241,7 +242,9 @@ def _page(call: Call, noun: Noun) -> Page:
     for position, name in enumerate(keys):
         given = directions[position] if position < len(directions) else "asc"
         if given not in ("asc", "desc"):
-            raise problems.bad(f"'{given}' is invalid value for sort_dirs, valid value is 'asc' and 'desc'", "HTTPBadRequest")
+            raise problems.bad(
+                f"'{given}' is invalid value for sort_dirs, valid value is 'asc' and 'desc'", "HTTPBadRequest"
+            )
         if name not in noun.sorts:
             raise problems.bad(f"['{name}'] is invalid attribute for sort_keys", "HTTPBadRequest")
         sorts.append((name, given == "desc"))
@@ -261,7 +264,9 @@ def _page(call: Call, noun: Noun) -> Page:
 def _clauses(call: Call, noun: Noun, view: View) -> Iterable[ColumnElement[bool]]:
     unknown = [name for name in call.query if name not in noun.filters and name not in _RESERVED]
     if unknown:
-        raise problems.bad(f"[{', '.join(repr(name) for name in unknown)}] is invalid attribute for filtering", "HTTPBadRequest")
+        raise problems.bad(
+            f"[{', '.join(repr(name) for name in unknown)}] is invalid attribute for filtering", "HTTPBadRequest"
+        )
     for name, values in call.query.items():
         if name not in _RESERVED:
             yield noun.filters[name](values, view)
@@ -408,7 +413,8 @@ class Body(Generic[M]):
         self.names = {part.encode_name for part in msgspec.structs.fields(model)}
         self.attributes = [(part.encode_name, part.name, part.default) for part in msgspec.structs.fields(model)]
         self._one = msgspec.json.Decoder(dict[str, model], strict=False)  # type: ignore[valid-type]
-        self._many = msgspec.json.Decoder(dict[str, list[model]], strict=False) if bulk else None  # type: ignore[valid-type]
+        many: Any = dict[str, list[model]] if bulk else None  # type: ignore[valid-type]
+        self._many = msgspec.json.Decoder(many, strict=False) if bulk else None
 
     def one(self, call: Call) -> M:
         """Raises BadRequest saying which attribute is wrong."""
@@ -442,7 +448,11 @@ class Body(Generic[M]):
                 raise problems.bad(f"Invalid input: {wrong}", "HTTPBadRequest") from wrong
             name = unknown[1]
             if name in self.noun.read_only or name in self.noun.filters:
-                words = f"Attribute '{name}' not allowed in POST" if creating else f"Cannot update read-only attribute {name}"
+                words = (
+                    f"Attribute '{name}' not allowed in POST"
+                    if creating
+                    else f"Cannot update read-only attribute {name}"
+                )
                 raise problems.bad(words, "HTTPBadRequest") from wrong
             raise problems.bad(f"Unrecognized attribute(s) '{name}'", "HTTPBadRequest") from wrong
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as wrong:

@@ -66,7 +66,9 @@ _host_groups = (
 )
 _groups = select(group).where(group.c.id.in_(_in))
 _rules = select(rule).where(rule.c.group_id.in_(_in)).order_by(rule.c.id)
-_remote_ids = select(rule.c.remote_group_id).where(rule.c.group_id.in_(_in), rule.c.remote_group_id.is_not(None)).distinct()
+_remote_ids = (
+    select(rule.c.remote_group_id).where(rule.c.group_id.in_(_in), rule.c.remote_group_id.is_not(None)).distinct()
+)
 _members = (
     select(port_group.c.group_id, address.c.address)
     .join(port, port.c.id == port_group.c.port_id)
@@ -222,7 +224,8 @@ def _rule(row: Any) -> base.Rule:
 
 def _wired(rows: Iterable[Any]) -> tuple[base.Address, ...]:
     return tuple(
-        base.Address(address=row.address, prefix=int(row.cidr.rpartition("/")[2]), subnet_id=row.subnet_id) for row in rows
+        base.Address(address=row.address, prefix=int(row.cidr.rpartition("/")[2]), subnet_id=row.subnet_id)
+        for row in rows
     )
 
 

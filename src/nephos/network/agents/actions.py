@@ -36,7 +36,9 @@ def all_agents(tx: Tx, cloud: Cloud) -> list[dict[str, Any]]:
     said = {row.id: row for row in tx.all(select(agent))}
     loads = _loads(tx)
     return [
-        _agent(tx, cloud, row, kind, said.get(key_of(row.id, kind)), loads) for row in hosts.all_hosts(tx) for kind in TYPES
+        _agent(tx, cloud, row, kind, said.get(key_of(row.id, kind)), loads)
+        for row in hosts.all_hosts(tx)
+        for kind in TYPES
     ]
 
 
@@ -145,7 +147,8 @@ def add_router(tx: Tx, cloud: Cloud, host_id: str, row: Any) -> None:
         return
     if row.host_id is not None:
         raise problems.refused(
-            f"The router {row.id} has been already hosted by the L3 Agent {key_of(row.host_id, L3)}.", "RouterHostedByL3Agent"
+            f"The router {row.id} has been already hosted by the L3 Agent {key_of(row.host_id, L3)}.",
+            "RouterHostedByL3Agent",
         )
     tx.execute(update(router).where(router.c.id == row.id).values(host_id=host_id))
     placing.place(tx, cloud, routers.get(tx, row.id))
@@ -163,5 +166,3 @@ def drop_router(tx: Tx, cloud: Cloud, host_id: str, row: Any) -> None:
 def carried(tx: Tx, host_id: str) -> list[str]:
     """Networks that a host carries."""
     return list(tx.column(select(port.c.network_id).where(port.c.host_id == host_id).distinct()))
-
-

@@ -130,7 +130,8 @@ def _serve(call: Call, network_id: str, *, serves: bool) -> Reply:
             )
         if not present and not serves:
             raise problems.refused(
-                f"The network {network_id} is not hosted by the DHCP agent {call.params['id']}.", "NetworkNotHostedByDhcpAgent"
+                f"The network {network_id} is not hosted by the DHCP agent {call.params['id']}.",
+                "NetworkNotHostedByDhcpAgent",
             )
         actions.serve(tx, view.cloud, row.id, network_id, serves=serves)
 

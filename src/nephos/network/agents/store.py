@@ -9,7 +9,9 @@ from nephos.kernel.db.schema import boolean, key, metadata, text
 host = Table("network_host", metadata, key(), text("tunnel_address", null=True))
 """`tunnel_address` is the one that the other hosts were told."""
 
-agent = Table("network_agent", metadata, key(), boolean("admin_state_up", default=True), text("description", default=""))
+agent = Table(
+    "network_agent", metadata, key(), boolean("admin_state_up", default=True), text("description", default="")
+)
 
 binding = Table(
     "network_dhcp_binding",

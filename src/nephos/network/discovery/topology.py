@@ -73,7 +73,9 @@ def show(call: Call) -> Reply:
     if "dry-run" in call.query.many("fields"):
         with call.cloud.database.read() as tx:
             requirements(tx)
-        return Reply({"auto_allocated_topology": {"id": "dry-run=pass", "project_id": project_id, "tenant_id": project_id}})
+        return Reply(
+            {"auto_allocated_topology": {"id": "dry-run=pass", "project_id": project_id, "tenant_id": project_id}}
+        )
     network_id = call.cloud.database.write(lambda tx: ensure(tx, call.cloud, project_id))
     return Reply({"auto_allocated_topology": {"id": network_id, "project_id": project_id, "tenant_id": project_id}})
 

@@ -70,12 +70,16 @@ def create(tx: Tx, cloud: Cloud, new: New) -> str:
             f"Bad floatingip request: Network {external.id} is not a valid external network.", "BadRequest"
         )
     if new.fixed_address is not None and new.port_id is None:
-        raise problems.bad("Bad floatingip request: fixed_ip_address cannot be specified without a port_id.", "BadRequest")
+        raise problems.bad(
+            "Bad floatingip request: fixed_ip_address cannot be specified without a port_id.", "BadRequest"
+        )
     floating_id = clock.uuid4()
     port_id = _own_port(tx, cloud, new, external.id, floating_id)
     mine = [one for one in addresses.of_ports(tx, [port_id]).get(port_id, []) if ":" not in one.address]
     if not mine:
-        raise problems.bad(f"Unable to find any IP address on external network {external.id}.", "ExternalIpAddressExhausted")
+        raise problems.bad(
+            f"Unable to find any IP address on external network {external.id}.", "ExternalIpAddressExhausted"
+        )
     tx.insert(
         floatingip,
         {
@@ -138,12 +142,14 @@ def associate(tx: Tx, cloud: Cloud, row: Any, port_id: str, fixed: str | None, *
     leaf = ports.get(tx, port_id)
     if leaf.device_owner.startswith("network:"):
         raise problems.bad(
-            f"Bad floatingip request: Port {port_id} is unable to be assigned a floating IP: it is a {leaf.device_owner}.",
+            f"Bad floatingip request: Port {port_id} is unable to be assigned a floating IP: it is a "
+            f"{leaf.device_owner}.",
             "BadRequest",
         )
     if leaf.project_id != row.project_id and not admin:
         raise problems.bad(
-            f"Bad floatingip request: Port {port_id} is associated with a different tenant than Floating IP {row.id} and "
+            f"Bad floatingip request: Port {port_id} is associated with a different tenant than Floating IP "
+            f"{row.id} and "
             "therefore cannot be bound.",
             "BadRequest",
         )
@@ -157,7 +163,8 @@ def associate(tx: Tx, cloud: Cloud, row: Any, port_id: str, fixed: str | None, *
     )
     if other is not None:
         raise problems.refused(
-            f"Cannot associate floating IP {row.address} ({row.id}) with port {port_id} using fixed IP {found.address}, as "
+            f"Cannot associate floating IP {row.address} ({row.id}) with port {port_id} using fixed IP "
+            f"{found.address}, as "
             f"that fixed IP already has a floating IP on external network {row.network_id}: {other.address}.",
             "FloatingIPPortAlreadyAssociated",
         )
@@ -200,7 +207,8 @@ def _fixed_address(tx: Tx, leaf: Any, wanted: str | None) -> addresses.Taken:
         )
     if len(four) > 1:
         raise problems.bad(
-            f"{words}Port {leaf.id} has multiple fixed IPv4 addresses. Must provide a specific IPv4 address when assigning "
+            f"{words}Port {leaf.id} has multiple fixed IPv4 addresses. Must provide a specific IPv4 address when "
+            "assigning "
             "a floating IP.",
             "BadRequest",
         )

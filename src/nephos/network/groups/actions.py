@@ -55,9 +55,7 @@ def ensure_default(tx: Tx, cloud: Cloud, project_id: str) -> str:
     return group_id
 
 
-def create(
-    tx: Tx, cloud: Cloud, *, project_id: str, name: str, description: str = "", stateful: bool = True
-) -> str:
+def create(tx: Tx, cloud: Cloud, *, project_id: str, name: str, description: str = "", stateful: bool = True) -> str:
     """With the two rules that let all out. Raises OverQuota; Conflict for the name `default`."""
     ensure_default(tx, cloud, project_id)
     if name.lower() == DEFAULT:
@@ -93,7 +91,9 @@ def check_unused(tx: Tx, group_id: str) -> None:
 def remove(tx: Tx, cloud: Cloud, row: Any, *, admin: bool) -> None:
     """With its rules, and the rules elsewhere that name it. Raises SecurityGroupInUse, and Conflict for a default."""
     if row.default_of is not None and not admin:
-        raise problems.refused("Insufficient rights for removing default security group.", "SecurityGroupCannotRemoveDefault")
+        raise problems.refused(
+            "Insufficient rights for removing default security group.", "SecurityGroupCannotRemoveDefault"
+        )
     check_unused(tx, row.id)
     naming = tx.column(select(rule.c.group_id).where(rule.c.remote_group_id == row.id).distinct())
     tx.execute(delete(rule).where(rule.c.remote_group_id == row.id))
@@ -151,7 +151,9 @@ def remove_rule(tx: Tx, cloud: Cloud, row: Any) -> None:
 def rules_of(tx: Tx, group_ids: Iterable[str]) -> dict[str, list[Any]]:
     """Every group's rules, oldest first."""
     found: dict[str, list[Any]] = {}
-    for row in tx.all(select(rule).where(rule.c.group_id.in_(list(group_ids))).order_by(rule.c.created_at, rule.c.version, rule.c.id)):
+    for row in tx.all(
+        select(rule).where(rule.c.group_id.in_(list(group_ids))).order_by(rule.c.created_at, rule.c.version, rule.c.id)
+    ):
         found.setdefault(row.group_id, []).append(row)
     return found
 
@@ -182,7 +184,9 @@ def _checked(new: NewRule) -> NewRule:
     if new.port_min is None and new.port_max is None:
         return new
     if new.protocol is None or new.protocol in ("any", "0"):
-        raise problems.bad("Must also specify protocol if port range is given.", "SecurityGroupProtocolRequiredWithPorts")
+        raise problems.bad(
+            "Must also specify protocol if port range is given.", "SecurityGroupProtocolRequiredWithPorts"
+        )
     return _checked_icmp(new) if is_icmp(new.protocol) else _checked_ports(new)
 
 

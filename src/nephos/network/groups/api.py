@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from nephos.kernel.db.engine import Tx
@@ -32,7 +33,11 @@ def _ensure(call: Call) -> None:
     with view.cloud.database.read() as tx:
         lacking = [each for each in sorted(wanted) if actions.default_group(tx, each) is None]
     for each in lacking:
-        view.cloud.database.write(lambda tx, each=each: actions.ensure_default(tx, view.cloud, each))  # type: ignore[misc]
+        view.cloud.database.write(partial(_ensure_one, view, each))
+
+
+def _ensure_one(view: View, project_id: str, tx: Tx) -> str:
+    return actions.ensure_default(tx, view.cloud, project_id)
 
 
 def show(call: Call) -> Reply:
@@ -86,9 +91,7 @@ def create_rule(call: Call) -> Reply:
 def _make_rule(tx: Tx, view: View, model: CreateRule) -> str:
     project_id = resource.owner(view, model)
     group = resource.fetch(tx, GROUP, view, model.security_group_id)
-    view.call.permit(
-        {"project_id": project_id, "tenant_id": project_id, "security_group:project_id": group.project_id}
-    )
+    view.call.permit({"project_id": project_id, "tenant_id": project_id, "security_group:project_id": group.project_id})
     if model.remote_group_id is not None:
         resource.fetch(tx, GROUP, view, model.remote_group_id)
     return actions.add_rule(tx, view.cloud, group, new_rule(model), project_id)
@@ -119,7 +122,9 @@ def _version(ethertype: str | None, cidr: str | None) -> int:
 
 
 def delete_rule(call: Call) -> Reply:
-    return resource.remove(call, RULE, call.params["id"], lambda tx, view, row: actions.remove_rule(tx, view.cloud, row))
+    return resource.remove(
+        call, RULE, call.params["id"], lambda tx, view, row: actions.remove_rule(tx, view.cloud, row)
+    )
 
 
 ROUTES = (

@@ -198,7 +198,8 @@ def _set_external(tx: Tx, row: Any, external: bool) -> None:
     gateways = select(func.count()).where(router.c.gateway_network_id == row.id)
     if tx.scalar(legs) or tx.scalar(gateways):
         raise problems.refused(
-            f"External network {row.id} cannot be updated to be made non-external, since it has existing gateway ports.",
+            f"External network {row.id} cannot be updated to be made non-external, since it has existing gateway "
+            "ports.",
             "ExternalNetworkInUse",
         )
     tx.execute(delete(rbac).where(rbac.c.object_id == row.id, rbac.c.action == EXTERNAL))

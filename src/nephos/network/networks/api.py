@@ -45,7 +45,9 @@ def _make(tx: Tx, view: View, model: Create) -> str:
     _create.enforce(view, model, target, "create")
     groups.ensure_default(tx, view.cloud, project_id)
     segment = actions.Segment(
-        kind=model.kind or None, physical=model.physical or None, number=None if model.segment is UNSET else model.segment
+        kind=model.kind or None,
+        physical=model.physical or None,
+        number=None if model.segment is UNSET else model.segment,
     )
     new = actions.New(
         project_id=project_id,

@@ -270,12 +270,15 @@ def change(
     """Set columns, addresses (`fixed`) and groups (`wanted`). Raises as `create`; nothing is half done."""
     have = groups_of(tx, [row.id]).get(row.id, [])
     pairs = values.get("pairs", row.pairs or [])
-    check_secured(values.get("port_security_enabled", row.port_security_enabled), have if wanted is None else wanted, pairs)
+    check_secured(
+        values.get("port_security_enabled", row.port_security_enabled), have if wanted is None else wanted, pairs
+    )
     mac = values.get("mac", row.mac)
     if mac != row.mac:
         if row.device_owner.startswith("network:") or row.status == ACTIVE:
             raise problems.refused(
-                f"Port {row.id} is bound and active: its mac address {row.mac} is in use and cannot be changed.", "PortBound"
+                f"Port {row.id} is bound and active: its mac address {row.mac} is in use and cannot be changed.",
+                "PortBound",
             )
         if tx.first(_mac_taken, {"network": row.network_id, "mac": mac}) is not None:
             raise mac_in_use(row.network_id, mac)
@@ -304,9 +307,7 @@ def _tell_changed(tx: Tx, cloud: Cloud, row: Any, concerned: Collection[str]) ->
     told.send()
 
 
-def _change_addresses(
-    tx: Tx, cloud: Cloud, row: Any, mac: str, owner: str, fixed: Sequence[Wanted]
-) -> None:
+def _change_addresses(tx: Tx, cloud: Cloud, row: Any, mac: str, owner: str, fixed: Sequence[Wanted]) -> None:
     """Keep what is asked for again, free the rest, take what is new."""
     have = addresses.of_ports(tx, [row.id]).get(row.id, [])
     rows = {each.id: each for each in addresses.subnets_of(tx, row.network_id)}

@@ -164,7 +164,8 @@ def _pairs(given: list[Pair]) -> list[tuple[str, str | None]]:
         pair = (cidr.rpartition("/")[0] if alone else cidr, mac)
         if pair in found:
             raise problems.bad(
-                f"Request contains duplicate address pair: mac_address {mac} ip_address {pair[0]}.", "DuplicateAddressPairInRequest"
+                f"Request contains duplicate address pair: mac_address {mac} ip_address {pair[0]}.",
+                "DuplicateAddressPairInRequest",
             )
         found.append(pair)
     return found
@@ -215,7 +216,9 @@ def _check_device(tx: Tx, view: View, owner: str, device: str, row: Any = None) 
         return
     found = tx.first(select(router.c.project_id).where(router.c.id == device))
     if found is not None and found.project_id != view.project_id:
-        raise problems.refused(f"Operation not allowed on device_id {device}: it belongs to another project.", "DeviceIDNotOwnedByTenant")
+        raise problems.refused(
+            f"Operation not allowed on device_id {device}: it belongs to another project.", "DeviceIDNotOwnedByTenant"
+        )
 
 
 ROUTES = (

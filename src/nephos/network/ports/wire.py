@@ -161,7 +161,7 @@ def _assignment(row: Any, fixed: Sequence[addresses.Taken], domain: str) -> list
 
 
 def _fixed(values: list[str], view: View) -> ColumnElement[bool]:
-    """`ip_address=…`, `subnet_id=…` and `ip_address_substr=…`: those of a kind are alternatives, kinds must all hold."""
+    """`ip_address=…`, `subnet_id=…`, `ip_address_substr=…`: those of a kind are alternatives, kinds must all hold."""
     kinds: dict[str, list[str]] = {}
     for value in values:
         kind, equals, wanted = value.partition("=")

@@ -29,7 +29,9 @@ TABLES: Mapping[str, Table] = {
     "security_group_rule": rule,
     "rbac_policy": rbac,
 }
-_limit = select(quota.c.limit).where(quota.c.project_id == bindparam("project"), quota.c.resource == bindparam("resource"))
+_limit = select(quota.c.limit).where(
+    quota.c.project_id == bindparam("project"), quota.c.resource == bindparam("resource")
+)
 _limits = select(quota.c.resource, quota.c.limit).where(quota.c.project_id == bindparam("project"))
 _used = {
     name: select(func.count()).select_from(table).where(table.c.project_id == bindparam("project"))

@@ -28,7 +28,9 @@ from nephos.network.subnets.store import address, subnet
 MOST_ROUTES = 30
 _by_id = select(router).where(router.c.id == bindparam("id"))
 _attached = (
-    select(port.c.id, port.c.network_id, address.c.address, subnet.c.id.label("subnet_id"), subnet.c.cidr, subnet.c.version)
+    select(
+        port.c.id, port.c.network_id, address.c.address, subnet.c.id.label("subnet_id"), subnet.c.cidr, subnet.c.version
+    )
     .join(address, address.c.port_id == port.c.id)
     .join(subnet, subnet.c.id == address.c.subnet_id)
     .where(port.c.device_id == bindparam("router"), port.c.device_owner.in_(bindparam("owners", expanding=True)))
@@ -167,7 +169,8 @@ def clear_gateway(tx: Tx, cloud: Cloud, row: Any) -> None:
     user = tx.first(select(floatingip.c.id, floatingip.c.address).where(floatingip.c.router_id == row.id))
     if user is not None:
         raise problems.refused(
-            f"Gateway cannot be updated for router {row.id}, since a gateway to external network {row.gateway_network_id} "
+            f"Gateway cannot be updated for router {row.id}, since a gateway to external network "
+            f"{row.gateway_network_id} "
             f"is required by one or more floating IPs: {user.address} ({user.id}).",
             "RouterExternalGatewayInUseByFloatingIp",
         )
@@ -189,7 +192,8 @@ def _check_apart(new_id: str, new: str, old_id: str, old: str) -> None:
     one, other = ipaddress.ip_network(new), ipaddress.ip_network(old)
     if one.version == other.version and one.overlaps(other):
         raise problems.bad(
-            f"Bad router request: Cidr {new} of subnet {new_id} overlaps with cidr {old} of subnet {old_id}.", "BadRequest"
+            f"Bad router request: Cidr {new} of subnet {new_id} overlaps with cidr {old} of subnet {old_id}.",
+            "BadRequest",
         )
 
 
@@ -206,7 +210,9 @@ def add_subnet(tx: Tx, cloud: Cloud, row: Any, subnet_id: str, project_id: str) 
     if sub.version == 6:
         known = _ipv6_leg(tx, row.id, sub.network_id)
         if known is not None:
-            have = [Wanted(subnet_id=one.subnet_id, address=one.address) for one in addresses.of_ports(tx, [known])[known]]
+            have = [
+                Wanted(subnet_id=one.subnet_id, address=one.address) for one in addresses.of_ports(tx, [known])[known]
+            ]
             ports.change(tx, cloud, ports.get(tx, known), {}, fixed=[*have, wanted])
             return _interface(tx, cloud, row, known, subnet_first=sub.id)
     new = ports.New(
@@ -290,8 +296,10 @@ def drop_interface(tx: Tx, cloud: Cloud, row: Any, *, port_id: str | None, subne
         if (port_id is None or each.id == port_id) and (subnet_id is None or each.subnet_id == subnet_id)
     ]
     if not found:
-        if port_id is not None and subnet_id is not None and any(
-            each.id == port_id for each in tx.all(_attached, {"router": row.id, "owners": [ROUTER]})
+        if (
+            port_id is not None
+            and subnet_id is not None
+            and any(each.id == port_id for each in tx.all(_attached, {"router": row.id, "owners": [ROUTER]}))
         ):
             raise problems.bad(
                 f"Subnet on port {port_id} does not match the requested subnet {subnet_id}.", "SubnetMismatchForPort"
@@ -323,14 +331,16 @@ def _check_not_needed(tx: Tx, row: Any, leg: Any) -> None:
     for one in tx.all(select(floatingip.c.id, floatingip.c.fixed_address).where(floatingip.c.router_id == row.id)):
         if one.fixed_address and ipaddress.ip_address(one.fixed_address) in range_:
             raise problems.refused(
-                f"Router interface for subnet {leg.subnet_id} on router {row.id} cannot be deleted, as it is required by "
+                f"Router interface for subnet {leg.subnet_id} on router {row.id} cannot be deleted, as it is "
+                "required by "
                 f"one or more floating IPs: {one.id}.",
                 "RouterInterfaceInUseByFloatingIP",
             )
     for destination, nexthop in row.routes or ():
         if ipaddress.ip_address(nexthop) in range_:
             raise problems.refused(
-                f"Router interface for subnet {leg.subnet_id} on router {row.id} cannot be deleted, as it is required by "
+                f"Router interface for subnet {leg.subnet_id} on router {row.id} cannot be deleted, as it is "
+                "required by "
                 f"one or more routes: {destination} via {nexthop}.",
                 "RouterInterfaceInUseByRoute",
             )

@@ -59,14 +59,16 @@ def check_unused(tx: Tx, policy: Any) -> None:
             networks.check_unshared(tx, row, policy.id)
         except Exception as used:
             raise problems.refused(
-                f"RBAC policy on object {row.id} cannot be removed because other objects depend on it.", "RbacPolicyInUse"
+                f"RBAC policy on object {row.id} cannot be removed because other objects depend on it.",
+                "RbacPolicyInUse",
             ) from used
         return
     users = select(router.c.id).where(router.c.gateway_network_id == row.id)
     holders = select(floatingip.c.id).where(floatingip.c.network_id == row.id)
     if policy.target != "*":
-        users, holders = users.where(router.c.project_id == policy.target), holders.where(
-            floatingip.c.project_id == policy.target
+        users, holders = (
+            users.where(router.c.project_id == policy.target),
+            holders.where(floatingip.c.project_id == policy.target),
         )
     for statement in (users, holders):
         user = tx.scalar(statement.limit(1))

@@ -36,7 +36,9 @@ def _make(tx: Tx, view: View, model: Create) -> str:
     project_id = resource.owner(view, model)
     target = _whom(model.target_tenant, model.target_project)
     if target is None:
-        raise problems.bad("Failed to parse request. Required attribute 'target_tenant' not specified", "HTTPBadRequest")
+        raise problems.bad(
+            "Failed to parse request. Required attribute 'target_tenant' not specified", "HTTPBadRequest"
+        )
     whole = {"project_id": project_id, "tenant_id": project_id, "target_tenant": target, "target_project": target}
     view.call.permit(whole)
     _create.enforce(view, model, whole, "create")
@@ -44,7 +46,8 @@ def _make(tx: Tx, view: View, model: Create) -> str:
         raise problems.invalid("object_type", f"'{model.object_type}' is not in ['network']")
     if model.action not in (SHARED, EXTERNAL):
         raise problems.bad(
-            f"Invalid action '{model.action}' for object type 'network'. Valid actions: {SHARED}, {EXTERNAL}", "InvalidInput"
+            f"Invalid action '{model.action}' for object type 'network'. Valid actions: {SHARED}, {EXTERNAL}",
+            "InvalidInput",
         )
     row = resource.fetch(tx, NETWORK, view, model.object_id)
     if row.project_id != view.project_id and not view.admin:

@@ -55,7 +55,9 @@ def update(tx: Tx, row: Any, values: dict[str, Any]) -> None:
     if "prefixes" in values:
         values["prefixes"] = merged(values["prefixes"])
         if ipaddress.ip_network(values["prefixes"][0]).version != row.version:
-            raise problems.bad("Illegal subnetpool update: the IP version of a subnetpool cannot change.", "IllegalSubnetPoolUpdate")
+            raise problems.bad(
+                "Illegal subnetpool update: the IP version of a subnetpool cannot change.", "IllegalSubnetPoolUpdate"
+            )
         check_covers(values["prefixes"], row.prefixes)
     bits = 32 if row.version == 4 else 128
     _check_lengths(
@@ -74,7 +76,8 @@ def remove(tx: Tx, row: Any) -> None:
     user = tx.scalar(select(subnet.c.id).where(subnet.c.pool_id == row.id).limit(1))
     if user is not None:
         raise problems.refused(
-            f"Unable to delete subnet pool: Subnet pool has existing allocations: subnet {user}.", "SubnetPoolDeleteError"
+            f"Unable to delete subnet pool: Subnet pool has existing allocations: subnet {user}.",
+            "SubnetPoolDeleteError",
         )
     tx.execute(delete(subnetpool).where(subnetpool.c.id == row.id))
 
@@ -103,10 +106,13 @@ def check_covers(new: Sequence[str], old: Sequence[str]) -> None:
 def _check_lengths(low: int, standard: int, high: int, bits: int) -> None:
     for name, value in (("min_prefixlen", low), ("default_prefixlen", standard), ("max_prefixlen", high)):
         if value > bits:
-            raise problems.bad(f"Illegal prefix bounds: {name} is {value}, the most is {bits}.", "IllegalSubnetPoolPrefixBounds")
+            raise problems.bad(
+                f"Illegal prefix bounds: {name} is {value}, the most is {bits}.", "IllegalSubnetPoolPrefixBounds"
+            )
     if not low <= standard <= high:
         raise problems.bad(
-            f"Illegal prefix bounds: min_prefixlen {low}, default_prefixlen {standard} and max_prefixlen {high} must be "
+            f"Illegal prefix bounds: min_prefixlen {low}, default_prefixlen {standard} and max_prefixlen {high} "
+            "must be "
             "in this order.",
             "IllegalSubnetPoolPrefixBounds",
         )
@@ -120,6 +126,7 @@ def _only_default(tx: Tx, version: int, pool_id: str) -> None:
     )
     if other is not None:
         raise problems.bad(
-            f"Invalid input for operation: A default subnetpool for this IP family has already been set. Only one default "
+            "Invalid input for operation: A default subnetpool for this IP family has already been set. Only one "
+            "default "
             f"may exist per IP family: {other}."
         )

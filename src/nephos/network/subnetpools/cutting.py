@@ -53,7 +53,9 @@ def cut(tx: Tx, pool_id: str, version: int, cidr: str | None, prefixlen: int | N
     """
     pool = get(tx, pool_id)
     if pool.version != version:
-        raise problems.bad(f"Bad subnets request: IPv{version} subnet cannot come from IPv{pool.version} subnetpool.", "BadRequest")
+        raise problems.bad(
+            f"Bad subnets request: IPv{version} subnet cannot come from IPv{pool.version} subnetpool.", "BadRequest"
+        )
     used = tx.all(_used, {"pool": pool_id})
     taken = [ipaddress.ip_network(row.cidr) for row in used]
     prefixes = [ipaddress.ip_network(each) for each in pool.prefixes]
@@ -66,10 +68,12 @@ def cut(tx: Tx, pool_id: str, version: int, cidr: str | None, prefixlen: int | N
         if mine + new > pool.default_quota:
             raise problems.refused("Per-tenant subnet pool prefix quota exceeded.", "SubnetPoolQuotaExceeded")
     if wanted is not None:
-        inside = any(each.version == wanted.version and wanted.subnet_of(each) for each in prefixes)  # type: ignore[arg-type]
+        same = [each for each in prefixes if each.version == wanted.version]
+        inside = any(wanted.subnet_of(each) for each in same)  # type: ignore[arg-type]
         if not inside or any(wanted.overlaps(each) for each in taken):
             raise problems.refused(
-                f"Failed to allocate subnet: Cannot allocate requested subnet {wanted} from the available set of prefixes.",
+                f"Failed to allocate subnet: Cannot allocate requested subnet {wanted} from the available set of "
+                "prefixes.",
                 "SubnetAllocationError",
             )
         return wanted

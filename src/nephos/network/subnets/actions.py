@@ -67,9 +67,13 @@ def create(tx: Tx, cloud: Cloud, new: New) -> str:
     elif new.cidr is not None:
         range_ = addressing.network("cidr", new.cidr)
     else:
-        raise problems.bad("Bad subnets request: a subnetpool must be specified in the absence of a cidr.", "BadRequest")
+        raise problems.bad(
+            "Bad subnets request: a subnetpool must be specified in the absence of a cidr.", "BadRequest"
+        )
     if range_.version != new.version:
-        raise problems.bad(f"Invalid input for operation: cidr '{range_}' does not match the ip_version '{new.version}'.")
+        raise problems.bad(
+            f"Invalid input for operation: cidr '{range_}' does not match the ip_version '{new.version}'."
+        )
     plan.check_range(range_, dhcp=new.dhcp)
     plan.check_modes(new.version, range_.prefixlen, dhcp=new.dhcp, ra=new.ra_mode, address=new.address_mode)
     _check_overlap(range_, siblings, new.network_id)
@@ -144,11 +148,14 @@ def update(tx: Tx, cloud: Cloud, row: Any, values: dict[str, Any]) -> None:
 def remove(tx: Tx, cloud: Cloud, row: Any) -> None:
     """Raises SubnetInUse naming the ports that have addresses of it; addresses that guests gave themselves go."""
     users = tx.all(_users, {"subnet": row.id})
-    blocking = [each for each in users if not addresses.is_auto(row) or each.device_owner in (ports.ROUTER, ports.GATEWAY)]
+    blocking = [
+        each for each in users if not addresses.is_auto(row) or each.device_owner in (ports.ROUTER, ports.GATEWAY)
+    ]
     if blocking:
         names = ", ".join(sorted({each.id for each in blocking})[:20])
         raise problems.refused(
-            f"Unable to complete operation on subnet {row.id}: One or more ports have an IP allocation from this subnet: "
+            f"Unable to complete operation on subnet {row.id}: One or more ports have an IP allocation from this "
+            "subnet: "
             f"{names}.",
             "SubnetInUse",
         )
@@ -176,7 +183,8 @@ def _check_overlap(range_: addressing.IPNetwork, siblings: Sequence[Any], networ
 def _check_mtu(tx: Tx, new: New) -> None:
     if new.version == 6 and (tx.scalar(select(network.c.mtu).where(network.c.id == new.network_id)) or 1500) < 1280:
         raise problems.refused(
-            f"Cannot create an IPv6 subnet in network {new.network_id}: its MTU is below 1280.", "NetworkMTUSubnetConflict"
+            f"Cannot create an IPv6 subnet in network {new.network_id}: its MTU is below 1280.",
+            "NetworkMTUSubnetConflict",
         )
 
 
@@ -189,7 +197,9 @@ def _unless_pooled(gateway: str | None, pools: Sequence[Sequence[str]]) -> str |
 def _service_types(wanted: Sequence[str]) -> list[str]:
     for each in wanted:
         if not isinstance(each, str) or len(each) > 255 or not each.startswith(("network:", "compute:", "baremetal:")):
-            raise problems.bad(f"Subnet service type {each!r} does not correspond to a valid device owner.", "InvalidSubnetServiceType")
+            raise problems.bad(
+                f"Subnet service type {each!r} does not correspond to a valid device owner.", "InvalidSubnetServiceType"
+            )
     return list(dict.fromkeys(wanted))
 
 

@@ -24,7 +24,9 @@ _PROBES = 32
 _MOST = 1 << 62
 AUTO = ("slaac", "dhcpv6-stateless")
 
-_of_network = select(subnet).where(subnet.c.network_id == bindparam("network")).order_by(subnet.c.created_at, subnet.c.id)
+_of_network = (
+    select(subnet).where(subnet.c.network_id == bindparam("network")).order_by(subnet.c.created_at, subnet.c.id)
+)
 _cursor = select(subnet.c.next).where(subnet.c.id == bindparam("key"))
 _move = update(subnet).where(subnet.c.id == bindparam("key")).values(next=bindparam("number"))
 _taken = select(address.c.number).where(
@@ -149,7 +151,8 @@ def _for_service(rows: Sequence[Any], owner: str, network_id: str, *, fixed: boo
     found = matching or [row for row in rows if not row.service_types]
     if rows and not found and not fixed:
         raise problems.refused(
-            f"No more IP addresses available on network {network_id}: none of its subnets serves {owner or 'this port'}.",
+            f"No more IP addresses available on network {network_id}: none of its subnets serves "
+            f"{owner or 'this port'}.",
             "IpAddressGenerationFailureNoMatchingSubnet",
         )
     return found
@@ -165,7 +168,9 @@ def _subnet_for(one: Wanted, rows: Sequence[Any], network_id: str) -> Any:
                 f"included invalid subnet {one.subnet_id}."
             )
         if one.address is not None and ipaddress.ip_address(one.address) not in ipaddress.ip_network(row.cidr):
-            raise problems.bad(f"IP address {one.address} is not a valid IP for the specified subnet.", "InvalidIpForSubnet")
+            raise problems.bad(
+                f"IP address {one.address} is not a valid IP for the specified subnet.", "InvalidIpForSubnet"
+            )
         return row
     if one.address is None:
         raise problems.bad("Invalid input for operation: IP allocation requires subnet_id or ip_address.")
@@ -184,7 +189,8 @@ def _this(tx: Tx, port_id: str, row: Any, wanted: str, place: int, *, routing: b
     text = str(ipaddress.ip_address(wanted))
     if is_auto(row) and not routing and text != addressing.eui64(range_, mac):
         raise problems.bad(
-            f"IPv6 address {text} can not be directly assigned to a port on subnet {row.id} as the subnet is configured "
+            f"IPv6 address {text} can not be directly assigned to a port on subnet {row.id} as the subnet is "
+            "configured "
             "for automatic addresses",
             "AllocationOnAutoAddressSubnet",
         )
@@ -194,7 +200,8 @@ def _this(tx: Tx, port_id: str, row: Any, wanted: str, place: int, *, routing: b
     holder = tx.scalar(_holder, {"subnet": row.id, "address": text})
     if holder is not None:
         raise problems.refused(
-            f"IP address {text} already allocated in subnet {row.id}: port {holder} has it.", "IpAddressAlreadyAllocated"
+            f"IP address {text} already allocated in subnet {row.id}: port {holder} has it.",
+            "IpAddressAlreadyAllocated",
         )
     return _put(tx, port_id, row, text, place)
 
@@ -221,9 +228,7 @@ def _any_of(tx: Tx, port_id: str, rows: Sequence[Any], network_id: str, place: i
         if number is not None:
             tx.execute(_move, {"key": row.id, "number": number + 1})
             return _put(tx, port_id, row, str(_as_address(row.version, base + number)), place)
-    raise problems.refused(
-        f"No more IP addresses available on network {network_id}.", "IpAddressGenerationFailure"
-    )
+    raise problems.refused(f"No more IP addresses available on network {network_id}.", "IpAddressGenerationFailure")
 
 
 def _as_address(version: int, number: int) -> addressing.IPAddress:

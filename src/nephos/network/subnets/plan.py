@@ -38,14 +38,18 @@ def check_modes(version: int, prefixlen: int, *, dhcp: bool, ra: str | None, add
         if version == 4:
             raise problems.bad(f"{words}{name} is not valid when ip_version is 4.")
         if not dhcp:
-            raise problems.bad(f"{words}ipv6_ra_mode or ipv6_address_mode cannot be set when enable_dhcp is set to False.")
+            raise problems.bad(
+                f"{words}ipv6_ra_mode or ipv6_address_mode cannot be set when enable_dhcp is set to False."
+            )
     if ra and address and ra != address:
         raise problems.bad(
             f"{words}ipv6_ra_mode set to '{ra}' with ipv6_address_mode set to '{address}' is not valid. If both "
             "attributes are set, they must be the same value."
         )
     if (address or ra) in ("slaac", "dhcpv6-stateless") and prefixlen != 64:
-        raise problems.bad(f"{words}Invalid CIDR for IPv6 address mode: it needs the prefix length 64, this is {prefixlen}.")
+        raise problems.bad(
+            f"{words}Invalid CIDR for IPv6 address mode: it needs the prefix length 64, this is {prefixlen}."
+        )
 
 
 def gateway_of(range_: IPNetwork, wanted: str | None, *, given: bool) -> str | None:
@@ -61,14 +65,18 @@ def gateway_of(range_: IPNetwork, wanted: str | None, *, given: bool) -> str | N
         return str(found)
     ends = (range_.network_address, range_.broadcast_address)
     if found not in range_ or (range_.version == 4 and range_.num_addresses > 2 and found in ends):
-        raise problems.bad(f"Invalid input for operation: Gateway is not valid on subnet: {found} is no host of {range_}.")
+        raise problems.bad(
+            f"Invalid input for operation: Gateway is not valid on subnet: {found} is no host of {range_}."
+        )
     return str(found)
 
 
 def same_version(version: int, found: IPAddress, attribute: str) -> IPAddress:
     """Raises InvalidInput when an address is of the other IP version."""
     if found.version != version:
-        raise problems.bad(f"Invalid input for operation: {attribute} '{found}' does not match the ip_version '{version}'.")
+        raise problems.bad(
+            f"Invalid input for operation: {attribute} '{found}' does not match the ip_version '{version}'."
+        )
     return found
 
 
@@ -130,8 +138,13 @@ def check_gateway_free(gateway: str | None, pools: Sequence[Sequence[str]]) -> N
 def nameservers(version: int, wanted: Sequence[str]) -> list[str]:
     """Raises BadRequest."""
     if len(wanted) > MOST_DNS:
-        raise problems.bad(f"Unable to complete operation: the number of DNS nameservers exceeds the limit {MOST_DNS}.", "DNSNameServersExhausted")
-    found = [str(same_version(version, addressing.address("dns_nameservers", each), "dns_nameserver")) for each in wanted]
+        raise problems.bad(
+            f"Unable to complete operation: the number of DNS nameservers exceeds the limit {MOST_DNS}.",
+            "DNSNameServersExhausted",
+        )
+    found = [
+        str(same_version(version, addressing.address("dns_nameservers", each), "dns_nameserver")) for each in wanted
+    ]
     if len(set(found)) != len(found):
         raise problems.invalid("dns_nameservers", f"duplicate nameserver in {found}")
     return found
@@ -140,13 +153,18 @@ def nameservers(version: int, wanted: Sequence[str]) -> list[str]:
 def routes(version: int, wanted: Sequence[tuple[str, str]]) -> list[list[str]]:
     """(destination, next hop) pairs checked. Raises BadRequest."""
     if len(wanted) > MOST_ROUTES:
-        raise problems.bad(f"Unable to complete operation: the number of host routes exceeds the limit {MOST_ROUTES}.", "HostRoutesExhausted")
+        raise problems.bad(
+            f"Unable to complete operation: the number of host routes exceeds the limit {MOST_ROUTES}.",
+            "HostRoutesExhausted",
+        )
     found = []
     for destination, nexthop in wanted:
         range_ = addressing.network("host_routes", destination)
         hop = addressing.address("host_routes", nexthop)
         if range_.version != version or hop.version != version:
-            raise problems.bad(f"Invalid input for operation: host route {destination} via {nexthop} is not of IP version {version}.")
+            raise problems.bad(
+                f"Invalid input for operation: host route {destination} via {nexthop} is not of IP version {version}."
+            )
         found.append([str(range_), str(hop)])
     if len({tuple(each) for each in found}) != len(found):
         raise problems.invalid("host_routes", "it holds a route twice")

@@ -31,7 +31,7 @@ subnet = Table(
     when("created_at"),
     when("updated_at"),
 )
-"""`pools` are [first, last] addresses; `next` is where the search for a free one begins, from the start of the range."""
+"""`pools` are [first, last] addresses; `next` is where the search for a free one begins, from the first of the range."""
 
 address = Table(
     "network_address",
