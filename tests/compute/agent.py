@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
 
 import msgspec
 from tests.harness import Client, Harness
@@ -14,6 +15,8 @@ from nephos.hosts import desired, reports, wire
 from nephos.hosts.guest import CreateGuest, GuestItem
 from nephos.kernel import clock
 from nephos.kernel.operations.worker import Worker
+
+T = TypeVar("T")
 
 
 class Agent:
@@ -83,12 +86,24 @@ class Agent:
                 )
             elif task.kind == "guest.destroy":
                 self.guests[name].pop(body["id"], None)
+            elif task.kind == "guest.plug":
+                assert ("port", body["nic"]["port_id"]) in self.items[name], "the port comes before its task"
             elif task.kind == "guest.power":
                 powers = {"stop": "shutdown", "pause": "paused", "suspend": "suspended"}
                 self.guests[name][body["id"]] = powers.get(body["action"], "running")
         self.done.append((name, task.kind, body))
         result = wire.Result(task.id, name, error, None, marks)
         reports.take(self.cloud, wire.Report(1, (result,)), self.ids)
+
+    def during(self, call: Callable[[], T]) -> T:
+        """Run a request that waits for a host, while operations and hosts work."""
+        with ThreadPoolExecutor(1) as pool:
+            future = pool.submit(call)
+            while not future.done():
+                self.worker.turn()
+                self.work()
+                time.sleep(0.005)
+            return future.result()
 
     def release(self) -> None:
         held, self.held, self.hold = self.held, [], False

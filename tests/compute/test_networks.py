@@ -133,6 +133,58 @@ def test_addresses_change_while_it_runs(lab: Lab, net: Net) -> None:
     assert lab.act(server["id"], "addFixedIp", {"networkId": "x"}).status in (400, 404)
 
 
+def test_cards_come_and_go_while_it_runs(lab: Lab, net: Net) -> None:
+    server = lab.boot()
+    host = server["OS-EXT-SRV-ATTR:host"]
+    url = f"/compute/v2.1/servers/{server['id']}/os-interface"
+    body = {"interfaceAttachment": {"net_id": net.id, "fixed_ips": [{"ip_address": "10.9.0.50"}], "tag": "new"}}
+    reply = lab.agent.during(lambda: lab.demo.post(url, body))
+    assert reply.status == 200, reply
+    made = reply.json["interfaceAttachment"]
+    assert made["fixed_ips"] == [{"subnet_id": net.subnet, "ip_address": "10.9.0.50"}] and made["tag"] == "new"
+    assert lab.agent.done[-1][1] == "guest.plug" and lab.agent.done[-1][2]["nic"]["mac"] == made["mac_addr"]
+    assert lab.show(server["id"])["addresses"]["blue"][0]["addr"] == "10.9.0.50"
+    (port,) = net.ports()
+    lab.agent.settle()
+    assert port["status"] == "ACTIVE" and lab.agent.item(host, server["id"]).ports == (port["id"],)
+    mine = net.post("ports", port={"network_id": net.id})
+    second = lab.agent.during(lambda: lab.demo.post(url, {"interfaceAttachment": {"port_id": mine["id"]}}))
+    assert second.status == 200 and second.json["interfaceAttachment"]["port_id"] == mine["id"]
+    for port_id in (port["id"], mine["id"]):
+        assert lab.demo.delete(f"{url}/{port_id}").status == 202
+        lab.agent.settle()
+        assert lab.agent.done[-1][1:] == ("guest.unplug", {"id": server["id"], "port_id": port_id})
+    assert [each["id"] for each in lab.demo.get(f"/network/v2.0/ports/{mine['id']}").json.values()] == [mine["id"]]
+    assert lab.demo.get(f"/network/v2.0/ports/{port['id']}").status == 404
+    assert (
+        lab.demo.get(url).json == {"interfaceAttachments": []} and lab.demo.delete(f"{url}/{port['id']}").status == 404
+    )
+    history = lab.demo.get(f"/compute/v2.1/servers/{server['id']}/os-instance-actions").json["instanceActions"]
+    names = [each["action"] for each in history]
+    assert names == ["detach_interface"] * 2 + ["attach_interface"] * 2 + ["create"]
+
+
+def test_a_card_that_a_host_does_not_take_leaves_no_port(lab: Lab, net: Net) -> None:
+    server = lab.boot()
+    url = f"/compute/v2.1/servers/{server['id']}/os-interface"
+    lab.agent.refuse = lambda host, task: "no slot is free" if task.kind == "guest.plug" else None
+    reply = lab.agent.during(lambda: lab.demo.post(url, {"interfaceAttachment": {"net_id": net.id}}))
+    assert reply.status == 500 and "no slot is free" in reply.json["computeFault"]["message"]
+    assert net.ports() == [] and lab.demo.get(url).json == {"interfaceAttachments": []}
+    nothing = "5a1f5d0e-8f4c-4c51-bf3a-8d7a3dbb1c11"
+    for attachment in (
+        {"net_id": nothing},
+        {"port_id": nothing},
+        {"net_id": net.id, "port_id": nothing},
+        {"fixed_ips": [{"ip_address": "10.9.0.9"}]},
+        {"net_id": net.id, "fixed_ips": [{"ip_address": "10.99.0.9"}]},
+        {"net_id": "x"},
+        {"colour": "red"},
+    ):
+        assert lab.demo.post(url, {"interfaceAttachment": attachment}).status in (400, 404), attachment
+    assert net.ports() == []
+
+
 def test_security_groups_of_a_server(lab: Lab, net: Net) -> None:
     group = net.post("security-groups", security_group={"name": "web"})
     server = lab.boot(networks=[{"uuid": net.id}], security_groups=[{"name": "web"}])

@@ -16,6 +16,7 @@ from nephos.compute.flavors import api as flavors
 from nephos.compute.groups import api as groups
 from nephos.compute.hosts import hypervisors, services, zones
 from nephos.compute.interfaces import api as interfaces
+from nephos.compute.interfaces.steps import Cards
 from nephos.compute.keypairs import api as keypairs
 from nephos.compute.lifecycle import api as lifecycle
 from nephos.compute.lifecycle.steps import Lifecycle
@@ -66,7 +67,8 @@ def compose(cloud: Cloud) -> None:
     """Register operations, desired items and notices."""
     building = Building(cloud)
     cloud.parts["compute"] = Parts(Bodies(), building)
-    cloud.operations.register((*building.kinds(), *Lifecycle(cloud, building).kinds()))
+    for steps in (building, Lifecycle(cloud, building), Cards(cloud, building)):
+        cloud.operations.register(steps.kinds())
     cloud.operations.ended.append(building.ended)
     cloud.hosts.provide("guest", partial(guests.provide, cloud))
     cloud.hosts.notice("power", partial(notices.power, cloud))

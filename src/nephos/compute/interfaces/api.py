@@ -5,22 +5,29 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from msgspec import Meta, field
+from sqlalchemy import bindparam, select
 
 from nephos import errors
 from nephos.compute import wire as common
+from nephos.compute.interfaces import steps
 from nephos.compute.lifecycle.actions import require
-from nephos.compute.servers import actions, states
+from nephos.compute.servers import actions, states, store
 from nephos.compute.servers.api import SERVER, seen
 from nephos.compute.showing import bodies
 from nephos.compute.wire import Strict, Uuid, since
+from nephos.kernel import clock
 from nephos.kernel.db.engine import Tx
 from nephos.kernel.http.call import Call, Reply
 from nephos.kernel.http.routes import Route
 from nephos.kernel.http.versions import Version
+from nephos.kernel.operations.model import DONE, FAILED
+from nephos.kernel.operations.store import operation
 from nephos.network import guests as network
-from nephos.network.guests import ServerPort
+from nephos.network.guests import NetworkRequest, ServerPort
 
 Address = Annotated[str, Meta(min_length=1, max_length=64)]
+WAIT_SECONDS = 30.0
+_state = select(operation.c.state, operation.c.error).where(operation.c.id == bindparam("id"))
 _WITH_PORTS = frozenset({states.ACTIVE, states.PAUSED, states.STOPPED})
 
 
@@ -178,20 +185,90 @@ def _find(tx: Tx, row: Any, port_id: str) -> ServerPort:
 
 
 def attach(call: Call) -> Reply:
-    """Refused: no hypervisor driver here adds a card to a guest yet."""
-    call.body(AttachmentBody)
-    with call.cloud.database.read() as tx:
+    """One more card. Nova answers when the guest has it, and so does this, unless that takes very long."""
+    given = call.body(AttachmentBody).attachment
+    request = _request(call, given)
+
+    def work(tx: Tx) -> tuple[str, str, str]:
         row = seen(call, tx)
+        actions.refuse_locked(row, call.who, "attach_interface")
         require(row, "attach_interface", _WITH_PORTS)
-    raise errors.NotImplementedHere("Adding a network card to a server is not served by this cloud yet.")
+        wanted = network.check(tx, call.cloud, call.who, [request] if request is not None else None)
+        if len(wanted) != 1:
+            raise errors.BadRequest("There is no network to attach: name one by net_id or port_id.")
+        port_id = network.attach(
+            tx,
+            call.cloud,
+            server_id=row.id,
+            project_id=row.project_id,
+            user_id=row.user_id,
+            hostname=row.hostname,
+            zone=row.zone or "",
+            request=wanted[0],
+            host_id=row.host_id,
+        )
+        return row.id, port_id, _start(tx, call, row, steps.ATTACH, port_id)
+
+    server_id, port_id, operation_id = call.cloud.database.write(work)
+    _wait(call, operation_id)
+    with call.cloud.database.read() as tx:
+        port = steps.find(tx, server_id, port_id)
+    if port is None:
+        raise errors.NotFound(f"Port {port_id} is gone.")
+    return Reply({"interfaceAttachment": _port(call, port)})
+
+
+def _request(call: Call, given: Attachment) -> NetworkRequest | None:
+    if given.tag is not None and not since(call, 49):
+        raise errors.BadRequest("Invalid input: Additional properties are not allowed ('tag' was unexpected).")
+    if given.net_id is not None and given.port_id is not None:
+        raise errors.BadRequest("Must not input both network_id and port_id")
+    fixed = common.address(given.fixed_ips[0].ip_address, "ip_address") if given.fixed_ips else None
+    if fixed is not None and given.net_id is None:
+        raise errors.BadRequest("Must input network_id when request IP address")
+    if given.net_id is None and given.port_id is None:
+        return None
+    return NetworkRequest(network_id=given.net_id, port_id=given.port_id, fixed_ip=fixed, tag=given.tag)
+
+
+def _start(tx: Tx, call: Call, row: Any, kind: str, port_id: str) -> str:
+    return call.cloud.operations.start(  # type: ignore[no-any-return]
+        tx,
+        kind,
+        store.NOUN,
+        row.id,
+        request_id=call.request_id,
+        project_id=call.who.project_id,
+        user_id=call.who.user_id,
+        data={"port": port_id},
+    )
+
+
+def _wait(call: Call, operation_id: str) -> None:
+    """Until an operation is over, or for WAIT_SECONDS. Raises HostFault with its reason when it failed."""
+    until = clock.monotonic() + WAIT_SECONDS
+    pause = 0.005
+    while clock.monotonic() < until:
+        with call.cloud.database.read() as tx:
+            row = tx.first(_state, {"id": operation_id})
+        if row is not None and row.state == FAILED:
+            raise errors.HostFault(f"Failed to attach network adapter device to {call.params['server']}: {row.error}")
+        if row is None or row.state == DONE:
+            return
+        clock.sleep(pause)
+        pause = min(pause * 2, 0.1)
 
 
 def detach(call: Call) -> Reply:
-    with call.cloud.database.read() as tx:
+    def work(tx: Tx) -> None:
         row = seen(call, tx)
-        _find(tx, row, call.params["port"])
+        actions.refuse_locked(row, call.who, "detach_interface")
         require(row, "detach_interface", _WITH_PORTS)
-    raise errors.NotImplementedHere("Taking a network card from a server is not served by this cloud yet.")
+        _find(tx, row, call.params["port"])
+        _start(tx, call, row, steps.DETACH, call.params["port"])
+
+    call.cloud.database.write(work)
+    return Reply()
 
 
 _RULE, _PORTS, _OLD = "os_compute_api:", SERVER + "/os-interface", Version(2, 43)
