@@ -44,5 +44,5 @@ def configure(level: str, path: Path | None) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
-    for noisy in ("websockets", "pyroute2", "alembic", "_granian", "granian"):
+    for noisy in ("websockets", "alembic", "_granian", "granian"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
