@@ -15,9 +15,10 @@ import sys
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
-from installer import apt, environments, system
 from installer.packages import RUNTIME, TEST, Package
 from installer.report import InstallError, Report
+
+from installer import apt, environments, system
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 PREFIX = Path("/opt/nephos")

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+
 from tests.harness import Harness
 
 ROOT = Path(__file__).parents[1]

@@ -13,12 +13,12 @@ from typing import Any
 from oslo_config import cfg
 from oslo_policy import _checks
 from oslo_policy import policy as oslo
-from tests.api.world import Things, World
-from tests.kernel.policy.test_tables import OsloField, as_oslo
 
 from nephos import app
 from nephos.kernel.auth.who import Who
 from nephos.kernel.http.routes import Route, Service
+from tests.api.world import Things, World
+from tests.kernel.policy.test_tables import OsloField, as_oslo
 
 Target = dict[str, Any]
 _TABLE = {

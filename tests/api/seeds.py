@@ -402,10 +402,11 @@ def body(name: str, things: dict[str, str]) -> Any:
     action = _ACTION.fullmatch(name)
     if name not in BODIES and action:
         return {action[1]: None}
-    return _filled(BODIES[name], things)
+    return filled(BODIES[name], things)
 
 
-def _filled(value: Any, things: dict[str, str]) -> Any:
+def filled(value: Any, things: dict[str, str]) -> Any:
+    """The same with things in place of their names in braces."""
     if value == "<generation>":
         return int(things["generation"])
     if value == "<consumer>":
@@ -413,5 +414,5 @@ def _filled(value: Any, things: dict[str, str]) -> Any:
     if isinstance(value, str):
         return re.sub(r"\{([^{}]+)\}", lambda found: things[found[1]], value) if "{" in value else value
     if isinstance(value, dict):
-        return {_filled(key, things): _filled(item, things) for key, item in value.items()}
-    return [_filled(item, things) for item in value] if isinstance(value, list) else value
+        return {filled(key, things): filled(item, things) for key, item in value.items()}
+    return [filled(item, things) for item in value] if isinstance(value, list) else value

@@ -11,6 +11,7 @@ from keystoneauth1 import session as keystone
 from keystoneauth1.discover import Discover
 from keystoneauth1.identity import v3
 from requests.adapters import BaseAdapter
+
 from tests.api.dry import taken_back
 from tests.api.world import SERVICES, World, name_of
 from tests.harness import Harness
@@ -159,7 +160,7 @@ class Direct(BaseAdapter):
         super().__init__()
         self.cloud = cloud
 
-    def send(self, request: requests.PreparedRequest, *_: Any, **__: Any) -> requests.Response:  # type: ignore[override]
+    def send(self, request: requests.PreparedRequest, *_: Any, **__: Any) -> requests.Response:
         path = (request.path_url or "/").removeprefix("http://127.0.0.1:5000")
         body = request.body.encode() if isinstance(request.body, str) else request.body
         reply = self.cloud.nobody.request(request.method or "GET", path, body, dict(request.headers))
@@ -201,11 +202,12 @@ def session(cloud: Harness) -> keystone.Session:
 def test_clients_find_their_version(
     session: keystone.Session, service: str, version: tuple[int, ...], url: str, microversions: Any
 ) -> None:
+    assert session.auth is not None
     for interface in ("public", "internal", "admin"):
         found = session.auth.get_endpoint_data(
             session, service_type=service, interface=interface, discover_versions=True, min_version=version[:1]
         )
-        assert found is not None, (service, interface)
+        assert found is not None and found.url and found.api_version, (service, interface)
         assert found.url.rstrip("/") == "http://127.0.0.1:5000" + url
         assert found.api_version[: len(version)] == version
         if microversions:

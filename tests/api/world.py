@@ -11,14 +11,13 @@ import re
 from pathlib import Path
 from typing import Any
 
-from tests.api import seeds
-from tests.compute.agent import Agent, make_image
-from tests.harness import Client, Harness, Response
-
 from nephos import app
 from nephos.kernel.http.call import Call, Reply
 from nephos.kernel.http.routes import Route, Service
 from nephos.kernel.http.versions import Version
+from tests.api import seeds
+from tests.compute.agent import Agent, make_image
+from tests.harness import Client, Harness, Response
 
 SERVICES: dict[str, Service] = {module.SERVICE.name: module.SERVICE for module in app.SERVICES}
 PERSONAS = (
@@ -43,11 +42,13 @@ def name_of(service: Service, route: Route) -> str:
     return " ".join(filter(None, (route.method, service.name, route.path, route.action)))
 
 
-def versions(service: Service, route: Route) -> dict[str, str]:
-    """The newest microversion in which a route is served, as a header."""
+def versions(service: Service, route: Route, *, oldest: bool = False) -> dict[str, str]:
+    """The newest microversion in which a route is served, or the oldest, as a header."""
     if service.microversions is None:
         return {}
     version: Version = route.until or service.microversions.highest
+    if oldest:
+        version = route.since or service.microversions.lowest
     return {"OpenStack-API-Version": f"{service.name} {version}"}
 
 
@@ -112,8 +113,10 @@ class World:
             self.clients[persona], service, route, self.url(service, route, things), self.body(service, route, things)
         )
 
-    def send(self, client: Client, service: Service, route: Route, url: str, body: Any) -> Response:
-        headers = versions(service, route)
+    def send(
+        self, client: Client, service: Service, route: Route, url: str, body: Any, *, oldest: bool = False
+    ) -> Response:
+        headers = versions(service, route, oldest=oldest)
         if service.name == "image":
             headers |= seeds.IMAGE_TYPES.get(name_of(service, route), {})
         if route.permission == "identity:revoke_token" or url.endswith("/v3/auth/tokens"):

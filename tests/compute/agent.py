@@ -8,13 +8,13 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 import msgspec
-from tests.harness import Client, Harness
 
 from nephos.hosts import actions as hosts
 from nephos.hosts import desired, reports, wire
 from nephos.hosts.guest import CreateGuest, GuestItem
 from nephos.kernel import clock
 from nephos.kernel.operations.worker import Worker
+from tests.harness import Client, Harness
 
 T = TypeVar("T")
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from tests.compute.agent import Agent, make_image
 from tests.harness import Client, Harness, Response
 

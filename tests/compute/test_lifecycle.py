@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.compute.conftest import Lab
-
 from nephos import errors
 from nephos.compute.building.steps import Building
+from tests.compute.conftest import Lab
 
 
 def test_stop_start_and_reboot(lab: Lab) -> None:

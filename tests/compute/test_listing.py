@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import event
+
 from tests.compute.conftest import Lab
 from tests.harness import Client
 

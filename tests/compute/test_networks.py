@@ -6,10 +6,10 @@ from typing import Any
 
 import msgspec
 import pytest
-from tests.compute.conftest import Lab
-from tests.harness import Client
 
 from nephos.agent.guestdata import GuestData
+from tests.compute.conftest import Lab
+from tests.harness import Client
 
 OLD = "compute 2.35"
 

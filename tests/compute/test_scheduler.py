@@ -12,8 +12,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.compute.agent import Agent
-from tests.harness import Harness
 
 from nephos import errors
 from nephos.compute.scheduler import filters, query, weighers
@@ -21,6 +19,8 @@ from nephos.compute.scheduler.claim import Consumer, place
 from nephos.compute.scheduler.filters import Request
 from nephos.compute.scheduler.snapshot import DISK_GB, MEMORY_MB, VCPU, Cache, Resource, Snapshot
 from nephos.placement.allocations import actions as allocations
+from tests.compute.agent import Agent
+from tests.harness import Harness
 
 
 def resource(total: Sequence[int], used: Sequence[int], ratio: int = 1) -> Resource:

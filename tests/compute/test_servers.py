@@ -5,13 +5,13 @@ from __future__ import annotations
 import base64
 
 import msgspec
-from tests.compute.agent import make_image
-from tests.compute.conftest import Lab
 
 from nephos.agent.guestdata import GuestData
 from nephos.compute.servers import store
 from nephos.kernel.operations.store import operation
 from nephos.placement.allocations import actions as allocations
+from tests.compute.agent import make_image
+from tests.compute.conftest import Lab
 
 
 def test_a_server_becomes_active_on_a_host_that_was_claimed(lab: Lab) -> None:

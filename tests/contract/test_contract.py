@@ -34,6 +34,7 @@ from typing import Any
 
 import pytest
 import yaml
+
 from tests.harness import Client, Harness, Response
 
 KEYS = {

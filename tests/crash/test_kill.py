@@ -14,10 +14,10 @@ from typing import Any
 import openstack.exceptions
 import pytest
 from keystoneauth1.exceptions import ClientException
-from tests.cloud import RunningCloud, wait_for
 
 from nephos import app
 from nephos.settings import Settings
+from tests.cloud import RunningCloud, wait_for
 
 pytestmark = pytest.mark.host
 MARKS = ("begin", "image cached", "plugged", "disk", "domain", "running")

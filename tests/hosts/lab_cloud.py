@@ -19,9 +19,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from tests.cloud import NEPHOS
-from tests.hosts.lab import SERVER, UNDERLAY, Failed, Host, Lab, Node, wait
-
 from nephos import settings as all_settings
 from nephos.agent.main import key_of
 from nephos.cli import state
@@ -30,6 +27,8 @@ from nephos.errors import NephosError
 from nephos.kernel import clock
 from nephos.settings import SERVER_USER, Settings
 from nephos.wiring.base import Physical
+from tests.cloud import NEPHOS
+from tests.hosts.lab import SERVER, UNDERLAY, Failed, Host, Lab, Node, wait
 
 PORT = 5000
 PUBLIC = Physical(bridge="br-ex", address="172.24.4.1/24", masquerade=True)

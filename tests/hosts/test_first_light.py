@@ -7,6 +7,7 @@ import subprocess
 from collections.abc import Iterator
 
 import pytest
+
 from tests.cloud import RunningCloud, wait_for
 
 pytestmark = pytest.mark.host

@@ -10,10 +10,10 @@ from typing import Any
 
 import pycdlib
 import pytest
-from tests.guestimage.vm import Ssh, Vm, Wire, free_port, overlay, user_network
 
 from nephos import guestimage
 from nephos.doctor.acceleration import GUEST_FOLDER
+from tests.guestimage.vm import Ssh, Vm, Wire, free_port, overlay, user_network
 
 pytestmark = pytest.mark.host
 

@@ -9,11 +9,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.hypervisor import private
 
 from nephos.hypervisor.base import Guest, Nic, Power
 from nephos.hypervisor.libvirt import LibvirtHypervisor
 from nephos.kernel import clock
+from tests.hypervisor import private
 
 pytestmark = pytest.mark.host
 

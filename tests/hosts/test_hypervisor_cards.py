@@ -6,10 +6,10 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from tests.hypervisor import private
 
 from nephos.hypervisor.base import Guest, Nic
 from nephos.kernel import clock
+from tests.hypervisor import private
 
 pytestmark = pytest.mark.host
 FIRST, SECOND = "0a1b2c3d-4e00-4000-8000-000000000000", "5f6a7b8c-9d00-4000-8000-000000000000"

@@ -14,13 +14,13 @@ from typing import Any
 
 import msgspec
 import pytest
-from tests.hypervisor import private
 
 from nephos.errors import HostFault
 from nephos.hypervisor import daemon
 from nephos.hypervisor.base import Boot, Guest, ImageFile, Nic, Power
 from nephos.hypervisor.libvirt import LibvirtHypervisor
 from nephos.kernel import clock
+from tests.hypervisor import private
 
 pytestmark = pytest.mark.host
 

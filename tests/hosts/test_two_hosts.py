@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.hosts.lab import Failed, Host, Lab, Space, wait
-from tests.hosts.lab_cloud import LabCloud
 
 from nephos import guestimage
 from nephos.cli.demo import _images
+from tests.hosts.lab import Failed, Host, Lab, Space, wait
+from tests.hosts.lab_cloud import LabCloud
 
 pytestmark = pytest.mark.host
 SERVED = {"address taken", "metadata served"}

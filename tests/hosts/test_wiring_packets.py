@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 
 import msgspec
 import pytest
-from tests.hosts.lab import DNS, LARGE_NAME, OUTSIDE, OUTSIDE_NAME, Failed, Guest, Host, Lab, wait
-from tests.hosts.wiring_lab import PING, PUBLIC_HOST, WEB, Cloud, HostWiring, new_id
 
 from nephos.wiring.base import Address, Group, Port, Route, Router, Rule, Subnet
+from tests.hosts.lab import DNS, LARGE_NAME, OUTSIDE, OUTSIDE_NAME, Failed, Guest, Host, Lab, wait
+from tests.hosts.wiring_lab import PING, PUBLIC_HOST, WEB, Cloud, HostWiring, new_id
 
 pytestmark = pytest.mark.host
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from tests.hosts.lab import OUTSIDE, OUTSIDE_NAME, Guest, Host, Lab, wait
-from tests.hosts.wiring_lab import CLOUD, PING, WEB, Cloud, HostWiring, new_id
 
 from nephos.wiring.base import Desired, Key, Kind, Network, Physical, Port, Router, WiringSettings
+from tests.hosts.lab import OUTSIDE, OUTSIDE_NAME, Guest, Host, Lab, wait
+from tests.hosts.wiring_lab import CLOUD, PING, WEB, Cloud, HostWiring, new_id
 
 pytestmark = pytest.mark.host
 

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from tests.hosts.lab import HERE, Failed, Guest, Host
 
 from nephos.wiring.base import (
     Address,
@@ -32,6 +31,7 @@ from nephos.wiring.base import (
     Subnet,
     WiringSettings,
 )
+from tests.hosts.lab import HERE, Failed, Guest, Host
 
 CLOUD = "4e657068-6f73-4000-8000-000000000001"
 PUBLIC_RANGE, PUBLIC_HOST = "172.24.4.0/24", "172.24.4.1"

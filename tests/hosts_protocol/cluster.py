@@ -15,7 +15,6 @@ from typing import Any
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy import select
-from tests.harness import Harness
 from websockets.sync.client import ClientConnection, connect
 
 from nephos import errors
@@ -33,6 +32,7 @@ from nephos.kernel.operations.model import Kind, Operation, Outcome, Step
 from nephos.kernel.operations.worker import Worker
 from nephos.settings import Settings
 from nephos.wiring.base import Network
+from tests.harness import Harness
 
 MAKE = "toy.guest"
 LINK = "signed-link"

@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy import func, select
-from tests.hosts_protocol.cluster import LINK, Cluster, Raw, network, until
 from websockets.exceptions import ConnectionClosed
 
 from nephos import errors
@@ -23,6 +22,7 @@ from nephos.agent.main import Agent
 from nephos.hosts import actions as hosts
 from nephos.hosts import desired, reports, store, streams, wire
 from nephos.hypervisor.base import Power
+from tests.hosts_protocol.cluster import LINK, Cluster, Raw, network, until
 
 A, B = "fake-0001", "fake-0002"
 

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Protocol
 
 import pytest
-from tests.hypervisor import private
 
 from nephos.errors import HostFault
 from nephos.hypervisor.base import Boot, Guest, Hypervisor, ImageFile, Nic, Power
 from nephos.hypervisor.fake import FakeHypervisor
 from nephos.hypervisor.libvirt.domain import tap_name
 from nephos.kernel import clock
+from tests.hypervisor import private
 
 
 class Kind(Protocol):

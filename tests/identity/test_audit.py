@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.harness import Harness
-
 from nephos.identity import audit
 from nephos.identity.assignments.store import assignment
+from tests.harness import Harness
 
 
 def test_deletions_leave_nothing(cloud: Harness) -> None:

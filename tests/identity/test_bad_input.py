@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 from sqlalchemy import func, select
-from tests.harness import Client, Harness
 
 from nephos.identity.service import SERVICE
 from nephos.kernel.db.schema import metadata
 from nephos.kernel.http.routes import Route
+from tests.harness import Client, Harness
 
 NAMES = {
     "projects": "project",

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import update
-from tests.harness import Client, Harness, Response
 
 from nephos.identity.users.store import user
 from nephos.settings import Security
+from tests.harness import Client, Harness, Response
 
 
 def start(path: Path, **rules: Any) -> Harness:

@@ -7,9 +7,9 @@ import time
 from typing import Any
 
 import pytest
-from tests.harness import Client, Harness, Response
 
 from nephos.identity.tokens.factors import Passcodes, missing, passcode
+from tests.harness import Client, Harness, Response
 
 SEED = "GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ"
 

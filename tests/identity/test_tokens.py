@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.harness import Client, Harness
 
 from nephos import app, errors
 from nephos.identity import part
 from nephos.kernel.auth.fernet import Token, new_audit_id
 from nephos.settings import Settings
+from tests.harness import Client, Harness
 
 
 def user_id(admin: Client, name: str) -> str:

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+
 from tests.harness import Client, Harness, Response
 
 TRUSTS = "/v3/OS-TRUST/trusts"

@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from tests.harness import Harness
-
 from nephos.kernel.http.front import Front
+from tests.harness import Harness
 
 
 def application() -> Front:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.harness import PASSWORDS, Client, Harness
 
 from nephos import app, errors
 from nephos.image import links
@@ -19,6 +18,7 @@ from nephos.image.transfers import Transfers
 from nephos.kernel import clock
 from nephos.kernel.auth.who import SYSTEM, Who
 from nephos.kernel.operations.worker import Worker
+from tests.harness import PASSWORDS, Client, Harness
 
 OCTETS = {"CONTENT_TYPE": "application/octet-stream"}
 IMAGES = "/image/v2/images"

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+
 from tests.harness import Client, Harness
 
 IMAGES = "/image/v2/images"

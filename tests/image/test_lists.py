@@ -9,10 +9,10 @@ from urllib.parse import quote
 
 import pytest
 from sqlalchemy import update
-from tests.harness import Client, Harness
 
 from nephos.image.images.store import image
 from nephos.kernel.db.engine import Tx
+from tests.harness import Client, Harness
 
 IMAGES = "/image/v2/images"
 SPECS: list[dict[str, Any]] = [

@@ -8,14 +8,14 @@ from typing import Any
 
 import msgspec
 import pytest
-from tests.compute.agent import Agent
-from tests.harness import Client, Harness
 
 from nephos.hosts import desired
 from nephos.kernel.db.engine import Tx
 from nephos.network import guests
 from nephos.network.guests import NetworkRequest
 from nephos.wiring import base
+from tests.compute.agent import Agent
+from tests.harness import Client, Harness
 
 KINDS: dict[str, Any] = {"network": base.Network, "port": base.Port, "group": base.Group, "router": base.Router}
 V = "/network/v2.0"

@@ -11,13 +11,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import delete, insert, select, text, update
-from tests.harness import Harness
-from tests.network.conftest import Site, V
 
 from nephos.network.networks import actions as networks
 from nephos.network.subnets import actions as subnets
 from nephos.network.subnets import addresses
 from nephos.network.subnets.store import address, subnet
+from tests.harness import Harness
+from tests.network.conftest import Site, V
 
 
 def address_of(port: Any) -> str:

@@ -9,8 +9,6 @@ from typing import Any
 import msgspec
 import pytest
 from sqlalchemy import func, select
-from tests.harness import Response
-from tests.network.conftest import Site, V
 
 from nephos.kernel.db.schema import metadata
 from nephos.kernel.http.routes import Route
@@ -23,6 +21,8 @@ from nephos.network.service import SERVICE
 from nephos.network.sharing import wire as sharing
 from nephos.network.subnetpools import wire as subnetpools
 from nephos.network.subnets import wire as subnets
+from tests.harness import Response
+from tests.network.conftest import Site, V
 
 NOBODY = "00000000-0000-0000-0000-000000000000"
 WRITING = [route for route in SERVICE.routes if route.method in ("POST", "PUT")]

@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 from sqlalchemy import select
-from tests.network.conftest import Site, V
 
 from nephos import errors
 from nephos.kernel.auth.who import Who
 from nephos.network import guests
 from nephos.network.guests import NetworkRequest
 from nephos.network.ports.store import port
+from tests.network.conftest import Site, V
 
 
 def check(site: Site, requests: Any, groups: tuple[str, ...] = ()) -> list[NetworkRequest]:

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 from sqlalchemy import func, select
-from tests.harness import PASSWORDS, Harness
-from tests.network.conftest import Site, V
 
 from nephos import app
 from nephos.kernel.db import engine
 from nephos.kernel.db.schema import metadata
 from nephos.network.guests import NetworkRequest
+from tests.harness import PASSWORDS, Harness
+from tests.network.conftest import Site, V
 
 EXPECTED = [
     "agent",

@@ -9,13 +9,13 @@ from typing import Any
 import msgspec
 import pytest
 from sqlalchemy import select
-from tests.harness import Harness
-from tests.network.conftest import Site, V
 
 from nephos.network.routers import placing
 from nephos.network.routers.desired import routers as provide
 from nephos.network.routers.store import router
 from nephos.wiring import base
+from tests.harness import Harness
+from tests.network.conftest import Site, V
 
 
 def public(site: Site) -> str:

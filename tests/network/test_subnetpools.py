@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.harness import Harness
 
 from nephos import errors
 from nephos.kernel.db.engine import Tx
 from nephos.network.networks import actions as networks
 from nephos.network.subnetpools import actions, cutting
 from nephos.network.subnets import actions as subnets
+from tests.harness import Harness
 
 PREFIXES = ["10.0.0.0/25", "10.0.1.0/24", "10.9.0.0/26"]
 

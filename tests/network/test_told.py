@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from tests.network.conftest import Site, V
-
 from nephos.hosts import reports, wire
 from nephos.network import guests
 from nephos.network.guests import NetworkRequest
 from nephos.network.seed import PUBLIC
 from nephos.wiring import base
+from tests.network.conftest import Site, V
 
 HOSTS = ("h1", "h2", "h3")
 

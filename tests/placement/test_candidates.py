@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from tests.harness import Client, Harness
 
 from nephos.hosts import actions as hosts
 from nephos.kernel.db.engine import Tx
 from nephos.placement.allocations import actions as allocations
 from nephos.placement.allocations.actions import Claim
+from tests.harness import Client, Harness
 
 AGGREGATE = "22222222-2222-4222-8222-222222222222"
 V = {"OpenStack-API-Version": "placement 1.39"}

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+
 from tests.harness import Client, Harness
 
 NOBODY = "00000000-0000-4000-8000-000000000000"

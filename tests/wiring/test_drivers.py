@@ -8,11 +8,11 @@ from typing import Protocol
 
 import msgspec
 import pytest
-from tests.hosts.lab import Lab, wait
-from tests.hosts.wiring_lab import Cloud, HostWiring, new_id
 
 from nephos.wiring.base import Desired, Fact, Leftover, Port, WiringSettings
 from nephos.wiring.fake import FakeWiring
+from tests.hosts.lab import Lab, wait
+from tests.hosts.wiring_lab import Cloud, HostWiring, new_id
 
 
 class Driver(Protocol):

@@ -9,9 +9,9 @@ from typing import Any
 
 import msgspec
 import pytest
-from tests.harness import Client, Harness
 
 from nephos.kernel.http.routes import Route, Service
+from tests.harness import Client, Harness
 
 NOBODY = "7a6f1d5e-3f0e-4f43-9c3b-0a1b2c3d4e5f"
 BODIES: tuple[bytes, ...] = (

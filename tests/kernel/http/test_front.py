@@ -7,10 +7,10 @@ import logging
 from typing import Any
 
 import pytest
-from tests.kernel.http.toyfront import DIALECTS, Answer, ask, front
 
 from nephos.kernel import logs
 from nephos.kernel.http.front import Front
+from tests.kernel.http.toyfront import DIALECTS, Answer, ask, front
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import select, update
-from tests.kernel.operations.toy import DEADLINE, LEASE, UNMAKE, WAIT, Toys, claim, open_toys, task, toy
 
 from nephos import errors
 from nephos.kernel import clock
@@ -15,6 +14,7 @@ from nephos.kernel.db.engine import Tx
 from nephos.kernel.operations import store
 from nephos.kernel.operations.engine import UNDO_SECONDS
 from nephos.kernel.operations.model import Kind, Later, Mark, Operation, Outcome, Outside, Step
+from tests.kernel.operations.toy import DEADLINE, LEASE, UNMAKE, WAIT, Toys, claim, open_toys, task, toy
 
 
 class Bench:

@@ -19,12 +19,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import select
-from tests.kernel.operations.toy import Toys, World, open_toys, task
 
 from nephos import errors
 from nephos.kernel import clock
 from nephos.kernel.operations import store
 from nephos.kernel.operations.model import LIVE, Operation, Outside
+from tests.kernel.operations.toy import Toys, World, open_toys, task
 
 ROOT = Path(__file__).parents[3]
 EVENTS = (

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import select
-from tests.kernel.operations.toy import Toys, open_toys, task
 
 from nephos import errors
 from nephos.kernel.db.engine import Tx
 from nephos.kernel.operations import store, worker
 from nephos.kernel.operations.model import Kind, Later, Operation, Outcome, Outside, Step
 from nephos.kernel.operations.worker import Worker
+from tests.kernel.operations.toy import Toys, open_toys, task
 
 
 def until(happened: Callable[[], object], seconds: float = 10) -> None:
