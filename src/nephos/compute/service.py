@@ -26,6 +26,7 @@ from nephos.compute.quotas import api as quotas
 from nephos.compute.servers import api as servers
 from nephos.compute.showing.bodies import Bodies
 from nephos.compute.usage import api as usage
+from nephos.compute.usage import audit_log
 from nephos.compute.wire import MICROVERSIONS, PREFIX
 from nephos.kernel.cloud import Cloud
 from nephos.kernel.http import faults
@@ -48,6 +49,7 @@ _NOUNS: tuple[ModuleType, ...] = (
     aggregates,
     groups,
     usage,
+    audit_log,
     interfaces,
     security_groups,
     floating_ips,

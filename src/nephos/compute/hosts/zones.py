@@ -73,7 +73,7 @@ def detail(call: Call) -> Reply:
 
 
 def list_hosts(call: Call) -> Reply:
-    zone, service = call.query.one("zone"), call.query.one("service")
+    zone, service = call.query.one("zone") or None, call.query.one("service") or None
     own = call.cloud.settings.host.name or "server"
     with call.cloud.database.read() as tx:
         found = [{"host_name": own, "service": name.removeprefix("nova-"), "zone": INTERNAL} for name in _OWN]
@@ -117,6 +117,8 @@ def show_host(call: Call) -> Reply:
 
 def change_host(call: Call) -> Reply:
     body = call.body(HostChange)
+    with call.cloud.database.read() as tx:
+        hosts.by_name(tx, call.params["name"])
     if body.maintenance_mode is not UNSET:
         raise errors.NotImplementedHere(
             "Host maintenance mode is not served; disable the service and move its servers."
@@ -135,6 +137,13 @@ def change_host(call: Call) -> Reply:
     return Reply({"host": name, "status": "enabled" if enabled else "disabled"})
 
 
+def switch_host(call: Call) -> Reply:
+    """Hosts are not switched on and off from here; libvirt's driver of Nova refuses it too."""
+    with call.cloud.database.read() as tx:
+        hosts.by_name(tx, call.params["name"])
+    raise errors.NotImplementedHere("Hosts are not started, shut down or rebooted through this API.")
+
+
 _ZONES, _HOSTS, _LAST = "/v2.1/os-availability-zone", "/v2.1/os-hosts", Version(2, 42)
 _RULE = "os_compute_api:os-hosts"
 ROUTES = (
@@ -143,4 +152,7 @@ ROUTES = (
     Route("GET", _HOSTS, list_hosts, f"{_RULE}:list", until=_LAST),
     Route("GET", _HOSTS + "/{name}", show_host, f"{_RULE}:show", until=_LAST),
     Route("PUT", _HOSTS + "/{name}", change_host, f"{_RULE}:update", until=_LAST),
+    Route("GET", _HOSTS + "/{name}/startup", switch_host, f"{_RULE}:start", until=_LAST),
+    Route("GET", _HOSTS + "/{name}/shutdown", switch_host, f"{_RULE}:shutdown", until=_LAST),
+    Route("GET", _HOSTS + "/{name}/reboot", switch_host, f"{_RULE}:reboot", until=_LAST),
 )
