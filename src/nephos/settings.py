@@ -27,10 +27,9 @@ class Log(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class Api(msgspec.Struct, forbid_unknown_fields=True):
-    """The HTTP listener. `threads` serve requests; `rate_limits` false switches them off (S1-44)."""
+    """The HTTP listener. `rate_limit` is requests a minute for each user, verb and service; 0 is no limit (S1-44)."""
 
-    threads: int = 8
-    rate_limits: bool = False
+    rate_limit: Annotated[int, msgspec.Meta(ge=0)] = 0
     max_body: Annotated[int, msgspec.Meta(ge=1024)] = 1 << 20
     max_limit: int = 1000
 

@@ -17,7 +17,6 @@ COMMANDS = {
     "audit": "list what is stuck, orphaned or left over",
     "doctor": "check what this machine has and lacks",
     "image": "build guest images",
-    "policy": "show rules, and who may do what",
     "server": "run the server role (started by up)",
     "agent": "run the agent role (started by up)",
 }

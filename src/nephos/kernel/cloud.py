@@ -66,5 +66,9 @@ class Cloud:
         return self.settings.api.max_body
 
     @property
+    def rate_limit(self) -> int:
+        return self.settings.api.rate_limit
+
+    @property
     def identity_url(self) -> str:
         return self.settings.url + "/v3"

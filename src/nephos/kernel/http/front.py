@@ -22,6 +22,7 @@ from nephos.kernel.auth import access as access_rules
 from nephos.kernel.auth.who import Who
 from nephos.kernel.http import faults
 from nephos.kernel.http.call import Call, Reply
+from nephos.kernel.http.limits import Limits
 from nephos.kernel.http.metrics import Metrics
 from nephos.kernel.http.routes import Route, Service
 from nephos.kernel.logs import global_request_id
@@ -43,6 +44,11 @@ class Cloud(Protocol):
 
     @property
     def max_body(self) -> int: ...
+
+    @property
+    def rate_limit(self) -> int:
+        """Requests a minute for each user, verb and service; 0 is no limit."""
+        ...
 
     def verify(self, token: str, service_token: str | None) -> Who:
         """Raises Unauthorized."""
@@ -83,6 +89,7 @@ class Front:
     def __init__(self, cloud: Cloud, services: Sequence[Service]) -> None:
         self.cloud = cloud
         self.services = services
+        self._limits = Limits(cloud.rate_limit)
         self.app = falcon.App(media_type="application/json")
         self.app.req_options.strip_url_path_trailing_slash = True
         self.app.resp_options.xml_error_serialization = False
@@ -178,6 +185,7 @@ class Front:
         self._identify(call)
         if call.who.access_rules is not None:
             access_rules.check(call.who, service.name, call.environ["REQUEST_METHOD"], call.environ["PATH_INFO"])
+        self._limits.take(call.who.user_id, call.environ["REQUEST_METHOD"], service.name)
         if route.target == "own":
             call.permit(None)
         reply = route.handler(call)
