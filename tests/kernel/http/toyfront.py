@@ -104,6 +104,7 @@ class ToyCloud:
     def __init__(self) -> None:
         self.metrics = Metrics()
         self.max_body = 4096
+        self.rate_limit = 0
         self.identity_url = "http://127.0.0.1:5000/v3"
         self.policies = Policies({"toy": RULES})
 
