@@ -67,26 +67,41 @@ class Wire:
         return self.receive(body=method != "HEAD")
 
 
-@pytest.fixture(scope="module")
-def port() -> Iterator[int]:
+def start() -> tuple[subprocess.Popen[bytes], int]:
+    """A server on a port that was free a moment ago, which another process may take first."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         number: int = probe.getsockname()[1]
     environment = {**os.environ, "PYTHONPATH": f"{ROOT / 'src'}:{ROOT}"}
-    process = subprocess.Popen([sys.executable, "-c", SERVE, str(number)], env=environment, cwd=ROOT)
+    return subprocess.Popen([sys.executable, "-c", SERVE, str(number)], env=environment, cwd=ROOT), number
+
+
+def stop(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
     try:
-        end = time.monotonic() + 20
+        process.wait(10)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait(10)
+
+
+@pytest.fixture(scope="module")
+def port() -> Iterator[int]:
+    process, number = start()
+    end = time.monotonic() + 90
+    try:
         while True:
             try:
                 Wire(number).ask("GET", "/compute/public")
                 break
             except (OSError, AssertionError):
                 assert time.monotonic() < end, "the server does not answer"
-                time.sleep(0.05)
+                if process.poll() is not None:
+                    process, number = start()
+                time.sleep(0.1)
         yield number
     finally:
-        process.terminate()
-        process.wait(10)
+        stop(process)
 
 
 @pytest.fixture
