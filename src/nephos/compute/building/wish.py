@@ -43,7 +43,7 @@ def wish_of(call: Call, body: wire.NewServerBody) -> Wish:
     hints = read_hints({**body.old_hints, **body.hints})
     zone, host, forced = _destination(call, server)
     return Wish(
-        name=common.name(server.name.strip()),
+        name=common.name(server.name),
         flavor_id=str(server.flavor),
         image_id=server.image,
         networks=_networks(call, server),

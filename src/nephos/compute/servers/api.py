@@ -94,7 +94,7 @@ def change(call: Call) -> Reply:
     common.refuse_later(body, call.version, wire.CHANGE_SINCE)
     values: dict[str, Any] = {}
     if body.name is not UNSET:
-        values["name"] = common.name(body.name.strip())
+        values["name"] = common.name(body.name)
     if body.disk_config is not UNSET:
         values["disk_config"] = body.disk_config
     for name, field, version in (("access_ipv4", "accessIPv4", 4), ("access_ipv6", "accessIPv6", 6)):
