@@ -311,6 +311,10 @@ BODIES: dict[str, Any] = {
     "POST compute /v2.1/os-server-groups": {
         "server_group": {"name": "{name}-group", "policy": "anti-affinity", "rules": {"max_server_per_host": 2}}
     },
+    "POST compute /v2.1/os-floating-ips": {"pool": "public"},
+    "POST compute /v2.1/os-server-external-events": {
+        "events": [{"name": "network-changed", "server_uuid": "{compute/servers}", "tag": "{compute/os-interface}"}]
+    },
     "POST compute /v2.1/os-security-groups": {"security_group": {"name": "new", "description": "d"}},
     "PUT compute /v2.1/os-security-groups/{group}": {"security_group": {"name": "changed", "description": "d"}},
     "POST compute /v2.1/os-security-group-rules": {

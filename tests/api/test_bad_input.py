@@ -20,6 +20,14 @@ LONGEST = 4000
 """Characters of a fault's message: long enough for any reason, too short to send a huge value back."""
 
 
+WAITS = ("POST compute /v2.1/servers/{server}/os-interface",)
+"""Answers when the operation that it accepted is over, and here that is taken back before."""
+
+
+LAX = ("POST compute /v2.1/os-floating-ips",)
+"""Nova looks only for a pool in whatever comes."""
+
+
 def message(service: Service, reply: Response) -> str:
     """What a fault says, in the dialect of the service. Raises KeyError when it is of another."""
     body = reply.json
@@ -40,15 +48,15 @@ def message(service: Service, reply: Response) -> str:
     return str(body["error"]["message"])
 
 
-def complaint(service: Service, method: str, reply: Response, kept: Kept) -> str | None:
+def complaint(service: Service, route: Route, reply: Response, kept: Kept) -> str | None:
     """Why an answer to nonsense is not as it should be."""
     if reply.status < 400:
         return None
     if reply.status >= 500 and reply.status != 501:
         return f"{reply.status} {reply.body[:300]!r}"
-    if kept.changes:
+    if kept.changes and name_of(service, route) not in WAITS:
         return f"{reply.status}, and {kept.changes} rows changed"
-    if not reply.body and method == "HEAD":
+    if not reply.body and route.method == "HEAD":
         return None
     try:
         text = message(service, reply)
@@ -78,7 +86,7 @@ class Asker:
         self.kept.changes = 0
         self.asked += 1
         reply = self.world.send(client, self.service, route, url, body, oldest=oldest)
-        why = complaint(self.service, route.method, reply, self.kept)
+        why = complaint(self.service, route, reply, self.kept)
         if why is not None:
             self.wrong.setdefault(f"{name_of(self.service, route)}: {what}", why)
         return reply
@@ -134,7 +142,7 @@ def test_bodies_that_are_nothing(world: World, kept: Kept, service: str) -> None
         if route.method not in WRITING or route.streams:
             continue
         client, url = asks.client(route), world.url(asks.service, route, world.alpha)
-        takes = world.body(asks.service, route, world.alpha) is not None
+        takes = world.body(asks.service, route, world.alpha) is not None and name_of(asks.service, route) not in LAX
         for raw in mutations.RAW:
             what = mutations.shown(raw)
             reply = asks.ask(client, route, url, raw, what)
@@ -218,37 +226,23 @@ PARAMETERS = {
     "with_servers start end detailed binary zone service usage_type",
     "nephos-operator": "limit marker name",
 }
-VALUES = (
-    *(
-        "",
-        "-1",
-        "0",
-        "x",
-        "nobody",
-        "%ff",
-        "a%00b",
-        "%E9%9B%AA",
-        "%25",
-        "%5B",
-        "(",
-        "*",
-        "9" * 400,
-        "in:x,%22",
-        "gt:x",
-        "1.5",
-    ),
-    *(
-        "2026-13-45T99:99:99Z",
-        "VCPU:1",
-        "VCPU:x",
-        "x" * 10_000,
-        "a&limit=2",
-        "true,false",
-        ",",
-        "x%3Dy",
-        "ip_address%3Dx",
-    ),
+PAGING = (
+    "limit",
+    "marker",
+    "sort_key",
+    "sort_dir",
+    "sort",
+    "offset",
+    "created_at",
+    "changes-since",
+    "resources",
+    "fixed_ips",
 )
+VALUES = (
+    "", "-1", "0", "x", "nobody", "%ff", "a%00b", "%E9%9B%AA", "%25", "9" * 400, "(", "*", "%5B", "in:x,%22", "gt:x", "1.5",
+    "2026-13-45T99:99:99Z", "VCPU:1", "VCPU:x", "x" * 10_000, "a&limit=2", "true,false", ",", "x%3Dy", "ip_address%3Dx",
+)  # fmt: skip
+"""What parameters of the page and of times take all of, the others the first twelve."""
 
 
 @pytest.mark.parametrize("service", SERVICES)
@@ -261,7 +255,7 @@ def test_queries_of_nonsense(world: World, kept: Kept, service: str) -> None:
         client, url = asks.client(route), world.url(asks.service, route, world.alpha)
         names = PARAMETERS[service].split() if "{" not in route.path else ["limit", "fields", "nonesuch"]
         for name in [*names, "nonesuch", "%ff", ""]:
-            for value in VALUES:
+            for value in VALUES if name in PAGING else VALUES[:12]:
                 query = f"{name}={value}"
                 asks.ask(client, route, url + ("&" if "?" in url else "?") + query, None, query[:60])
     asks.judge()
@@ -305,7 +299,7 @@ def test_headers_of_nonsense(world: World, kept: Kept, service: str) -> None:
                 kept.changes = 0
                 reply = client.request(route.method, url, body, {**versions(asks.service, route), name: value})
                 asks.asked += 1
-                why = complaint(asks.service, route.method, reply, kept)
+                why = complaint(asks.service, route, reply, kept)
                 if why is not None:
                     asks.blame(route, f"{name}: {value[:40]!r}", why)
     asks.judge()

@@ -183,6 +183,7 @@ class World:
             "compute/os-services": self._first("/compute/v2.1/os-services?binary=nova-compute", "services"),
             "compute/os-hypervisors": self._first("/compute/v2.1/os-hypervisors", "hypervisors"),
             "compute/metadata": "colour",
+            "compute/os-instance_usage_audit_log": "2026-01-01%2000:00:00",
             "compute/tags": "red",
             "network/agents": self._first("/network/v2.0/agents", "agents"),
             "dhcp/agent": self._first("/network/v2.0/agents?agent_type=DHCP%20agent", "agents"),
@@ -368,6 +369,8 @@ class World:
             "/compute/v2.1/os-server-groups", seeds.body("POST compute /v2.1/os-server-groups", found), **latest
         )
         found["compute/os-server-groups"] = group.json["server_group"]["id"]
+        found["compute/os-floating-ips"] = found["network/floatingips"]
+        found["compute/os-tenant-networks"] = found["network/networks"]
         found["compute/os-security-groups"] = found["network/security-groups"]
         found["compute/os-security-group-rules"] = found["network/security-group-rules"]
         assert client.put(f"/compute/v2.1/servers/{key}/tags/red", None, **latest).status == 201
