@@ -94,7 +94,8 @@ class Environments:
             install = ["--no-deps", "--reinstall-package", "nephos"]
         else:
             self.report.say(f"environment: {prefix}, with the libraries that pyproject.toml names")
-            self._create(uv, prefix)
+            if not _usable(prefix):  # one that works is changed in place: a failed download must not leave less behind
+                self._create(uv, prefix)
             install = ["--upgrade-package", "nephos", "--reinstall-package", "nephos"]
         (prefix / STAMP).unlink(missing_ok=True)
         with tempfile.TemporaryDirectory(prefix="nephos-source-") as scratch:
