@@ -67,7 +67,7 @@ class RunningCloud:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.nephos("down", "--purge", check=False)
+        self.nephos("down", "--purge")  # a failure is shown, and the state stays to purge by
         shutil.rmtree(self.state, ignore_errors=True)
 
     def up(self) -> None:
