@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
@@ -135,8 +136,9 @@ def test_a_chunked_body_is_read_and_bounded(port: int) -> None:
     endless = Wire(port)
     endless.send(head)
     chunk = b"400\r\n" + b" " * 1024 + b"\r\n"
-    for _ in range(8):
-        endless.send(chunk)
+    with contextlib.suppress(ConnectionError):  # the server may answer and close before the last chunk
+        for _ in range(8):
+            endless.send(chunk)
     got = endless.receive()
     assert (got.status, json.loads(got.body)["overLimit"]["code"]) == (413, 413)
     for each in (good, endless):
