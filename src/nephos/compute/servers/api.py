@@ -38,6 +38,9 @@ def seen(call: Call, tx: Tx, *, deleted: bool = False) -> Any:
 
 
 def create(call: Call) -> Reply:
+    # The first server brings the scheduler, and numpy, into memory: here, where no unit of work waits for that.
+    import nephos.compute.scheduler.claim  # noqa: F401
+
     began = clock.now_us()
     body = call.body(wire.NewServerBody)
     wanted = wish.wish_of(call, body)
