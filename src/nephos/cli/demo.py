@@ -180,7 +180,9 @@ def _rules(demo: Any) -> None:
 
 
 def _server(demo: Any, image: Any, flavor: str, key: str) -> Any:
-    """A new server each time; the one of an earlier demo goes."""
+    """A new server each time; the one of an earlier demo goes. Raises HostFault with the reason when it fails."""
+    import openstack
+
     for old in demo.compute.servers(name="^demo$"):
         demo.compute.delete_server(old)
         demo.compute.wait_for_delete(old, interval=0.1)
@@ -192,7 +194,11 @@ def _server(demo: Any, image: Any, flavor: str, key: str) -> Any:
         networks=[{"uuid": network.id}],
         key_name=key,
     )
-    return demo.compute.wait_for_server(server, interval=0.1, wait=300)
+    try:
+        return demo.compute.wait_for_server(server, interval=0.1, wait=300)
+    except openstack.exceptions.ResourceFailure as failed:
+        fault = demo.compute.get_server(server.id).fault or {}
+        raise HostFault(f"The server is in ERROR: {fault.get('message', 'it does not say why')}") from failed
 
 
 def _floating_ip(demo: Any, server: Any) -> str:
