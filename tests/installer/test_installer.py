@@ -67,7 +67,7 @@ def test_this_machine_has_what_the_installer_wants_and_it_says_why() -> None:
             ["https://example.org/x"],
         ),
         ("W: GPG error: https://example.org/y stable InRelease: no public key\n", ["https://example.org/y"]),
-        ("Get:1 http://deb.debian.org/debian bookworm InRelease\nReading package lists...\n", []),
+        ("Get:1 http://mirror.example.org/debian bookworm InRelease\nReading package lists...\n", []),
     ],
 )
 def test_the_failing_source_is_named(said: str, named: list[str]) -> None:
