@@ -95,12 +95,10 @@ class Page(NamedTuple):
     reverse: bool = False
 
 
-def page(
-    query: Query, *, most: int, allowed: frozenset[str], default: tuple[tuple[str, bool], ...], plain: bool = True
-) -> Page:
+def page(query: Query, *, most: int, allowed: frozenset[str], default: tuple[tuple[str, bool], ...]) -> Page:
     """Read limit, marker, sort_key/sort_dir (repeated) or `sort=key:dir,…`.
 
-    Raises BadRequest for an unknown sort key or direction. `plain` false leaves off the default sort.
+    Raises BadRequest for an unknown sort key or direction.
     """
     limit = query.integer("limit")
     sorts: list[tuple[str, bool]] = []

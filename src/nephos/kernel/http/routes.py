@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from nephos.kernel.http import faults
 from nephos.kernel.http.call import Call, Reply
@@ -36,7 +36,7 @@ class Route(NamedTuple):
 class Service(NamedTuple):
     """One API: where it lives, how it versions and how it words faults.
 
-    `prefixes` are its URL prefixes, the first one is the catalogue's. `limit_status` etc. belong to the nouns.
+    `prefixes` are its URL prefixes, the first one is the catalogue's.
     """
 
     name: str
@@ -44,5 +44,3 @@ class Service(NamedTuple):
     routes: Sequence[Route]
     dialect: faults.Dialect
     microversions: Microversions | None = None
-    versions: Callable[[Any, str], Any] | None = None
-    versioned: tuple[str, ...] = ()
