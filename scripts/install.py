@@ -4,7 +4,8 @@
     python3 scripts/install.py --tests    also .venv in the checkout, for tests and lint
     python3 scripts/install.py --list     the Debian packages and their reasons; changes nothing
 
-Seconds of each part go to /opt/nephos/install.json: {"parts": [{"name", "seconds"}], "total"}.
+NEPHOS_PREFIX names another place than /opt/nephos.
+Seconds of each part go to install.json there: {"parts": [{"name", "seconds"}], "total"}.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from installer.report import InstallError, Report
 from installer import apt, environments, system
 
 CHECKOUT = Path(__file__).resolve().parent.parent
-PREFIX = Path("/opt/nephos")
+PREFIX = Path(os.environ.get("NEPHOS_PREFIX", "/opt/nephos"))
 LOG = Path("/var/log/nephos/install.log")
 
 
