@@ -105,14 +105,14 @@ def _held(tx: Tx, call: Call, body: wire.Create, source_id: str | None) -> list[
 
 
 def _permitted(tx: Tx, call: Call) -> Row[Any]:
-    row = actions.get(tx, call.params["trust_id"])
+    """A trust that is not there, or not any more, is a 404 to everybody, as in Keystone."""
+    row = actions.find(tx, call.params["trust_id"])
     target = targets.of(call)
-    if row is not None:
-        target["target.trust.trustor_user_id"] = row.trustor_user_id
-        target["target.trust.trustee_user_id"] = row.trustee_user_id
+    target["target.trust.trustor_user_id"] = row.trustor_user_id
+    target["target.trust.trustee_user_id"] = row.trustee_user_id
     call.permit(target)
     _own_hands(call)
-    return actions.find(tx, call.params["trust_id"])
+    return row
 
 
 def show(call: Call) -> Reply:
