@@ -13,8 +13,10 @@
     ├── Gone                        410
     ├── PreconditionFailed          412
     ├── TooLarge                    413
+    ├── UriTooLong                  414
     ├── UnsupportedMedia            415
     ├── TooManyRequests             429  carries Retry-After
+    ├── HeadersTooLarge             431
     ├── NotImplemented              501
     ├── Unavailable                 503
     ├── NoValidHost                 the scheduler's refusal, with the count of hosts that each filter removed
@@ -114,6 +116,16 @@ class TooLarge(NephosError):
 class UnsupportedMedia(NephosError):
     status = 415
     code = "unsupportedMediaType"
+
+
+class UriTooLong(NephosError):
+    status = 414
+    code = "uriTooLong"
+
+
+class HeadersTooLarge(NephosError):
+    status = 431
+    code = "headersTooLarge"
 
 
 class TooManyRequests(NephosError):

@@ -27,11 +27,17 @@ class Log(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class Api(msgspec.Struct, forbid_unknown_fields=True):
-    """The HTTP listener. `rate_limit` is requests a minute for each user, verb and service; 0 is no limit (S1-44)."""
+    """The HTTP listener. `rate_limit` is requests a minute for each user, verb and service; 0 is no limit (S1-44).
+
+    `trusted_proxies` are addresses or CIDRs of reverse proxies whose word on scheme, host, prefix and client is taken.
+    `cors_origins` are the pages (scheme://host[:port], or "*") whose scripts may use the APIs from a browser.
+    """
 
     rate_limit: Annotated[int, msgspec.Meta(ge=0)] = 0
     max_body: Annotated[int, msgspec.Meta(ge=1024)] = 1 << 20
     max_limit: int = 1000
+    trusted_proxies: list[str] = []
+    cors_origins: list[str] = []
 
 
 class Tokens(msgspec.Struct, forbid_unknown_fields=True):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -68,6 +68,14 @@ class Cloud:
     @property
     def rate_limit(self) -> int:
         return self.settings.api.rate_limit
+
+    @property
+    def trusted_proxies(self) -> Sequence[str]:
+        return self.settings.api.trusted_proxies
+
+    @property
+    def cors_origins(self) -> Sequence[str]:
+        return self.settings.api.cors_origins
 
     @property
     def identity_url(self) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
@@ -105,6 +105,8 @@ class ToyCloud:
         self.metrics = Metrics()
         self.max_body = 4096
         self.rate_limit = 0
+        self.trusted_proxies: list[str] = []
+        self.cors_origins: list[str] = []
         self.identity_url = "http://127.0.0.1:5000/v3"
         self.policies = Policies({"toy": RULES})
 
@@ -119,12 +121,15 @@ class ToyCloud:
         return self.policies.allows(rule, who, target)
 
 
-def front() -> Front:
+def front(change: Callable[[ToyCloud], None] | None = None) -> Front:
     services = [
         Service(name, (f"/{name}",), ROUTES, dialect, MICRO if name == "compute" else None)
         for name, dialect in DIALECTS.items()
     ]
-    return Front(ToyCloud(), services)
+    cloud = ToyCloud()
+    if change:
+        change(cloud)
+    return Front(cloud, services)
 
 
 class Answer(msgspec.Struct):

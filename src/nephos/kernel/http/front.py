@@ -3,6 +3,10 @@
 A request goes: route → microversion → token → permission → handler → encoder. Errors are rendered here and nowhere
 else, in the dialect of the service that was asked, with the request id. Whatever is not a NephosError is logged with
 its trace and shown as a 500 without one.
+
+Before the route, and for URLs of none too: what a trusted proxy says, the sizes of URL and headers, a browser's preflight.
+No header tells who the caller is but the token: X-User-Id, X-Roles and their like are for what stands behind Keystone's
+middleware, and here nobody reads them.
 """
 
 from __future__ import annotations
@@ -21,9 +25,12 @@ from nephos.kernel import clock
 from nephos.kernel.auth import access as access_rules
 from nephos.kernel.auth.who import Who
 from nephos.kernel.http import faults
+from nephos.kernel.http.bodies import Bodies
 from nephos.kernel.http.call import Call, Reply
+from nephos.kernel.http.cors import Cors
 from nephos.kernel.http.limits import Limits
 from nephos.kernel.http.metrics import Metrics
+from nephos.kernel.http.proxies import Proxies, client_of, host_url
 from nephos.kernel.http.routes import Route, Service
 from nephos.kernel.logs import global_request_id
 from nephos.kernel.logs import request_id as current_request
@@ -35,6 +42,11 @@ _STATUS = {code: falcon.code_to_http_status(code) for code in range(100, 600)}
 _REQUEST_ID = re.compile(r"req-[0-9a-fA-F-]{1,64}")
 _HUGE_WORD = re.compile(r"(\S{200})\S{800,}")
 _NOT_IN_A_HEADER = re.compile(r"[^\x20-\x7e]")
+MOST_TARGET = 32 << 10
+MOST_HEADER = 16 << 10
+MOST_HEADERS = 48 << 10
+"""Bytes of a URL, of one header and of all. The HTTP server itself refuses 65,534 of a URL, a head of 96 KiB and a
+hundred headers: so early that its 414 and 431 carry neither words nor a request id."""
 
 
 class Cloud(Protocol):
@@ -49,6 +61,14 @@ class Cloud(Protocol):
     def rate_limit(self) -> int:
         """Requests a minute for each user, verb and service; 0 is no limit."""
         ...
+
+    @property
+    def trusted_proxies(self) -> Sequence[str]:
+        """Addresses or CIDRs."""
+        ...
+
+    @property
+    def cors_origins(self) -> Sequence[str]: ...
 
     def verify(self, token: str, service_token: str | None) -> Who:
         """Raises Unauthorized."""
@@ -73,6 +93,7 @@ class _Resource:
             by_verb["HEAD"] = by_verb["GET"]
         for verb, choices in by_verb.items():
             setattr(self, f"on_{verb.lower()}", self._responder(choices))
+        self._allowed = ", ".join(sorted({*by_verb, "OPTIONS"}))
 
     def _responder(self, choices: list[Route]) -> Callable[..., None]:
         front, service = self._front, self._service
@@ -82,6 +103,13 @@ class _Resource:
 
         return respond
 
+    def on_options(self, request: falcon.Request, response: falcon.Response, **params: str) -> None:
+        """What may be done with a URL: the same for everybody, so without a token."""
+        request_id = _begin(request.env)
+        response.set_header("allow", self._allowed)
+        response.data = b""
+        _show_id(response, self._service, request_id)
+
 
 class Front:
     """The WSGI application of all services."""
@@ -90,6 +118,9 @@ class Front:
         self.cloud = cloud
         self.services = services
         self._limits = Limits(cloud.rate_limit)
+        self._bodies = Bodies(cloud.max_body)
+        self._proxies = Proxies(cloud.trusted_proxies)
+        self._cors = Cors(cloud.cors_origins)
         self.app = falcon.App(media_type="application/json")
         self.app.req_options.strip_url_path_trailing_slash = True
         self.app.resp_options.xml_error_serialization = False
@@ -105,7 +136,26 @@ class Front:
                     self.app.add_route((prefix + path) or "/", resource)
 
     def __call__(self, environ: dict[str, Any], start: Any) -> Any:
-        return self.app(environ, start)
+        self._proxies.apply(environ)
+        if "HTTP_ORIGIN" in environ:
+            preflight = self._cors.preflight(environ)
+            if preflight is not None:
+                start("200 OK", [*preflight, ("content-length", "0"), ("x-openstack-request-id", _begin(environ))])
+                return []
+            start = self._cors.decorate(environ, start)
+        wrong = _too_long(environ)
+        return self.app(environ, start) if wrong is None else self._refuse(environ, start, wrong)
+
+    def _refuse(self, environ: dict[str, Any], start: Any, wrong: errors.NephosError) -> list[bytes]:
+        """Answer what is not even routed. The connection ends: who sends such heads is not asked for the next."""
+        service, request_id = self._service_of(environ["PATH_INFO"]) or _NO_SERVICE, _begin(environ)
+        body = _encode(service.dialect(wrong, request_id))
+        headers = [("content-type", "application/json"), ("content-length", str(len(body))), ("connection", "close")]
+        start(_STATUS[wrong.status], [*headers, ("x-openstack-request-id", request_id)])
+        access.info(
+            "%s %s… %d from=%s", environ["REQUEST_METHOD"], environ["PATH_INFO"][:200], wrong.status, client_of(environ)
+        )
+        return [] if environ["REQUEST_METHOD"] == "HEAD" else [body]
 
     def answer(
         self,
@@ -123,8 +173,8 @@ class Front:
         call: Call | None = None
         try:
             call = Call(self.cloud, route, params, environ)
-            call.request_id, call.host_url = request_id, _host_url(environ)
-            call.reads(lambda: self._read(environ))
+            call.request_id, call.host_url = request_id, host_url(environ)
+            call.reads(lambda: self._bodies.read(environ))
             _check(params)
             route = self._route(service, choices, call)
             reply = self._handle(service, route, call)
@@ -200,7 +250,10 @@ class Front:
             response.set_header(name, _NOT_IN_A_HEADER.sub(lambda found: quote(found[0]), value))
         if reply.stream is not None:
             response.content_type = reply.content_type
-            response.stream = reply.stream
+            if call.environ["REQUEST_METHOD"] == "HEAD":
+                getattr(reply.stream, "close", lambda: None)()
+            else:
+                response.stream = reply.stream
         elif reply.body is not None:
             response.content_type = reply.content_type
             response.data = reply.body if isinstance(reply.body, bytes) else _encode(reply.body)
@@ -223,17 +276,6 @@ class Front:
         if isinstance(headers, dict):
             for name, value in headers.items():
                 response.set_header(name, value)
-
-    def _read(self, environ: dict[str, Any]) -> bytes:
-        most = self.cloud.max_body
-        length = environ.get("CONTENT_LENGTH") or ""
-        known = length.isascii() and length.isdigit()
-        if known and (len(length) > 18 or int(length) > most):
-            raise errors.TooLarge(f"The request body is larger than {most} bytes.")
-        body: bytes = environ["wsgi.input"].read(int(length) if known else most + 1)
-        if len(body) > most:
-            raise errors.TooLarge(f"The request body is larger than {most} bytes.")
-        return body
 
     def _lost(
         self, request: falcon.Request, response: falcon.Response, error: Exception, params: dict[str, Any]
@@ -278,9 +320,22 @@ def _action(raw: bytes) -> str:
     return str(next(iter(body)))
 
 
-def _host_url(environ: dict[str, Any]) -> str:
-    host = environ.get("HTTP_HOST") or f"{environ.get('SERVER_NAME', '')}:{environ.get('SERVER_PORT', '')}"
-    return f"{environ.get('wsgi.url_scheme', 'http')}://{host}"
+def _too_long(environ: dict[str, Any]) -> errors.NephosError | None:
+    """Whether URL or headers are beyond the limits, in words that name the one that is."""
+    target = len(environ["PATH_INFO"]) + len(environ.get("QUERY_STRING") or "")
+    if target > MOST_TARGET:
+        return errors.UriTooLong(f"The URL has {target} bytes; at most {MOST_TARGET} are served.")
+    total = 0
+    for name, value in environ.items():
+        if name[:5] == "HTTP_":
+            size = len(value)
+            total += size + len(name)
+            if size > MOST_HEADER:
+                shown = name[5:].replace("_", "-").title()
+                return errors.HeadersTooLarge(f"The header {shown} has {size} bytes; at most {MOST_HEADER} are served.")
+    if total > MOST_HEADERS:
+        return errors.HeadersTooLarge(f"The headers have {total} bytes together; at most {MOST_HEADERS} are served.")
+    return None
 
 
 def _begin(environ: dict[str, Any]) -> str:
@@ -308,7 +363,8 @@ def _tell(request: falcon.Request, response: falcon.Response, seconds: float, us
     if access.isEnabledFor(logging.INFO):
         query = request.query_string
         path = f"{request.path}?{query}" if query else request.path
-        access.info("%s %s %s %.1fms user=%s", request.method, path, response.status_code, seconds * 1000, user)
+        values = request.method, path, response.status_code, seconds * 1000, client_of(request.env), user
+        access.info("%s %s %s %.1fms from=%s user=%s", *values)
 
 
 def _too_much(wrong: Exception) -> errors.NephosError:
