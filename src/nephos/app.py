@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from types import ModuleType
 
 from nephos.compute import policies as compute_policies
@@ -15,17 +16,22 @@ from nephos.image import policies as image_policies
 from nephos.image import service as image
 from nephos.kernel.cloud import Cloud
 from nephos.kernel.db.engine import Database
+from nephos.kernel.doorbell.base import NOTIFICATIONS, Doorbell
 from nephos.kernel.doorbell.memory import MemoryDoorbell
 from nephos.kernel.http import base
 from nephos.kernel.http.front import Front
 from nephos.kernel.http.metrics import Metrics
+from nephos.kernel.notifications import outbox
+from nephos.kernel.notifications.delivery import Delivery, check
+from nephos.kernel.notifications.outbox import Outbox
+from nephos.kernel.notifications.sinks import LogSink, Sink
 from nephos.kernel.operations.engine import Operations
 from nephos.kernel.policy import Policies, Rule
 from nephos.network import policies as network_policies
 from nephos.network import service as network
 from nephos.placement import policies as placement_policies
 from nephos.placement import service as placement
-from nephos.settings import Settings
+from nephos.settings import Settings, secret
 
 SERVICES: tuple[ModuleType, ...] = (identity, image, network, placement, compute, operator)
 """In the order in which they may use each other: a service uses those before it."""
@@ -43,7 +49,7 @@ TABLES: dict[str, tuple[Rule, ...]] = {
 
 def compose(settings: Settings, database: Database | None = None) -> Cloud:
     """Build a cloud's engines and let every service add itself. Starts no thread and reads no row."""
-    doorbell = MemoryDoorbell()
+    doorbell = _doorbell(settings)
     cloud = Cloud(
         settings=settings,
         database=database or Database(settings.database_url),
@@ -54,9 +60,49 @@ def compose(settings: Settings, database: Database | None = None) -> Cloud:
         policies=Policies(TABLES, settings.state / "policy"),
     )
     cloud.operations.voided.append(cloud.hosts.cancel)
+    names = [sink.name for sink in sinks(settings)]
+    if names:
+        ring = partial(doorbell.ring, NOTIFICATIONS)
+        cloud.database.outbox = Outbox(names, settings.notifications.omit, ring)
+    cloud.audits.append(check(tuple(names)))
     for service in SERVICES:
         service.compose(cloud)
     return cloud
+
+
+def _doorbell(settings: Settings) -> Doorbell:
+    if not settings.doorbell:
+        return MemoryDoorbell()
+    from nephos.kernel.doorbell.rabbitmq import RabbitDoorbell
+
+    return RabbitDoorbell(secret(settings.doorbell))
+
+
+def sinks(settings: Settings) -> list[Sink]:
+    """Where notifications go. Connects to nothing yet. Raises SettingsError for an address that cannot be one."""
+    chosen = settings.notifications
+    found: list[Sink] = []
+    if chosen.log:
+        path = settings.log_dir / "notifications.log"
+        found.append(LogSink(path, most_bytes=chosen.log_bytes, files=chosen.log_files))
+    if chosen.rabbitmq:
+        from nephos.kernel.notifications.rabbitmq import RabbitSink
+
+        found.append(RabbitSink("rabbitmq", secret(chosen.rabbitmq), durable=chosen.durable, queues=chosen.queues))
+    for name, hook in sorted(chosen.webhooks.items()):
+        from nephos.kernel.notifications.webhook import WebhookSink
+
+        found.append(WebhookSink(f"webhook:{name}", hook.url, secret(hook.secret), link_local=hook.link_local))
+    return found
+
+
+def deliveries(cloud: Cloud) -> list[Delivery]:
+    """What carries notifications out: to be started by a server. Forgets what waits for sinks that are set no more."""
+    chosen = sinks(cloud.settings)
+    age = cloud.settings.notifications.max_age
+    names = [sink.name for sink in chosen]
+    cloud.database.write(lambda tx: outbox.forget_others(tx, names, tx.now - age * 1_000_000))
+    return [Delivery(cloud.database, cloud.doorbell, sink, max_age=age) for sink in chosen]
 
 
 def seed(cloud: Cloud, passwords: Mapping[str, str]) -> None:

@@ -60,6 +60,8 @@ def application() -> Front:
     (chosen.server_dir / "first.json").unlink(missing_ok=True)
     worker = Worker(cloud.database, cloud.operations, cloud.doorbell)
     worker.start()
+    for delivery in app.deliveries(cloud):
+        delivery.start()
     address, _ = chosen.address
     streams = Streams(
         cloud,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -17,6 +17,10 @@ from nephos.wiring.base import Physical
 
 DEFAULT_STATE = Path("/var/lib/nephos")
 SERVER_USER = "nephos"
+SERVER_THREADS = 64
+"""Request threads. Slow transfers hold one each, so there are many more than cores; an idle one costs some kilobytes."""
+WORKER_THREADS = 24
+"""What else in a server may use the ledger: operations and their outside work, streams, deliveries."""
 
 
 class Log(msgspec.Struct, forbid_unknown_fields=True):
@@ -41,10 +45,24 @@ class Api(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class Tokens(msgspec.Struct, forbid_unknown_fields=True):
-    """`lifetime` is seconds. `bcrypt_rounds` is the cost of a password hash."""
+    """`lifetime` is seconds; a service may have a token shown that expired up to `expired_window` seconds ago.
 
-    lifetime: int = 3600
+    New tokens are of the form `provider`; those of the other one count until they expire. `bcrypt_rounds` is the cost of
+    a password hash.
+    """
+
+    provider: Literal["fernet", "jws"] = "fernet"
+    lifetime: Annotated[int, msgspec.Meta(ge=1)] = 3600
+    expired_window: Annotated[int, msgspec.Meta(ge=0)] = 172800
     bcrypt_rounds: int = 12
+
+
+class Keys(msgspec.Struct, forbid_unknown_fields=True):
+    """The keys of tokens, credentials and receipts. Of each kind `max_active` are kept: one staged, one primary, and
+    those that only verify. They are rotated every `rotate_hours`; 0 leaves it to the operator."""
+
+    max_active: Annotated[int, msgspec.Meta(ge=3)] = 3
+    rotate_hours: Annotated[int, msgspec.Meta(ge=0)] = 0
 
 
 class Security(msgspec.Struct, forbid_unknown_fields=True):
@@ -116,6 +134,36 @@ class Compute(msgspec.Struct, forbid_unknown_fields=True):
     zone: str = "nova"
 
 
+class Webhook(msgspec.Struct, forbid_unknown_fields=True):
+    """Where notifications are POSTed to, signed with `secret` (or `file:PATH`). `link_local` allows such addresses."""
+
+    url: str
+    secret: str
+    link_local: bool = False
+
+
+class Notifications(msgspec.Struct, forbid_unknown_fields=True):
+    """What happened, told to others; with no sink set nothing is written down.
+
+    Sinks are `log` (`<log>/notifications.log`, `log_bytes` large at most, with `log_files` older ones), `rabbitmq`
+    (an amqp:// or amqps:// address, or `file:PATH` of a file that holds it) and `webhooks` by name. `durable` and
+    `queues` are how exchanges and queues are made where they are missing. `format` is identity's: cadf or basic.
+    `omit` are event types that nobody gets, those of log-ins with the outcome at the end. What could not be delivered
+    for `max_age` seconds is a dead letter.
+    """
+
+    log: bool = False
+    log_bytes: Annotated[int, msgspec.Meta(ge=4096)] = 64 << 20
+    log_files: Annotated[int, msgspec.Meta(ge=1)] = 4
+    rabbitmq: str = ""
+    durable: bool = False
+    queues: bool = True
+    webhooks: dict[str, Webhook] = {}
+    format: Literal["cadf", "basic"] = "cadf"
+    omit: tuple[str, ...] = ("identity.authenticate.success", "identity.authenticate.pending")
+    max_age: Annotated[int, msgspec.Meta(ge=60)] = 86400
+
+
 class Host(msgspec.Struct, forbid_unknown_fields=True):
     """Settings of the agent's own host. `libvirt` is a socket path; empty means the system's."""
 
@@ -128,7 +176,13 @@ class Host(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class Settings(msgspec.Struct, forbid_unknown_fields=True):
-    """All settings. `state` is where the file was found; `hypervisor` is libvirt or fake."""
+    """All settings. `state` is where the file was found; `hypervisor` is libvirt or fake.
+
+    `database` is empty for the embedded ledger, or postgresql://… or mariadb://…, or `file:PATH` of a file that holds
+    it; with one, `servers` server processes run on this machine. `connections` is the most that each asks the database
+    for (0: as many as it has threads, and no more than its share of what the database gives).
+    `doorbell` is empty, or RabbitMQ's address (as of `notifications.rabbitmq`) for several servers on one ledger.
+    """
 
     state: Path = DEFAULT_STATE
     cloud_id: str = ""
@@ -136,15 +190,20 @@ class Settings(msgspec.Struct, forbid_unknown_fields=True):
     listen: str = "127.0.0.1:5000"
     public_url: str = ""
     database: str = ""
+    servers: Annotated[int, msgspec.Meta(ge=1, le=64)] = 1
+    connections: Annotated[int, msgspec.Meta(ge=0)] = 0
+    doorbell: str = ""
     hypervisor: str = "libvirt"
     fake_hosts: int = 1
     log: Log = msgspec.field(default_factory=Log)
     api: Api = msgspec.field(default_factory=Api)
     tokens: Tokens = msgspec.field(default_factory=Tokens)
+    keys: Keys = msgspec.field(default_factory=Keys)
     security: Security = msgspec.field(default_factory=Security)
     quota: Quota = msgspec.field(default_factory=Quota)
     network: NetworkRanges = msgspec.field(default_factory=NetworkRanges)
     compute: Compute = msgspec.field(default_factory=Compute)
+    notifications: Notifications = msgspec.field(default_factory=Notifications)
     host: Host = msgspec.field(default_factory=Host)
 
     @property
@@ -199,7 +258,13 @@ class Settings(msgspec.Struct, forbid_unknown_fields=True):
 
     @property
     def database_url(self) -> str:
-        return self.database or f"sqlite:///{self.server_dir / 'ledger.db'}"
+        """With its password. Raises SettingsError when the file that holds it cannot be read."""
+        return secret(self.database) or f"sqlite:///{self.server_dir / 'ledger.db'}"
+
+    @property
+    def database_connections(self) -> int:
+        """The most that one server asks a database for: one for each thread that may want one."""
+        return self.connections or SERVER_THREADS + WORKER_THREADS
 
 
 def load(state: Path) -> Settings:
@@ -215,6 +280,16 @@ def load(state: Path) -> Settings:
         raise SettingsError(f"{path}: {wrong}") from wrong
     settings.state = state
     return settings
+
+
+def secret(text: str) -> str:
+    """A setting that others may not read: `file:PATH` stands for what the file holds. Raises SettingsError."""
+    if not text.startswith("file:"):
+        return text
+    try:
+        return Path(text.removeprefix("file:")).read_text().strip()
+    except (OSError, UnicodeDecodeError) as wrong:
+        raise SettingsError(f"{text}: {wrong}") from wrong
 
 
 def save(settings: Settings) -> None:

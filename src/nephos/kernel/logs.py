@@ -46,3 +46,5 @@ def configure(level: str, path: Path | None) -> None:
     root.setLevel(level)
     for noisy in ("websockets", "alembic", "_granian", "granian"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+    # every loss of a connection is told by who uses it; the library tells it five times
+    logging.getLogger("pika").setLevel(logging.CRITICAL)

@@ -15,9 +15,10 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
+from contextvars import Context, copy_context
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
 from sqlalchemy import Connection, CursorResult, Engine, Executable, Insert, Row, Table, create_engine, event, insert
 from sqlalchemy.exc import IntegrityError
@@ -26,6 +27,9 @@ from sqlalchemy.pool import NullPool
 from nephos import errors
 from nephos.kernel import clock
 
+if TYPE_CHECKING:
+    from nephos.kernel.notifications.outbox import Outbox
+
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 Work = Callable[["Tx"], T]
@@ -33,13 +37,17 @@ MOST_WORKS_A_COMMIT = 128
 
 
 class Tx:
-    """What a unit of work, or a read, sees. `now` is the ledger's time in microseconds, the same for the whole work."""
+    """What a unit of work, or a read, sees. `now` is the ledger's time in microseconds, the same for the whole work.
 
-    __slots__ = ("_after", "_connection", "now", "queries")
+    `outbox` takes what the work has to tell outside; None when nobody is to be told.
+    """
 
-    def __init__(self, connection: Connection) -> None:
+    __slots__ = ("_after", "_connection", "now", "outbox", "queries")
+
+    def __init__(self, connection: Connection, outbox: Outbox | None = None) -> None:
         self._connection = connection
         self._after: list[Callable[[], None]] = []
+        self.outbox = outbox
         self.now = clock.now_us()
         self.queries = 0
 
@@ -103,6 +111,14 @@ class Tx:
         self._after.clear()
 
 
+class _Job(NamedTuple):
+    """A unit of work that waits for the writer."""
+
+    work: Work[Any]
+    future: Future[Any]
+    context: Context
+
+
 class Database:
     """The ledger: `read()` for a snapshot, `write(work)` for a unit of work."""
 
@@ -112,7 +128,8 @@ class Database:
         self.path = Path(url.removeprefix("sqlite:///"))
         self.engine = _engine(url)
         self._local = threading.local()
-        self._queue: queue.SimpleQueue[tuple[Work[Any], Future[Any]] | None] = queue.SimpleQueue()
+        self.outbox: Outbox | None = None
+        self._queue: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._writer: threading.Thread | None = None
         self._closed = False
         self._lock = threading.Lock()
@@ -147,7 +164,7 @@ class Database:
         return self.submit(work).result()
 
     def submit(self, work: Work[T]) -> Future[T]:
-        """Like write, without waiting."""
+        """Like write, without waiting. The work runs in the caller's context: its logs carry the caller's request id."""
         future: Future[T] = Future()
         with self._lock:
             if self._closed:
@@ -155,7 +172,7 @@ class Database:
             if self._writer is None:
                 self._writer = threading.Thread(target=self._write_loop, name="ledger-writer", daemon=True)
                 self._writer.start()
-            self._queue.put((work, future))
+            self._queue.put(_Job(work, future, copy_context()))
         return future
 
     def close(self) -> None:
@@ -187,12 +204,12 @@ class Database:
                     with suppress(Exception):
                         connection.close()
                     connection = None
-                for _, future in batch:
-                    future.set_exception(errors.Unavailable(f"The ledger could not be written: {error}"))
+                for job in batch:
+                    job.future.set_exception(errors.Unavailable(f"The ledger could not be written: {error}"))
         if connection is not None:
             connection.close()
 
-    def _commit_batch(self, connection: Connection, batch: list[tuple[Work[Any], Future[Any]]]) -> bool:
+    def _commit_batch(self, connection: Connection, batch: list[_Job]) -> bool:
         """Run the one work of `batch` and all that wait behind it, noting them there, then commit and answer them.
 
         False when the queue's end was met. When it raises nothing was kept and nobody was answered.
@@ -202,7 +219,7 @@ class Database:
         more = True
         raw.execute("BEGIN IMMEDIATE")
         while True:
-            answers.append(self._attempt(connection, raw, batch[-1][0]))
+            answers.append(self._attempt(connection, raw, batch[-1]))
             if len(batch) >= MOST_WORKS_A_COMMIT:
                 break
             try:
@@ -217,23 +234,23 @@ class Database:
         for tx, _, wrong in answers:
             if wrong is None:
                 tx.run_after_commit()
-        for (_, future), (_, result, wrong) in zip(batch, answers, strict=True):
+        for job, (_, result, wrong) in zip(batch, answers, strict=True):
             if wrong is None:
-                future.set_result(result)
+                job.future.set_result(result)
             else:
-                future.set_exception(wrong)
+                job.future.set_exception(wrong)
         return more
 
     def _attempt(
-        self, connection: Connection, raw: sqlite3.Connection, work: Work[Any]
+        self, connection: Connection, raw: sqlite3.Connection, job: _Job
     ) -> tuple[Tx, Any, BaseException | None]:
         """One work in a savepoint of its own: its result, or why nothing of it was kept."""
-        tx = self._local.tx = Tx(connection)
+        tx = self._local.tx = Tx(connection, self.outbox)
         result: Any = None
         wrong: BaseException | None = None
         raw.execute("SAVEPOINT work")
         try:
-            result = work(tx)
+            result = job.context.run(job.work, tx)
         except BaseException as error:
             wrong = error
             raw.execute("ROLLBACK TO work")

@@ -7,6 +7,8 @@ from typing import Protocol
 
 OPERATIONS = "operations"
 """The topic of the operation workers; a host's topic is its id."""
+NOTIFICATIONS = "notifications"
+"""The topic of who delivers notifications."""
 
 
 class Doorbell(Protocol):

@@ -11,6 +11,8 @@ from nephos import errors
 from nephos.kernel.auth.who import Who
 from nephos.kernel.http.query import Query
 from nephos.kernel.http.versions import Version
+from nephos.kernel.logs import global_request_id
+from nephos.kernel.notifications.origin import Origin
 
 if TYPE_CHECKING:
     from nephos.kernel.http.routes import Route
@@ -85,6 +87,29 @@ class Call:
     @property
     def known(self) -> bool:
         return self._who is not None
+
+    def origin(self) -> Origin:
+        """Who asks and from where, for what is told of it."""
+        where = Origin(
+            request_id=self.request_id,
+            global_request_id=global_request_id.get() or None,
+            address=self.environ.get("REMOTE_ADDR"),
+            agent=self.environ.get("HTTP_USER_AGENT"),
+        )
+        who = self._who
+        if who is None:
+            return where
+        return msgspec.structs.replace(
+            where,
+            user_id=who.user_id,
+            user_name=who.user_name,
+            user_domain_id=who.user_domain_id,
+            project_id=who.project_id,
+            project_domain_id=who.project_domain_id,
+            domain_id=who.domain_id,
+            system_scope=who.system_scope,
+            roles=tuple(who.roles),
+        )
 
     def identify(self, who: Who | None, allows: Allows) -> None:
         self._who, self._allows = who, allows
