@@ -9,6 +9,7 @@ import msgspec
 
 from nephos import errors
 from nephos.kernel.auth.who import Who
+from nephos.kernel.http.proxies import client_of
 from nephos.kernel.http.query import Query
 from nephos.kernel.http.versions import Version
 from nephos.kernel.logs import global_request_id
@@ -93,7 +94,7 @@ class Call:
         where = Origin(
             request_id=self.request_id,
             global_request_id=global_request_id.get() or None,
-            address=self.environ.get("REMOTE_ADDR"),
+            address=client_of(self.environ),
             agent=self.environ.get("HTTP_USER_AGENT"),
         )
         who = self._who

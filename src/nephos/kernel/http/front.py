@@ -34,6 +34,7 @@ from nephos.kernel.http.proxies import Proxies, client_of, host_url
 from nephos.kernel.http.routes import Route, Service
 from nephos.kernel.logs import global_request_id
 from nephos.kernel.logs import request_id as current_request
+from nephos.kernel.notifications.origin import caused_by
 
 log = logging.getLogger("nephos.http")
 access = logging.getLogger("nephos.access")
@@ -174,6 +175,7 @@ class Front:
         try:
             call = Call(self.cloud, route, params, environ)
             call.request_id, call.host_url = request_id, host_url(environ)
+            caused_by.set(call.origin)
             call.reads(lambda: self._bodies.read(environ))
             _check(params)
             route = self._route(service, choices, call)
@@ -270,7 +272,7 @@ class Front:
         response.data = _encode(service.dialect(error, request_id))
         if error.status == 401:
             response.set_header("WWW-Authenticate", f'Keystone uri="{self.cloud.identity_url}"')
-        if isinstance(error, errors.TooManyRequests):
+        if isinstance(error, errors.TooManyRequests | errors.Unavailable) and error.retry_after is not None:
             response.set_header("Retry-After", str(error.retry_after))
         headers = error.detail.get("headers")
         if isinstance(headers, dict):
