@@ -18,7 +18,7 @@
     ├── TooManyRequests             429  carries Retry-After
     ├── HeadersTooLarge             431
     ├── NotImplemented              501
-    ├── Unavailable                 503
+    ├── Unavailable                 503  may carry Retry-After
     ├── NoValidHost                 the scheduler's refusal, with the count of hosts that each filter removed
     ├── HostFault                   a host could not do what a task asked
     └── SettingsError               a setting or the state directory is wrong; for the command line
@@ -145,8 +145,22 @@ class NotImplementedHere(NephosError):
 
 
 class Unavailable(NephosError):
+    """`retry_after` is whole seconds, None when nobody knows."""
+
     status = 503
     code = "serviceUnavailable"
+
+    def __init__(
+        self,
+        message: str,
+        /,
+        *,
+        retry_after: int | None = None,
+        code: str | None = None,
+        detail: Mapping[str, object] | None = None,
+    ) -> None:
+        super().__init__(message, code=code, detail=detail)
+        self.retry_after = retry_after
 
 
 class NoValidHost(NephosError):

@@ -7,69 +7,119 @@ taken away or a user disabled counts on the next request.
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable
 from typing import NamedTuple, TypeVar
 
 import msgspec
-from sqlalchemy import insert, select, update
+from sqlalchemy import func, insert, select, update
 
+from nephos import errors
 from nephos.identity.catalog.view import Catalog
 from nephos.identity.catalog.view import load as load_catalog
 from nephos.identity.credentials.vault import Vault
+from nephos.identity.keys.master import Master
+from nephos.identity.keys.rings import Ring
+from nephos.identity.keys.rings import load as load_ring
 from nephos.identity.roles.graph import Graph
 from nephos.identity.roles.graph import load as load_graph
 from nephos.identity.tokens.factors import Passcodes, Receipts
 from nephos.identity.tokens.store import epoch
 from nephos.identity.tokens.subject import Subject, resolve
 from nephos.kernel import clock
-from nephos.kernel.auth.fernet import Keys, Tokens
 from nephos.kernel.auth.passwords import Passwords
+from nephos.kernel.auth.token import Tokens
 from nephos.kernel.auth.who import Who
 from nephos.kernel.cloud import Cloud
 from nephos.kernel.db.engine import Database, Tx
+from nephos.kernel.doorbell.base import Doorbell
+
+log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 0.5
+WAIT_SECONDS = 1.0
+STALE_SECONDS = 5.0
+TOPIC = "identity"
 MOST_TOKENS = 4096
 MOST_BODIES = 512
 V = TypeVar("V")
 _COUNT_UP = update(epoch).values(value=epoch.c.value + 1)
+_KEYS_UP = update(epoch).values(key_epoch=func.coalesce(epoch.c.key_epoch, 0) + 1)
 _VALUE = select(epoch.c.value)
+_BOTH = select(epoch.c.value, epoch.c.key_epoch)
 
 
 class Epoch:
-    """The number of the newest change known here."""
+    """The number of the newest change known here, and that of the newest change of keys.
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
-        self._next_look = 0.0
+    Another server's change is seen within a second: at once when the doorbell rings, else by looking twice a second.
+    Looking is what requests do themselves, so an idle server asks nothing. When the ledger cannot be read for five
+    seconds nobody is believed any more: Unavailable, never a stale yes.
+    """
+
+    def __init__(self, database: Database, doorbell: Doorbell) -> None:
+        self._database, self._doorbell = database, doorbell
+        self._looked = float("-inf")
+        self._failed = float("-inf")
         self._looking = threading.Lock()
-        self.value = 0
+        self.value = self.keys = 0
+        doorbell.listen(self._heard)
 
     def now(self) -> int:
-        """The epoch; asks the ledger for other processes' changes twice a second."""
-        if clock.monotonic() >= self._next_look and self._looking.acquire(blocking=False):
+        """The epoch. Raises Unavailable when it has not been read for too long."""
+        began = clock.monotonic()
+        if began - self._looked >= LOOK_SECONDS:
+            self._look(began)
+        return self.value
+
+    def _look(self, began: float) -> None:
+        # while one thread looks others go on with what is known, but only for so long as others' changes may take
+        wait = 0.0 if began - self._looked < WAIT_SECONDS else STALE_SECONDS
+        if self._looking.acquire(timeout=wait) if wait else self._looking.acquire(blocking=False):
             try:
-                with self._database.read() as tx:
-                    self.value = max(self.value, self.at(tx))
-                self._next_look = clock.monotonic() + LOOK_SECONDS
+                if self._looked < began and self._failed < began - LOOK_SECONDS:
+                    began = clock.monotonic()
+                    with self._database.read() as tx:
+                        self.learn(tx)
+                        # a read that this thread is in already is as old as that one
+                        self._looked = began - max(0.0, (clock.now_us() - tx.now) / 1_000_000)
+            except Exception as wrong:
+                self._failed = clock.monotonic()
+                log.error("the epoch could not be read: %s", wrong)
             finally:
                 self._looking.release()
-        return self.value
+        if clock.monotonic() - self._looked > STALE_SECONDS:
+            raise errors.Unavailable("The ledger cannot be read, so no token can be checked. Try again.", retry_after=1)
+
+    def _heard(self, topic: str) -> None:
+        if topic == TOPIC:
+            self._looked = min(self._looked, clock.monotonic() - LOOK_SECONDS)
 
     @staticmethod
     def at(tx: Tx) -> int:
         """The epoch of the snapshot that `tx` sees: what is read in it may be kept under this number."""
         return tx.scalar(_VALUE) or 0
 
-    def count_up(self, tx: Tx) -> None:
-        """Part of every unit of work that changes what a token means."""
+    def learn(self, tx: Tx) -> None:
+        """Take over what a snapshot says. Not for a unit of work, which may still come to nothing."""
+        row = tx.first(_BOTH)
+        if row is not None:
+            self.value, self.keys = max(self.value, row.value), max(self.keys, row.key_epoch or 0)
+
+    def count_up(self, tx: Tx, *, keys: bool = False) -> None:
+        """Part of every unit of work that changes what a token means, and with `keys` of one that changes keys."""
         if tx.execute(_COUNT_UP).rowcount == 0:
             tx.execute(insert(epoch).values(id=1, value=1))
-        value = self.at(tx)
+        if keys:
+            tx.execute(_KEYS_UP)
+        row = tx.first(_BOTH)
+        assert row is not None
+        value, newest = row.value, row.key_epoch or 0
 
         def seen() -> None:
-            self.value = max(self.value, value)
+            self.value, self.keys = max(self.value, value), max(self.keys, newest)
+            self._doorbell.ring(TOPIC)
 
         tx.after_commit(seen)
 
@@ -101,12 +151,12 @@ class Identity:
 
     def __init__(self, cloud: Cloud) -> None:
         self._cloud = cloud
-        self.epoch = Epoch(cloud.database)
+        self.epoch = Epoch(cloud.database, cloud.doorbell)
         self.passwords = Passwords(cloud.settings.tokens.bcrypt_rounds)
-        self._keys = Keys(cloud.settings.server_dir / "fernet-keys")
-        self._tokens: Tokens | None = None
-        self._vault: Vault | None = None
-        self._receipts: Receipts | None = None
+        self._ring: Ring | None = None
+        self._next_load = 0.0
+        self.used: Callable[[Ring], None] = lambda ring: None
+        """Told whenever somebody uses the keys."""
         self.passcodes = Passcodes()
         self._starting = threading.Lock()
         self._known: Bounded[_Known] = Bounded(MOST_TOKENS)
@@ -115,27 +165,45 @@ class Identity:
         self._catalog: tuple[int, Catalog] | None = None
 
     @property
-    def tokens(self) -> Tokens:
-        """Makes the first keys when there are none."""
-        if self._tokens is None:
+    def ring(self) -> Ring:
+        """The keys of now. Raises SettingsError when there are none that the master key opens."""
+        self.epoch.now()
+        ring = self._ring
+        if ring is None or (ring.revision != self.epoch.keys and clock.monotonic() >= self._next_load):
             with self._starting:
-                self._keys.initialise()
-                self._tokens = Tokens(self._keys)
-        return self._tokens
+                ring = self._ring = self._load(self._ring)
+        self.used(ring)
+        return ring
+
+    def _load(self, kept: Ring | None) -> Ring:
+        """Those in memory stay in use when the new ones cannot be opened: tokens count on, and the log says why."""
+        if kept is not None and kept.revision == self.epoch.keys:
+            return kept
+        try:
+            with self._cloud.database.read() as tx:
+                self.epoch.learn(tx)
+                return load_ring(tx, self.open_master(), self.epoch.keys, self._cloud.settings.tokens.provider)
+        except errors.SettingsError as wrong:
+            if kept is None:
+                raise
+            log.error("%s; the keys in memory stay in use", wrong.message)
+            self._next_load = clock.monotonic() + WAIT_SECONDS
+            return kept
+
+    def open_master(self, *, make: bool = False) -> Master:
+        return Master(self._cloud.settings.server_dir / "master.key", make=make)
+
+    @property
+    def tokens(self) -> Tokens:
+        return self.ring.tokens
 
     @property
     def vault(self) -> Vault:
-        if self._vault is None:
-            with self._starting:
-                self._vault = Vault(Keys(self._cloud.settings.server_dir / "credential-keys"))
-        return self._vault
+        return self.ring.vault
 
     @property
     def receipts(self) -> Receipts:
-        if self._receipts is None:
-            with self._starting:
-                self._receipts = Receipts(Keys(self._cloud.settings.server_dir / "receipt-keys"))
-        return self._receipts
+        return self.ring.receipts
 
     def graph(self, tx: Tx) -> Graph:
         """The roles as a read sees them. Not for a unit of work, which may have changed them itself."""
@@ -171,7 +239,8 @@ class Identity:
         return known.subject
 
     def _look_up(self, text: str, *, allow_expired: bool = False) -> _Known:
-        token = self.tokens.decode(text, allow_expired=allow_expired)
+        window = self._cloud.settings.tokens.expired_window * 1_000_000 if allow_expired else 0
+        token = self.tokens.decode(text, window=window)
         with self._cloud.database.read() as tx:
             now = self.epoch.at(tx)
             subject = resolve(tx, self.graph(tx), token)

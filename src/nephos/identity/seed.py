@@ -12,6 +12,7 @@ from sqlalchemy import Table, and_, select, update
 from nephos.identity import part
 from nephos.identity.assignments.store import ALL, PROJECT, SYSTEM, USER, assignment
 from nephos.identity.catalog.store import endpoint, region, service
+from nephos.identity.keys import rotation
 from nephos.identity.projects.store import NO_DOMAIN, project
 from nephos.identity.roles.store import GLOBAL, implied, role
 from nephos.identity.users.store import user
@@ -39,7 +40,7 @@ USERS = ("admin", "demo")
 def seed(cloud: Cloud, passwords: Mapping[str, str]) -> None:
     """Idempotent. A user without a password gets the one given; one that has a password keeps it."""
     identity = part.of(cloud)
-    assert identity.tokens
+    rotation.start(cloud)
     with cloud.database.read() as tx:
         complete = _complete(tx)
         with_password = set(

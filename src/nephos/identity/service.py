@@ -15,6 +15,7 @@ from nephos.identity.domain_configs import api as domain_configs
 from nephos.identity.domains import api as domains
 from nephos.identity.endpoint_filters import api as endpoint_filters
 from nephos.identity.groups import api as groups
+from nephos.identity.keys import rotation
 from nephos.identity.limits import api as limits
 from nephos.identity.part import Identity
 from nephos.identity.policy_documents import api as policy_documents
@@ -59,6 +60,7 @@ def compose(cloud: Cloud) -> None:
     identity = Identity(cloud)
     cloud.parts["identity"] = identity
     cloud.verify = identity.verify
+    identity.used = rotation.Automatic(cloud).look
     cloud.audits.append(audit.assignments)
 
 

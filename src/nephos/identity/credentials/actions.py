@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from sqlalchemy import Row, bindparam, delete, select, update
+from sqlalchemy import Row, bindparam, delete, func, or_, select, update
 
 from nephos import errors
 from nephos.identity.credentials.store import credential
+from nephos.identity.keys import actions as keys
 from nephos.identity.projects import actions as projects
 from nephos.identity.users import actions as users
 from nephos.kernel.db.engine import Tx
@@ -44,9 +45,39 @@ def create(tx: Tx, new: Mapping[str, Any]) -> Row[Any]:
     return find(tx, new["id"])
 
 
-def reseal(tx: Tx, ident: str, sealed: str) -> Row[Any]:
-    tx.execute(update(credential).where(credential.c.id == ident).values(sealed=sealed))
+def reseal(tx: Tx, ident: str, sealed: str, key_id: str) -> Row[Any]:
+    """Another blob. Raises NotFound."""
+    tx.execute(update(credential).where(credential.c.id == ident).values(sealed=sealed, key_id=key_id))
     return find(tx, ident)
+
+
+def sealed_otherwise(tx: Tx, key_id: str, after: str, most: int) -> list[Row[Any]]:
+    """Id and sealed blob of credentials that another key has sealed, in the order of their ids, beyond `after`."""
+    other = or_(credential.c.key_id.is_(None), credential.c.key_id != key_id)
+    statement = select(credential.c.id, credential.c.sealed).where(other, credential.c.id > after)
+    return list(tx.all(statement.order_by(credential.c.id).limit(most)))
+
+
+def reseal_all(tx: Tx, sealed: Iterable[tuple[str, str, str]], key_id: str) -> None:
+    """The same blobs under another key: id, as it was and as it is to be. What changed meanwhile is left alone."""
+    for ident, old, new in sealed:
+        same = credential.c.id == ident, credential.c.sealed == old
+        tx.execute(update(credential).where(*same).values(sealed=new, key_id=key_id))
+
+
+def keys_in_use(tx: Tx) -> set[str]:
+    """The ids of keys that open some credential. Where one does not say which, it may be any of them."""
+    used = set(tx.column(select(credential.c.key_id).distinct()))
+    if None in used:
+        used.update(row.id for row in keys.of_kind(tx, keys.CREDENTIALS))
+    return used - {None}
+
+
+def counted(tx: Tx) -> dict[str | None, int]:
+    """How many credentials each key has sealed, by its id."""
+    many = func.count().label("many")
+    rows = tx.all(select(credential.c.key_id, many).group_by(credential.c.key_id))
+    return {row.key_id: row.many for row in rows}
 
 
 def remove(tx: Tx, ident: str) -> None:

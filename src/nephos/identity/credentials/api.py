@@ -50,7 +50,7 @@ def create(call: Call) -> Reply:
     body, extra = shared.member(call, "credential", wire.CredentialCreate)
     call.permit(targets.of(call, credential={"user_id": body.user_id}))
     _primary(call)
-    blob = wire.text(body.blob)
+    blob, vault = wire.text(body.blob), part.of(call.cloud).vault
     ident = clock.hex_id()
     if body.type.lower() == wire.EC2:
         ident = _ident(wire.ec2_keys(blob)["access"])
@@ -61,7 +61,8 @@ def create(call: Call) -> Reply:
         "user_id": body.user_id,
         "project_id": body.project_id,
         "type": body.type,
-        "sealed": part.of(call.cloud).vault.seal(blob),
+        "sealed": vault.seal(blob),
+        "key_id": vault.key_id,
         "extra": extra or None,
     }
     row = call.cloud.database.write(lambda tx: actions.create(tx, values))
@@ -96,7 +97,7 @@ def update(call: Call) -> Reply:
     if row.type.lower() == wire.EC2:
         wire.ec2_keys(blob)
     sealed = vault.seal(blob)
-    row = call.cloud.database.write(lambda tx: actions.reseal(tx, row.id, sealed))
+    row = call.cloud.database.write(lambda tx: actions.reseal(tx, row.id, sealed, vault.key_id))
     return Reply({"credential": wire.credential(call, row, blob)})
 
 
@@ -129,14 +130,15 @@ def create_ec2(call: Call) -> Reply:
         users.find(tx, call.params["user_id"])
     _primary(call)
     body = call.body(wire.Ec2Create)
-    access, secret = clock.hex_id(), clock.hex_id()
+    access, secret, vault = clock.hex_id(), clock.hex_id(), part.of(call.cloud).vault
     blob = msgspec.json.encode({"access": access, "secret": secret}).decode()
     values = {
         "id": _ident(access),
         "user_id": call.params["user_id"],
         "project_id": body.tenant_id,
         "type": wire.EC2,
-        "sealed": part.of(call.cloud).vault.seal(blob),
+        "sealed": vault.seal(blob),
+        "key_id": vault.key_id,
     }
     row = call.cloud.database.write(lambda tx: actions.create(tx, values))
     return Reply({"credential": wire.ec2(call, row, blob)})

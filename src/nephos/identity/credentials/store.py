@@ -14,7 +14,8 @@ credential = Table(
     text("project_id", null=True, index=True),
     text("type"),
     text("sealed"),
+    text("key_id", null=True, index=True),
     document("extra"),
     when("created_at"),
 )
-"""`sealed` is the blob, encrypted with the credential keys."""
+"""`sealed` is the blob, encrypted with the credential key of `key_id`; None where the first release sealed it."""

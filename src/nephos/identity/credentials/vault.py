@@ -1,19 +1,21 @@
-"""Secrets that must be read again (EC2 keys, TOTP seeds) are kept sealed, with keys that lie outside of the ledger."""
+"""Secrets that must be read again (EC2 keys, TOTP seeds) are kept sealed."""
 
 from __future__ import annotations
 
-from cryptography.fernet import InvalidToken, MultiFernet
+from collections.abc import Sequence
+
+from cryptography.fernet import InvalidToken
 
 from nephos import errors
-from nephos.kernel.auth.fernet import Keys
+from nephos.kernel.auth import fernet
 
 
 class Vault:
-    """Makes the first keys when there are none. Raises SettingsError when keys cannot be read or written."""
+    """Seals with the first of `keys`, whose id in the ledger is `key_id`. Raises ValueError for what is no key."""
 
-    def __init__(self, keys: Keys) -> None:
-        keys.initialise()
-        self._crypt = MultiFernet(keys.load())
+    def __init__(self, keys: Sequence[bytes], key_id: str) -> None:
+        self._crypt = fernet.crypt(keys)
+        self.key_id = key_id
 
     def seal(self, text: str) -> str:
         return self._crypt.encrypt(text.encode()).decode("ascii")

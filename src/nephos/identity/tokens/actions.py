@@ -13,7 +13,7 @@ from nephos.identity.tokens.store import revocation
 from nephos.identity.tokens.wire import DomainRef, ProjectRef, Scope, UserRef
 from nephos.identity.trusts import actions as trusts
 from nephos.identity.users.store import user
-from nephos.kernel.auth.fernet import Token
+from nephos.kernel.auth.token import Token
 from nephos.kernel.db.engine import Tx
 
 REFUSED = "The request you have made requires authentication."

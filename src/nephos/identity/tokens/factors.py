@@ -13,11 +13,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
-from cryptography.fernet import InvalidToken, MultiFernet
+from cryptography.fernet import InvalidToken
 
 from nephos import errors
 from nephos.kernel import clock
-from nephos.kernel.auth.fernet import Keys
+from nephos.kernel.auth import fernet
 
 METHODS = frozenset({"password", "token", "totp", "application_credential"})
 PERIOD = 30
@@ -91,9 +91,8 @@ class More(Exception):
 class Receipts:
     """Seals and opens receipts, with keys of their own so that none is ever taken for a token."""
 
-    def __init__(self, keys: Keys) -> None:
-        keys.initialise()
-        self._crypt = MultiFernet(keys.load())
+    def __init__(self, keys: Sequence[bytes]) -> None:
+        self._crypt = fernet.crypt(keys)
 
     def new(self, user_id: str, methods: Iterable[str]) -> Receipt:
         now = clock.now_us()

@@ -15,7 +15,7 @@ from nephos.identity.trusts import actions as trusts
 from nephos.identity.users import actions as users
 from nephos.identity.users import compliance
 from nephos.kernel import clock
-from nephos.kernel.auth.fernet import Token, new_audit_id
+from nephos.kernel.auth.token import Token, new_audit_id
 from nephos.kernel.cloud import Cloud
 from nephos.kernel.db.engine import Tx
 

@@ -17,5 +17,7 @@ revocation = Table(
 )
 """One revoked token until it would have expired anyway; with `chain` those that were got with it, too."""
 
-epoch = Table("identity_epoch", metadata, Column("id", Integer, primary_key=True), integer("value"))
-"""One row, counted up by every change that a token's meaning depends on."""
+epoch = Table(
+    "identity_epoch", metadata, Column("id", Integer, primary_key=True), integer("value"), integer("key_epoch", null=True)
+)
+"""One row: `value` is counted up by every change that a token's meaning depends on, `key_epoch` when keys come or go."""

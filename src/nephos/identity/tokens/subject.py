@@ -16,7 +16,7 @@ from nephos.identity.roles.graph import Graph, Role
 from nephos.identity.tokens.store import revocation
 from nephos.identity.trusts import actions as trusts
 from nephos.identity.users.store import user
-from nephos.kernel.auth.fernet import Token
+from nephos.kernel.auth.token import Token
 from nephos.kernel.auth.who import AccessRule, Who
 from nephos.kernel.db.engine import Tx
 from nephos.kernel.policy import role_set

@@ -7,8 +7,9 @@ bcrypt reads 72 bytes of UTF-8 and no more. As Keystone has it, a longer passwor
 bcrypt and by its first 4096 with the other forms.
 
 One hash takes a quarter of a second of one core, on purpose. `Passwords` therefore lets only as many run at a time as
-there are cores, beside the threads that serve other requests (bcrypt and hashlib let those run meanwhile), and answers
-503 when the queue would make everybody time out. Never call it inside a unit of work.
+there are cores, beside the threads that serve other requests (bcrypt and hashlib let those run meanwhile). Only so many
+may wait for their turn: the rest is answered 503 with Retry-After at once, so that a flood of log-ins leaves threads
+for everybody else. Never call it inside a unit of work.
 """
 
 from __future__ import annotations
@@ -33,6 +34,8 @@ ROUNDS = 12
 BCRYPT_BYTES = 72
 MAX_BYTES = 4096
 WAIT_SECONDS = 20.0
+MOST_WAITING = 16
+"""A quarter of a server's threads; on two cores they wait two seconds."""
 _SCRYPT_MEMORY = 256 << 20
 _SALT64 = bytes.maketrans(
     b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/",
@@ -50,7 +53,9 @@ class Passwords:
         if not 4 <= rounds <= 31:
             raise errors.SettingsError(f"the cost of a password hash must be 4 to 31, not {rounds}")
         self._rounds = rounds
-        self._slots = threading.BoundedSemaphore(at_once or os.cpu_count() or 1)
+        running = at_once or os.cpu_count() or 1
+        self._slots = threading.BoundedSemaphore(running)
+        self._queue = threading.BoundedSemaphore(running + MOST_WAITING)
         self._decoy = self._salt() + b"." * 31
 
     def hash(self, password: str) -> str:
@@ -89,12 +94,21 @@ class Passwords:
 
     @contextmanager
     def _slot(self) -> Iterator[None]:
-        if not self._slots.acquire(timeout=WAIT_SECONDS):
-            raise errors.Unavailable("Too many log-ins are waiting for their password check. Try again.")
+        if not self._queue.acquire(blocking=False):
+            raise _too_many()
         try:
-            yield
+            if not self._slots.acquire(timeout=WAIT_SECONDS):
+                raise _too_many()
+            try:
+                yield
+            finally:
+                self._slots.release()
         finally:
-            self._slots.release()
+            self._queue.release()
+
+
+def _too_many() -> errors.Unavailable:
+    return errors.Unavailable("Too many log-ins are waiting for their password check. Try again.", retry_after=2)
 
 
 def _bytes(password: str, limit: int) -> bytes:
