@@ -7,7 +7,18 @@ from pathlib import Path
 
 import pytest
 
+from tests import engines
 from tests.harness import Harness
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--engine", choices=engines.ENGINES, default="sqlite", help="what keeps the ledger of clouds that name none"
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    engines.DEFAULT[:] = [config.getoption("--engine")]
 
 
 @pytest.fixture

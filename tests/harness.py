@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote_to_bytes
@@ -19,6 +20,7 @@ import msgspec
 from nephos import app
 from nephos.kernel.db.schema import metadata
 from nephos.settings import Settings
+from tests import engines
 
 PASSWORDS = {"admin": "admin-secret", "demo": "demo-secret"}
 
@@ -92,17 +94,24 @@ class Client:
 
 
 class Harness:
-    """`change` edits the settings before the cloud is composed."""
+    """`change` edits the settings before the cloud is composed. `database` is a ledger that has its tables already, such
+    as another server's; without one this cloud makes its own, by the engine that `tests.engines.DEFAULT` names."""
 
-    def __init__(self, path: Path, change: Callable[[Settings], None] | None = None) -> None:
+    def __init__(
+        self, path: Path, change: Callable[[Settings], None] | None = None, *, database: str | None = None
+    ) -> None:
         (path / "server").mkdir(parents=True, exist_ok=True)
-        settings = Settings(state=path, hypervisor="fake")
+        self._own = ExitStack()
+        if database is None and engines.DEFAULT != ["sqlite"]:
+            database = self._own.enter_context(engines.ledger(engines.DEFAULT[0], path))
+        settings = Settings(state=path, hypervisor="fake", database=database or "", connections=40)
         settings.tokens.bcrypt_rounds = 4
         if change:
             change(settings)
         self.cloud = app.compose(settings)
-        with self.cloud.database.engine.connect() as connection:
-            metadata.create_all(connection)
+        if database is None:
+            with self.cloud.database.engine.connect() as connection:
+                metadata.create_all(connection)
         app.seed(self.cloud, PASSWORDS)
         self.front = app.front(self.cloud)
 
@@ -111,6 +120,7 @@ class Harness:
 
     def __exit__(self, *_: object) -> None:
         self.cloud.database.close()
+        self._own.close()
 
     @property
     def nobody(self) -> Client:

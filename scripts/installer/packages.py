@@ -37,6 +37,9 @@ RUNTIME: tuple[Package, ...] = (
 TEST: tuple[Package, ...] = (
     Package("git", "the tests that upgrade the previous commit's database read it from git"),
     Package("make", "runs the targets"),
+    Package("mariadb-client-core", "what mariadb-install-db reads its options by"),
+    Package("mariadb-server-core", "the MariaDB that the tests start for themselves; the package without a service"),
+    Package("postgresql-15", "the PostgreSQL that the tests start for themselves, beside any that is there"),
     Package("busybox-static", "DHCP, DNS and ARP clients of the tests' pretended guests"),
     Package("curl", "asks metadata and other servers from inside the tests' namespaces"),
     Package("iptables", "plays the foreign firewall that must not break guests"),

@@ -9,6 +9,7 @@ from types import ModuleType
 from nephos.compute import policies as compute_policies
 from nephos.compute import service as compute
 from nephos.doctor import service as operator
+from nephos.errors import SettingsError
 from nephos.hosts.actions import Hosts
 from nephos.identity import policies as identity_policies
 from nephos.identity import service as identity
@@ -52,7 +53,7 @@ def compose(settings: Settings, database: Database | None = None) -> Cloud:
     doorbell = _doorbell(settings)
     cloud = Cloud(
         settings=settings,
-        database=database or Database(settings.database_url),
+        database=database or open_database(settings),
         doorbell=doorbell,
         operations=Operations(doorbell),
         hosts=Hosts(doorbell),
@@ -68,6 +69,25 @@ def compose(settings: Settings, database: Database | None = None) -> Cloud:
     for service in SERVICES:
         service.compose(cloud)
     return cloud
+
+
+def open_database(settings: Settings) -> Database:
+    """The ledger that the settings name. Connects to nothing yet. Raises SettingsError for an engine that is not served."""
+    url = settings.database_url
+    engine = url.partition(":")[0].partition("+")[0]
+    if engine == "sqlite":
+        from nephos.kernel.db.sqlite import SqliteDatabase
+
+        return SqliteDatabase(url)
+    if engine in ("postgresql", "postgres"):
+        from nephos.kernel.db.postgresql import PostgresDatabase
+
+        return PostgresDatabase(url, connections=settings.database_connections)
+    if engine in ("mariadb", "mysql"):
+        from nephos.kernel.db.mariadb import MariaDatabase
+
+        return MariaDatabase(url, connections=settings.database_connections)
+    raise SettingsError(f"database: {engine!r} is not served; use sqlite, postgresql or mariadb")
 
 
 def _doorbell(settings: Settings) -> Doorbell:

@@ -16,6 +16,7 @@ from nephos.hosts import actions as hosts
 from nephos.hosts import store as host_store
 from nephos.kernel.db.engine import Database, Tx
 from nephos.kernel.db.schema import metadata
+from nephos.kernel.db.sqlite import SqliteDatabase
 from nephos.placement.allocations import actions, store
 from nephos.placement.allocations.actions import Claim
 from nephos.placement.inventories import actions as inventories
@@ -27,7 +28,7 @@ CAPACITY = {"VCPU": 8, "MEMORY_MB": 1350, "DISK_GB": 20}
 
 @pytest.fixture
 def database(tmp_path: Path) -> Iterator[Database]:
-    made = Database(f"sqlite:///{tmp_path / 'ledger.db'}")
+    made = SqliteDatabase(f"sqlite:///{tmp_path / 'ledger.db'}")
     with made.engine.connect() as connection:
         metadata.create_all(connection)
     yield made
@@ -164,7 +165,7 @@ def test_no_order_of_claims_and_releases_passes_capacity(
     tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[str, int, int | None, dict[str, int]]]
 ) -> None:
     """The ledger and a plain model of it take the same steps: they refuse the same ones and count the same."""
-    database = Database(f"sqlite:///{tmp_path_factory.mktemp('claims') / 'ledger.db'}")
+    database = SqliteDatabase(f"sqlite:///{tmp_path_factory.mktemp('claims') / 'ledger.db'}")
     with database.engine.connect() as connection:
         metadata.create_all(connection)
     try:

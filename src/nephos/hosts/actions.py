@@ -7,7 +7,6 @@ from typing import Any
 
 import msgspec
 from sqlalchemy import bindparam, delete, select, text, update
-from sqlalchemy.dialects.sqlite import insert as upsert
 
 from nephos import errors
 from nephos.hosts import store, wire
@@ -24,19 +23,12 @@ Provide = Callable[[Tx, str, Sequence[str] | None], Mapping[str, Any]]
 Notice = Callable[[Tx, wire.Seen], None]
 
 _h, _c, _t = store.host, store.change, store.task
-_bump = update(_h).where(_h.c.id == bindparam("host")).values(revision=_h.c.revision + 1).returning(_h.c.revision)
+_bump = update(_h).where(_h.c.id == bindparam("host")).values(revision=_h.c.revision + 1)
 _bump_all = (
     update(_h)
     .where(_h.c.id.in_(bindparam("hosts", expanding=True)))
     .values(revision=_h.c.revision + 1)
-    .returning(_h.c.id, _h.c.revision)
 )
-_mark = upsert(_c)
-_mark = _mark.on_conflict_do_update(
-    index_elements=["host_id", "kind", "item_id"], set_={"revision": _mark.excluded.revision}
-)
-_new_task = upsert(_t)
-_new_task = _new_task.on_conflict_do_update(index_elements=["id"], set_={"revision": _new_task.excluded.revision})
 
 
 class Hosts:
@@ -46,6 +38,9 @@ class Hosts:
         self._doorbell = doorbell
         self.providers: dict[str, Provide] = {}
         self.notices: dict[str, list[Notice]] = {}
+        self.rounds: list[Callable[[Tx], None]] = []
+        """Called every ten seconds in a unit of work, as long as a host lives and the server itself does not lag: then a
+        host that counts as down is really away."""
         self.asker: Callable[[str, str, str, int | None], Any] | None = None
 
     def provide(self, kind: str, items: Provide) -> None:
@@ -60,14 +55,11 @@ class Hosts:
         """These items changed, appeared or went for these hosts: they pull them anew. To be called after the change."""
         ids = list(item_ids)
         for host_id in sorted(set(host_ids)):
-            revision = tx.scalar(_bump, {"host": host_id})
+            revision = _bumped(tx, host_id)
             if revision is None:
                 continue
             if ids:
-                tx.execute(
-                    _mark,
-                    [{"host_id": host_id, "kind": kind, "item_id": each, "revision": revision} for each in ids],
-                )
+                _mark(tx, [{"host_id": host_id, "kind": kind, "item_id": each, "revision": revision} for each in ids])
             tx.after_commit(lambda host_id=host_id: self._doorbell.ring(host_id))  # type: ignore[misc]
 
     def touch_all(self, tx: Tx, items: Mapping[str, Iterable[tuple[str, str]]]) -> None:
@@ -76,11 +68,11 @@ class Hosts:
             return
         marks = [
             {"host_id": row.id, "kind": kind, "item_id": each, "revision": row.revision}
-            for row in tx.all(_bump_all, {"hosts": sorted(items)})
+            for row in tx.updated(_bump_all, _h.c.id, _h.c.revision, parameters={"hosts": sorted(items)})
             for kind, each in items[row.id]
         ]
         if marks:
-            tx.execute(_mark, marks)
+            _mark(tx, marks)
 
         def ring() -> None:
             for host_id in items:
@@ -100,7 +92,7 @@ class Hosts:
 
     def send(self, tx: Tx, task_id: str, host_id: str, kind: str, body: Any) -> bool:
         """Give a host work that nobody waits for (a tombstone for a host that is away). False when there is no such host."""
-        revision = tx.scalar(_bump, {"host": host_id})
+        revision = _bumped(tx, host_id)
         if revision is None:
             return False
         values = {
@@ -111,7 +103,7 @@ class Hosts:
             "revision": revision,
             "created_at": tx.now,
         }
-        tx.execute(_new_task, values)
+        tx.upsert(_t, values, key=("id",), put=("revision",))
         tx.after_commit(lambda: self._doorbell.ring(host_id))
         return True
 
@@ -128,6 +120,16 @@ class Hosts:
         if self.asker is None:
             raise errors.Unavailable("No agent is connected to this server.")
         return self.asker(host_id, kind, item_id, limit)
+
+
+def _bumped(tx: Tx, host_id: str) -> int | None:
+    """Count a host's revision up; None when there is no such host."""
+    rows = tx.updated(_bump, _h.c.revision, parameters={"host": host_id})
+    return int(rows[0].revision) if rows else None
+
+
+def _mark(tx: Tx, rows: list[dict[str, Any]]) -> None:
+    tx.upsert(_c, rows, key=("host_id", "kind", "item_id"), put=("revision",))
 
 
 def enrol(tx: Tx, name: str, public_key: str) -> str:

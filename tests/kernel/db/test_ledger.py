@@ -13,7 +13,8 @@ import pytest
 from sqlalchemy import Column, ForeignKey, Integer, MetaData, Table, Text, func, insert, select, text, update
 
 from nephos import errors
-from nephos.kernel.db.engine import MOST_WORKS_A_COMMIT, Database, Tx
+from nephos.kernel.db.engine import Tx
+from nephos.kernel.db.sqlite import MOST_WORKS_A_COMMIT, SqliteDatabase
 
 metadata = MetaData()
 counter = Table("counter", metadata, Column("id", Text, primary_key=True), Column("value", Integer, nullable=False))
@@ -30,7 +31,7 @@ class Ledger:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.database = Database(f"sqlite:///{path}")
+        self.database = SqliteDatabase(f"sqlite:///{path}")
         with self.database.engine.connect() as connection:
             metadata.create_all(connection)
 
@@ -372,11 +373,6 @@ def test_no_caller_is_lost_when_closing_races_with_writing(tmp_path: Path) -> No
         for thread in threads:
             thread.join(10)
         assert len(answered) == 4
-
-
-def test_only_sqlite_is_served() -> None:
-    with pytest.raises(errors.SettingsError, match="postgresql"):
-        Database("postgresql://somewhere/nephos")
 
 
 def test_queries_are_counted(ledger: Ledger) -> None:

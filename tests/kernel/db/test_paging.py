@@ -14,6 +14,7 @@ from sqlalchemy import Boolean, Column, Integer, MetaData, Table, Text, delete, 
 from nephos import errors
 from nephos.kernel.db.engine import Database
 from nephos.kernel.db.paging import paginate
+from nephos.kernel.db.sqlite import SqliteDatabase
 from nephos.kernel.http.query import Page
 
 thing = Table(
@@ -43,7 +44,7 @@ SORTS = st.lists(
 
 @pytest.fixture(scope="module")
 def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
-    one = Database(f"sqlite:///{Path(tmp_path_factory.mktemp('paging')) / 'ledger.db'}")
+    one = SqliteDatabase(f"sqlite:///{Path(tmp_path_factory.mktemp('paging')) / 'ledger.db'}")
     with one.engine.connect() as connection:
         thing.metadata.create_all(connection)
     yield one

@@ -16,6 +16,7 @@ from sqlalchemy.dialects.sqlite import insert as upsert
 from nephos import errors
 from nephos.kernel.db.engine import Database, Tx
 from nephos.kernel.db.schema import metadata
+from nephos.kernel.db.sqlite import SqliteDatabase
 from nephos.kernel.doorbell.memory import MemoryDoorbell
 from nephos.kernel.operations import store
 from nephos.kernel.operations.engine import Operations
@@ -217,7 +218,7 @@ class Toys:
 
 def open_toys(path: Path) -> Toys:
     """The toys of a folder, made when there are none yet."""
-    database = Database(f"sqlite:///{path / 'ledger.db'}")
+    database = SqliteDatabase(f"sqlite:///{path / 'ledger.db'}")
     with database.engine.connect() as connection:
         metadata.create_all(connection, tables=[store.operation, store.event])
         own.create_all(connection)

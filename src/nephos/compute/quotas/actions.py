@@ -7,7 +7,6 @@ from typing import Any
 
 from sqlalchemy import bindparam, func, select
 from sqlalchemy import delete as delete_from
-from sqlalchemy.dialects.sqlite import insert as upsert
 
 from nephos import errors
 from nephos.compute.groups.store import group
@@ -38,8 +37,6 @@ _of_user = select(_q.c.resource, _q.c.amount).where(
     _q.c.project_id == bindparam("project"), _q.c.user_id == bindparam("user")
 )
 _of_class = select(_c.c.resource, _c.c.amount).where(_c.c.name == bindparam("name"))
-_take = upsert(_t)
-_take = _take.on_conflict_do_update(index_elements=["project_id"], set_={"generation": _t.c.generation + 1})
 
 
 def defaults(tx: Tx, settings: Quota, name: str = "default") -> dict[str, int]:
@@ -79,7 +76,7 @@ def take(tx: Tx, settings: Quota, project_id: str, user_id: str, wanted: Mapping
 
     To be called before the rows are written: it orders this transaction behind others that take from the project.
     """
-    tx.execute(_take, {"project_id": project_id, "generation": 1})
+    tx.upsert(_t, {"project_id": project_id, "generation": 1}, key=("project_id",), count=("generation",))
     allowed = limits(tx, settings, project_id)
     _compare(allowed, dict(zip(("instances", "cores", "ram"), servers.usage(tx, project_id), strict=True)), wanted)
     own = tx.all(_of_user, {"project": project_id, "user": user_id})
@@ -101,19 +98,13 @@ def _compare(allowed: Mapping[str, int], used: Mapping[str, int], wanted: Mappin
 
 def put(tx: Tx, project_id: str, user_id: str, amounts: Mapping[str, int]) -> None:
     """Set limits of a project, or of one user in it."""
-    statement = upsert(_q)
-    statement = statement.on_conflict_do_update(
-        index_elements=["project_id", "user_id", "resource"], set_={"amount": statement.excluded.amount}
-    )
-    _put(tx, statement, [{"project_id": project_id, "user_id": user_id, **each} for each in _amounts(amounts)])
+    rows = [{"project_id": project_id, "user_id": user_id, **each} for each in _amounts(amounts)]
+    tx.upsert(_q, rows, key=("project_id", "user_id", "resource"), put=("amount",))
 
 
 def put_class(tx: Tx, name: str, amounts: Mapping[str, int]) -> None:
-    statement = upsert(_c)
-    statement = statement.on_conflict_do_update(
-        index_elements=["name", "resource"], set_={"amount": statement.excluded.amount}
-    )
-    _put(tx, statement, [{"name": name, **each} for each in _amounts(amounts)])
+    rows = [{"name": name, **each} for each in _amounts(amounts)]
+    tx.upsert(_c, rows, key=("name", "resource"), put=("amount",))
 
 
 def forget(tx: Tx, project_id: str, user_id: str | None = None) -> None:
@@ -124,8 +115,3 @@ def forget(tx: Tx, project_id: str, user_id: str | None = None) -> None:
 
 def _amounts(amounts: Mapping[str, int]) -> list[dict[str, Any]]:
     return [{"resource": resource, "amount": amount} for resource, amount in amounts.items()]
-
-
-def _put(tx: Tx, statement: Any, rows: list[dict[str, Any]]) -> None:
-    if rows:
-        tx.execute(statement, rows)

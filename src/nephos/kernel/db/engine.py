@@ -1,31 +1,42 @@
 """The unit of work on the ledger.
 
-A unit of work is a function `work(tx)`. On SQLite it runs on the one writer thread inside BEGIN IMMEDIATE, each work
-in a savepoint of its own and many to a commit; the caller waits for the commit. Reads use read-only connections, one a
-thread, each a consistent snapshot. So a work holds no I/O, sleep or hashing: ids, times and random values are passed
-in, and doorbells go by `tx.after_commit`.
+A unit of work is a function `work(tx)`: it sees one consistent state, all of what it wrote is kept or nothing, and it
+may be run more than once. So it holds no I/O, sleep or hashing: ids, times and random values are passed in, and
+doorbells go by `tx.after_commit`. How a work is made durable is the engine's: `kernel.db.sqlite` gathers the works of
+the one process that has the ledger, `kernel.db.served` runs each in its caller's thread on PostgreSQL or MariaDB and
+repeats it whole when it met another.
 """
 
 from __future__ import annotations
 
+import enum
 import logging
-import queue
-import sqlite3
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager, suppress
-from contextvars import Context, copy_context
+from contextlib import AbstractContextManager, contextmanager
 from functools import cache
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
 
-from sqlalchemy import Connection, CursorResult, Engine, Executable, Insert, Row, Table, create_engine, event, insert
-from sqlalchemy.exc import IntegrityError
-from sqlalchemy.pool import NullPool
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    CursorResult,
+    Engine,
+    Executable,
+    Insert,
+    Row,
+    Select,
+    Table,
+    Update,
+    insert,
+    select,
+)
+from sqlalchemy.dialects import mysql, postgresql, sqlite
+from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from nephos import errors
-from nephos.kernel import clock
 
 if TYPE_CHECKING:
     from nephos.kernel.notifications.outbox import Outbox
@@ -33,7 +44,20 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 Work = Callable[["Tx"], T]
-MOST_WORKS_A_COMMIT = 128
+RETRY_SECONDS = 2
+"""What a client is told to wait when the ledger cannot be reached."""
+
+
+class Why(enum.Enum):
+    """What an engine's error means to a unit of work."""
+
+    TAKEN = "a row with these values is there already"
+    PARENT = "a row that this one belongs to is not there, or one that belongs to it is"
+    MET = "another unit of work changed the same rows"
+    LOST = "the connection broke"
+    AWAY = "the engine cannot do it now: too many connections, a full disk, a shut-down"
+    VALUE = "a value that the column cannot hold"
+    OTHER = "anything else: a fault of the program"
 
 
 class Tx:
@@ -42,18 +66,37 @@ class Tx:
     `outbox` takes what the work has to tell outside; None when nobody is to be told.
     """
 
-    __slots__ = ("_after", "_connection", "now", "outbox", "queries")
+    __slots__ = ("_after", "_command", "_connection", "_database", "met", "now", "outbox", "queries")
 
-    def __init__(self, connection: Connection, outbox: Outbox | None = None) -> None:
+    def __init__(self, connection: Connection, database: Database, now: int, command: Callable[[str], object]) -> None:
         self._connection = connection
+        self._database = database
+        self._command = command
         self._after: list[Callable[[], None]] = []
-        self.outbox = outbox
-        self.now = clock.now_us()
+        self.outbox = database.outbox
+        self.now = now
         self.queries = 0
+        self.met: Why | None = None
+        """The last error that may be another's doing, also when the work caught it."""
+
+    @property
+    def dialect(self) -> str:
+        """sqlite, postgresql or mariadb."""
+        return self._connection.dialect.name
 
     def execute(self, statement: Executable, parameters: Any = None) -> CursorResult[Any]:
+        """Raises Unavailable when the engine cannot do it now, BadRequest for a value that a column cannot hold."""
         self.queries += 1
-        return cast(CursorResult[Any], self._connection.execute(statement, parameters))
+        try:
+            return cast(CursorResult[Any], self._connection.execute(statement, parameters))
+        except DBAPIError as wrong:
+            why = self._database.why(wrong)
+            if why in (Why.TAKEN, Why.PARENT, Why.MET, Why.LOST):
+                self.met = why
+            explained = explain(why, wrong)
+            if explained is None:
+                raise
+            raise explained from wrong
 
     def all(self, statement: Executable, parameters: Any = None) -> Sequence[Row[Any]]:
         return self.execute(statement, parameters).fetchall()
@@ -70,33 +113,58 @@ class Tx:
         return [row[0] for row in self.execute(statement, parameters)]
 
     def insert(self, table: Table, values: dict[str, Any] | Sequence[dict[str, Any]]) -> None:
-        """Add one row or many; a broken uniqueness, or a parent that is gone, is a Conflict."""
+        """Add one row or many; a broken uniqueness, or a parent that is gone, is a Conflict.
+
+        After a Conflict a work may go on only when this stood in a `savepoint`.
+        """
         if not values:
             return
         try:
             self.execute(_insert(table), values)
         except IntegrityError as broken:
-            why = str(broken.orig)
-            if "UNIQUE" in why:
+            why = self._database.why(broken)
+            if why is Why.TAKEN:
                 raise errors.Conflict(f"A row of {table.name} with these values exists already.") from broken
-            if "FOREIGN KEY" in why:
+            if why is Why.PARENT:
                 raise errors.Conflict(f"What a row of {table.name} belongs to is not there any more.") from broken
             raise
+
+    def upsert(
+        self,
+        table: Table,
+        values: dict[str, Any] | Sequence[dict[str, Any]],
+        *,
+        key: tuple[str, ...],
+        put: tuple[str, ...] = (),
+        count: tuple[str, ...] = (),
+    ) -> None:
+        """Add rows; where `key` is there already, put the columns `put` in its row and count those of `count` up by one."""
+        if values:
+            self.execute(_upsert(self.dialect, table, key, put, count), values)
+
+    def updated(self, statement: Update, *columns: ColumnElement[Any], parameters: Any = None) -> Sequence[Row[Any]]:
+        """Run an update, answer `columns` of the rows as they are now. What it changes must not be what it looks for."""
+        returning, after = _updated(statement, columns)
+        if self._connection.dialect.update_returning:
+            return self.all(returning, parameters)
+        self.execute(statement, parameters)
+        return self.all(after, parameters)
 
     @contextmanager
     def savepoint(self) -> Iterator[None]:
         """What is written inside is taken back when the block raises; the work may go on."""
-        raw = _raw(self._connection)
         waiting = len(self._after)
-        raw.execute("SAVEPOINT part")
+        self._command("SAVEPOINT part")
         try:
             yield
         except BaseException:
             del self._after[waiting:]
-            raw.execute("ROLLBACK TO part")
+            if self.met not in (Why.MET, Why.LOST):  # else the whole transaction is gone, or will be
+                self._command("ROLLBACK TO SAVEPOINT part")
+                self._command("RELEASE SAVEPOINT part")
             raise
-        finally:
-            raw.execute("RELEASE part")
+        else:
+            self._command("RELEASE SAVEPOINT part")
 
     def after_commit(self, call: Callable[[], None]) -> None:
         """Run `call` once the work is durable; it must be quick and must not raise."""
@@ -111,153 +179,83 @@ class Tx:
         self._after.clear()
 
 
-class _Job(NamedTuple):
-    """A unit of work that waits for the writer."""
+class Database(ABC):
+    """The ledger: `read()` for a snapshot, `write(work)` for a unit of work. `path` tells it in a log, without secrets."""
 
-    work: Work[Any]
-    future: Future[Any]
-    context: Context
+    embedded: ClassVar[bool]
+    """Whether this process is the only one that has the ledger."""
+    engine: Engine
 
-
-class Database:
-    """The ledger: `read()` for a snapshot, `write(work)` for a unit of work."""
-
-    def __init__(self, url: str) -> None:
-        if not url.startswith("sqlite:///"):
-            raise errors.SettingsError(f"database: {url.split(':', 1)[0]!r} is not served; use sqlite:///PATH")
-        self.path = Path(url.removeprefix("sqlite:///"))
-        self.engine = _engine(url)
-        self._local = threading.local()
+    def __init__(self) -> None:
         self.outbox: Outbox | None = None
-        self._queue: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
-        self._writer: threading.Thread | None = None
+        self._local = threading.local()
         self._closed = False
-        self._lock = threading.Lock()
 
     @contextmanager
     def read(self) -> Iterator[Tx]:
-        """A consistent snapshot; nested reads of one thread share it, and inside a unit of work they see its rows."""
+        """A consistent snapshot; nested reads of one thread share it, and inside a unit of work they see its rows.
+
+        Raises Unavailable when the ledger cannot be reached, or is closing.
+        """
         current: Tx | None = getattr(self._local, "tx", None)
         if current is not None:
             yield current
             return
         if self._closed:
             raise errors.Unavailable("The ledger is closing.")
-        connection: Connection | None = getattr(self._local, "connection", None)
-        if connection is None:
-            connection = self.engine.connect()
-            _raw(connection).execute("PRAGMA query_only=1")
-            self._local.connection = connection
-        raw = _raw(connection)
-        raw.execute("BEGIN")
-        tx = self._local.tx = Tx(connection)
-        try:
-            yield tx
-        finally:
-            self._local.tx = None
-            raw.execute("ROLLBACK")
+        with self._snapshot() as tx:
+            self._local.tx = tx
+            try:
+                yield tx
+            finally:
+                self._local.tx = None
 
+    @abstractmethod
     def write(self, work: Work[T]) -> T:
         """Run a unit of work and wait until it is durable. Raises what the work raised; then nothing of it was kept."""
-        if getattr(self._local, "tx", None) is not None or threading.current_thread() is self._writer:
-            raise RuntimeError("a unit of work inside a read or another unit of work would wait for itself to end")
-        return self.submit(work).result()
 
+    @abstractmethod
     def submit(self, work: Work[T]) -> Future[T]:
         """Like write, without waiting. The work runs in the caller's context: its logs carry the caller's request id."""
-        future: Future[T] = Future()
-        with self._lock:
-            if self._closed:
-                raise errors.Unavailable("The ledger is closing.")
-            if self._writer is None:
-                self._writer = threading.Thread(target=self._write_loop, name="ledger-writer", daemon=True)
-                self._writer.start()
-            self._queue.put(_Job(work, future, copy_context()))
-        return future
 
+    @abstractmethod
     def close(self) -> None:
         """Finish what was submitted, then refuse everything. Again: nothing."""
-        with self._lock:
-            first, self._closed = not self._closed, True
-        if self._writer is not None:
-            if first:
-                self._queue.put(None)
-            self._writer.join(timeout=10)
-        self.engine.dispose()
 
-    def _write_loop(self) -> None:
-        connection: Connection | None = None
-        more = True
-        while more:
-            first = self._queue.get()
-            if first is None:
-                break
-            batch = [first]
-            try:
-                if connection is None:
-                    connection = self.engine.connect()
-                more = self._commit_batch(connection, batch)
-            except BaseException as error:
-                log.exception("the ledger could not commit")
-                more = not self._closed or not self._queue.empty()
-                if connection is not None:
-                    with suppress(Exception):
-                        connection.close()
-                    connection = None
-                for job in batch:
-                    job.future.set_exception(errors.Unavailable(f"The ledger could not be written: {error}"))
-        if connection is not None:
-            connection.close()
+    @abstractmethod
+    def alone(self, what: str) -> AbstractContextManager[None]:
+        """Hold a lock of all servers of this ledger, by name: for what only one of them may do at a time (migrate)."""
 
-    def _commit_batch(self, connection: Connection, batch: list[_Job]) -> bool:
-        """Run the one work of `batch` and all that wait behind it, noting them there, then commit and answer them.
+    @abstractmethod
+    def why(self, wrong: DBAPIError) -> Why:
+        """What an error of this engine means."""
 
-        False when the queue's end was met. When it raises nothing was kept and nobody was answered.
-        """
-        raw = _raw(connection)
-        answers: list[tuple[Tx, Any, BaseException | None]] = []
-        more = True
-        raw.execute("BEGIN IMMEDIATE")
-        while True:
-            answers.append(self._attempt(connection, raw, batch[-1]))
-            if len(batch) >= MOST_WORKS_A_COMMIT:
-                break
-            try:
-                item = self._queue.get_nowait()
-            except queue.Empty:
-                break
-            if item is None:
-                more = False
-                break
-            batch.append(item)
-        raw.execute("COMMIT")
-        for tx, _, wrong in answers:
-            if wrong is None:
-                tx.run_after_commit()
-        for job, (_, result, wrong) in zip(batch, answers, strict=True):
-            if wrong is None:
-                job.future.set_result(result)
-            else:
-                job.future.set_exception(wrong)
-        return more
+    @abstractmethod
+    def _snapshot(self) -> AbstractContextManager[Tx]: ...
 
-    def _attempt(
-        self, connection: Connection, raw: sqlite3.Connection, job: _Job
-    ) -> tuple[Tx, Any, BaseException | None]:
-        """One work in a savepoint of its own: its result, or why nothing of it was kept."""
-        tx = self._local.tx = Tx(connection, self.outbox)
-        result: Any = None
-        wrong: BaseException | None = None
-        raw.execute("SAVEPOINT work")
-        try:
-            result = job.context.run(job.work, tx)
-        except BaseException as error:
-            wrong = error
-            raw.execute("ROLLBACK TO work")
-        finally:
-            self._local.tx = None
-        raw.execute("RELEASE work")
-        return tx, result, wrong
+
+def explain(why: Why, wrong: DBAPIError) -> errors.NephosError | None:
+    """The error that a caller understands; None where the engine's own says it best."""
+    if why is Why.VALUE:
+        return errors.BadRequest(f"A value cannot be kept: {said(wrong)}")
+    if why in (Why.MET, Why.LOST, Why.AWAY):
+        return away(said(wrong))
+    return None
+
+
+def away(reason: str) -> errors.Unavailable:
+    """The 503 of a ledger that cannot be used now, with the time to wait (S3-15)."""
+    return errors.Unavailable(
+        f"The ledger cannot be used now: {reason}", detail={"headers": {"Retry-After": str(RETRY_SECONDS)}}
+    )
+
+
+def said(wrong: DBAPIError) -> str:
+    """The engine's own words, in one line, without the statement and its values."""
+    original: Any = wrong.orig
+    arguments = getattr(original, "args", ())
+    words = arguments[1] if len(arguments) > 1 and isinstance(arguments[1], str) else str(original)
+    return " ".join(words.split("\n", 1)[0].split())
 
 
 @cache
@@ -266,21 +264,18 @@ def _insert(table: Table) -> Insert:
     return insert(table)
 
 
-def _engine(url: str) -> Engine:
-    engine = create_engine(
-        url, poolclass=NullPool, isolation_level="AUTOCOMMIT", connect_args={"check_same_thread": False}
+@cache
+def _upsert(dialect: str, table: Table, key: tuple[str, ...], put: tuple[str, ...], count: tuple[str, ...]) -> Insert:
+    counted = {name: table.c[name] + 1 for name in count}
+    if dialect == "mariadb":
+        into = mysql.insert(table)
+        return into.on_duplicate_key_update({name: into.inserted[name] for name in put} | counted)
+    onto = (postgresql if dialect == "postgresql" else sqlite).insert(table)
+    return onto.on_conflict_do_update(
+        index_elements=list(key), set_={name: onto.excluded[name] for name in put} | counted
     )
 
-    @event.listens_for(engine, "connect")
-    def prepare(raw: sqlite3.Connection, _: object) -> None:
-        raw.execute("PRAGMA journal_mode=WAL")
-        raw.execute("PRAGMA synchronous=FULL")
-        raw.execute("PRAGMA foreign_keys=1")
-        raw.execute("PRAGMA busy_timeout=5000")
-        raw.execute("PRAGMA cache_size=-8000")
 
-    return engine
-
-
-def _raw(connection: Connection) -> sqlite3.Connection:
-    return cast(sqlite3.Connection, connection.connection.driver_connection)
+@cache
+def _updated(statement: Update, columns: tuple[ColumnElement[Any], ...]) -> tuple[Executable, Select[Any]]:
+    return statement.returning(*columns), select(*columns).where(*statement._where_criteria)

@@ -37,8 +37,16 @@ def paginate(
         if row is None:
             raise errors.BadRequest(f"The marker [{page.marker}] could not be found.", code=missing)
         statement = statement.where(_after(order, list(row)))
-    statement = statement.order_by(*[column.desc() if descending else column.asc() for column, descending in order])
+    statement = statement.order_by(*[_sorted(tx, column, descending) for column, descending in order])
     return statement if page.limit is None else statement.limit(page.limit + extra)
+
+
+def _sorted(tx: Tx, column: ColumnElement[Any], descending: bool) -> ColumnElement[Any]:
+    """NULL is the smallest. PostgreSQL is told so; to the other engines it is, and MariaDB has no word for it."""
+    found = column.desc() if descending else column.asc()
+    if tx.dialect != "postgresql" or not getattr(column, "nullable", True):
+        return found
+    return found.nulls_last() if descending else found.nulls_first()
 
 
 def _after(order: list[tuple[ColumnElement[Any], bool]], values: list[Any]) -> ColumnElement[bool]:

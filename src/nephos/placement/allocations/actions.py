@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from sqlalchemy import bindparam, case, delete, func, select, update
-from sqlalchemy.dialects.sqlite import insert as upsert
 
 from nephos import errors
 from nephos.hosts import store as hosts
@@ -25,17 +24,6 @@ _others = (
     )
     .where(_a.c.provider_id == bindparam("host"))
     .group_by(_a.c.resource_class)
-)
-_claim = upsert(_a)
-_claim = _claim.on_conflict_do_update(
-    index_elements=["consumer_id", "provider_id", "resource_class"],
-    set_={
-        "used": _claim.excluded.used,
-        "project_id": _claim.excluded.project_id,
-        "user_id": _claim.excluded.user_id,
-        "consumer_generation": _a.c.consumer_generation + 1,
-        "updated_at": _claim.excluded.updated_at,
-    },
 )
 _drop = delete(_a).where(
     _a.c.consumer_id == bindparam("consumer"),
@@ -100,7 +88,13 @@ def claim(tx: Tx, overcommit: Compute, wanted: Claim) -> None:
             f"Host {provider.name} was changed by another request at the same time.", code="placement.concurrent_update"
         )
     if amounts:
-        tx.execute(_claim, [_row(tx, wanted, name, amount) for name, amount in amounts.items()])
+        tx.upsert(
+            _a,
+            [_row(tx, wanted, name, amount) for name, amount in amounts.items()],
+            key=("consumer_id", "provider_id", "resource_class"),
+            put=("used", "project_id", "user_id", "updated_at"),
+            count=("consumer_generation",),
+        )
     for name, row in usage.items():
         if row.mine and name not in amounts:
             tx.execute(_drop, {**_names(wanted), "class_name": name})
