@@ -162,7 +162,8 @@ def _context(origin: Origin) -> dict[str, Any]:
 
 def waiting(tx: Tx, name: str, most: int) -> list[Waiting]:
     """The next ones of a sink, oldest first."""
-    return [Waiting(*row) for row in tx.all(_waiting, {"sink": name, "most": most})]
+    rows = tx.all(_waiting, {"sink": name, "most": most})
+    return [Waiting(row.id, row.service, row.topic, row.event_type, row.message, row.created_at) for row in rows]
 
 
 def delivered(tx: Tx, ids: Sequence[int]) -> None:
@@ -207,8 +208,10 @@ class Backlog(msgspec.Struct, frozen=True):
 
 
 def backlogs(tx: Tx, names: Sequence[str]) -> list[Backlog]:
-    counted = select(_n.c.sink, _n.c.dead, func.count(), func.min(_n.c.created_at)).group_by(_n.c.sink, _n.c.dead)
-    found = {(row[0], bool(row[1])): (int(row[2]), row[3]) for row in tx.all(counted)}
+    counted = select(
+        _n.c.sink, _n.c.dead, func.count().label("many"), func.min(_n.c.created_at).label("since")
+    ).group_by(_n.c.sink, _n.c.dead)
+    found = {(row.sink, bool(row.dead)): (int(row.many), row.since) for row in tx.all(counted)}
     wrong = {row.name: row.error for row in tx.all(select(sink.c.name, sink.c.error))}
     answers = []
     for name in sorted({*names, *(pair[0] for pair in found)}):

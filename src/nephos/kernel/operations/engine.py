@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import fields
 from functools import partial
 from typing import Any
 
@@ -18,6 +19,7 @@ from nephos import errors
 from nephos.kernel import clock, failpoint
 from nephos.kernel.db.engine import Tx
 from nephos.kernel.doorbell.base import OPERATIONS, Doorbell
+from nephos.kernel.notifications.origin import acting
 from nephos.kernel.operations import store
 from nephos.kernel.operations.model import (
     DONE,
@@ -96,6 +98,8 @@ class Operations:
     def __init__(self, doorbell: Doorbell) -> None:
         self.doorbell = doorbell
         self.kinds: dict[str, Kind] = {}
+        self.began: list[Callable[[Tx, Operation], None]] = []
+        """Called in the unit of work that writes an operation."""
         self.ended: list[Callable[[Tx, Operation], None]] = []
         """Called in the unit of work in which an operation ends."""
         self.voided: list[Callable[[Tx, str], None]] = []
@@ -129,35 +133,33 @@ class Operations:
         after, same = self._supersede(tx, described, noun, noun_id)
         if same is not None:
             return same
-        operation_id = clock.uuid4()
-        tx.insert(
-            _o,
-            {
-                "id": operation_id,
-                "noun": noun,
-                "noun_id": noun_id,
-                "kind": kind,
-                "state": RUNNING,
-                "step": described.steps[0].name,
-                "attempt": 0,
-                "lease_owner": None,
-                "lease_until": None,
-                "due_at": tx.now,
-                "deadline": tx.now + int(described.deadline * _SECOND),
-                "after": after,
-                "cancelled": False,
-                "request_id": request_id,
-                "project_id": project_id,
-                "user_id": user_id,
-                "data": dict(data or {}),
-                "error": None,
-                "created_at": tx.now,
-                "updated_at": tx.now,
-                "finished_at": None,
-            },
-        )
+        values: dict[str, Any] = {
+            "id": clock.uuid4(),
+            "noun": noun,
+            "noun_id": noun_id,
+            "kind": kind,
+            "state": RUNNING,
+            "step": described.steps[0].name,
+            "attempt": 0,
+            "lease_owner": None,
+            "lease_until": None,
+            "due_at": tx.now,
+            "deadline": tx.now + int(described.deadline * _SECOND),
+            "after": after,
+            "cancelled": False,
+            "request_id": request_id,
+            "project_id": project_id,
+            "user_id": user_id,
+            "data": dict(data or {}),
+            "error": None,
+            "created_at": tx.now,
+            "updated_at": tx.now,
+            "finished_at": None,
+        }
+        tx.insert(_o, values)
+        self._call(self.began, tx, values)
         tx.after_commit(self._ring)
-        return operation_id
+        return str(values["id"])
 
     def _supersede(self, tx: Tx, kind: Kind, noun: str, noun_id: str) -> tuple[str | None, str | None]:
         """Make way for a new operation. Answers the one that it is to follow, and the one that does the same already."""
@@ -187,28 +189,34 @@ class Operations:
         user_id: str | None,
     ) -> None:
         """Write the history of something that was done at once, in this very unit of work (lock, rename…)."""
-        tx.insert(
-            _o,
-            {
-                "id": clock.uuid4(),
-                "noun": noun,
-                "noun_id": noun_id,
-                "kind": kind,
-                "state": DONE,
-                "step": "",
-                "attempt": 0,
-                "due_at": tx.now,
-                "deadline": tx.now,
-                "cancelled": False,
-                "request_id": request_id,
-                "project_id": project_id,
-                "user_id": user_id,
-                "data": {},
-                "created_at": tx.now,
-                "updated_at": tx.now,
-                "finished_at": tx.now,
-            },
-        )
+        values = {
+            "id": clock.uuid4(),
+            "noun": noun,
+            "noun_id": noun_id,
+            "kind": kind,
+            "state": DONE,
+            "step": "",
+            "attempt": 0,
+            "due_at": tx.now,
+            "deadline": tx.now,
+            "cancelled": False,
+            "request_id": request_id,
+            "project_id": project_id,
+            "user_id": user_id,
+            "data": {},
+            "error": None,
+            "created_at": tx.now,
+            "updated_at": tx.now,
+            "finished_at": tx.now,
+        }
+        tx.insert(_o, values)
+        self._call(self.ended, tx, values)
+
+    def _call(self, hooks: list[Callable[[Tx, Operation], None]], tx: Tx, values: Mapping[str, Any]) -> None:
+        if hooks:
+            operation = Operation(**{name: values[name] for name in _FIELDS})
+            for call in hooks:
+                call(tx, operation)
 
     def _ring(self) -> None:
         self.doorbell.ring(OPERATIONS)
@@ -224,6 +232,10 @@ class Operations:
             tx.execute(_look, {"key": row.id, "at": row.lease_until})
             return None
         operation = _operation(row)
+        with acting(row.request_id, row.project_id, row.user_id):
+            return self._go_on(tx, operation)
+
+    def _go_on(self, tx: Tx, operation: Operation) -> Outside | None:
         if operation.state == RUNNING and operation.cancelled:
             return self._fail(tx, operation, errors.Conflict("A later request superseded this one."))
         if operation.deadline <= tx.now:
@@ -245,7 +257,9 @@ class Operations:
         if operation.task != task:
             return
         operation.marks += [(mark, host) for mark in marks]
-        if self._resumed(tx, operation, result, error, host, row.updated_at) is not None:
+        with acting(row.request_id, row.project_id, row.user_id):
+            outside = self._resumed(tx, operation, result, error, host, row.updated_at)
+        if outside is not None:
             tx.execute(_release, {"key": operation.id, "at": tx.now})
             tx.after_commit(self._ring)
 
@@ -478,22 +492,10 @@ _due = (
 _next_due = select(_o.c.due_at).where(_o.c.state.in_(LIVE)).order_by(_o.c.due_at).limit(1)
 
 
+_FIELDS = tuple(each.name for each in fields(Operation) if each.name != "marks")
+
+
 def _operation(row: Any) -> Operation:
-    return Operation(
-        id=row.id,
-        noun=row.noun,
-        noun_id=row.noun_id,
-        kind=row.kind,
-        state=row.state,
-        step=row.step,
-        attempt=row.attempt,
-        due_at=row.due_at,
-        deadline=row.deadline,
-        cancelled=row.cancelled,
-        request_id=row.request_id,
-        project_id=row.project_id,
-        user_id=row.user_id,
-        data=row.data or {},
-        error=row.error,
-        created_at=row.created_at,
-    )
+    found = Operation(**{name: getattr(row, name) for name in _FIELDS})
+    found.data = found.data or {}
+    return found
