@@ -1,0 +1,120 @@
+"""One watch on one host: listen, send when the guest lives here, and say what was seen and what is wrong."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from contextlib import ExitStack, suppress
+
+from nephos.errors import HostFault
+from nephos.kernel import clock
+from nephos.wiring.base import Desired, WiringSettings
+from nephos.wiring.linux import names, netns
+from nephos.wiring.linux.names import Mark
+from nephos.wiring.linux.probe import faults, frames
+from nephos.wiring.linux.probe.capture import Capture
+from nephos.wiring.linux.probe.places import Places
+from nephos.wiring.linux.probe.rules import Tracing
+from nephos.wiring.linux.probe.sender import Sender
+from nephos.wiring.probe import Arp, Dhcp, Sighting, Watch, Watched
+
+LEAD_SECONDS = 0.5
+"""Before the first packet, so that every host on the way listens."""
+PACE_SECONDS = 0.25
+"""From one packet to the next: an ARP answer is wanted before what it is for."""
+_TOKEN = frozenset("0123456789abcdef")
+_one_at_a_time = threading.Semaphore(4)
+
+
+class Prober:
+    """Follows packets on this host, for one cloud. Touches nothing that is there, and removes what it makes."""
+
+    def __init__(self, settings: WiringSettings, cloud: str) -> None:
+        self._settings = settings
+        self._cloud = cloud
+
+    def follow(self, request: Watch, desired: Desired, uplinks: Mapping[str, str]) -> Watched:
+        """Takes `request.seconds`. Raises HostFault when the guest's device is missing, or too many probes run."""
+        if not (1 <= len(request.token) <= 8 and set(request.token) <= _TOKEN):
+            raise HostFault("a probe's token is one to eight hexadecimal digits")
+        if not _one_at_a_time.acquire(timeout=1):
+            raise HostFault("too many probes run on this host already")
+        try:
+            return self._follow(request, Places(self._settings, desired, uplinks))
+        finally:
+            _one_at_a_time.release()
+
+    def _follow(self, request: Watch, places: Places) -> Watched:
+        until = clock.monotonic() + min(request.seconds, 8.0)
+        found = [places.of(point) for point in request.points]
+        wrong = [fault for number, place in enumerate(found) for fault in faults.at(number, place, places)]
+        sightings: list[Sighting] = []
+        capture = Capture()
+        tracings: list[Tracing] = []
+        eaten = []
+        with ExitStack() as stack:
+            for number, place in enumerate(found):
+                if place.device:
+                    with suppress(OSError):
+                        capture.listen(number, place.device, place.namespace)
+            rooms = dict.fromkeys(place.namespace for place in found if place.namespace and place.point.router_id)
+            for namespace in (None, *rooms):
+                if namespace is None or netns.exists(namespace):
+                    tracing = Tracing(request.token, request.packets, self._settings.tunnel_port, namespace)
+                    tracing.start()
+                    tracings.append(tracing)
+            try:
+                sender = None
+                if request.port_id is not None:
+                    mark = Mark(self._cloud, "probe", request.token)
+                    tap = names.tap(request.port_id)
+                    sender = stack.enter_context(Sender(request.token, tap, mark))
+                self._run(request, capture, sender, until, sightings)
+            finally:
+                eaten = [each for tracing in tracings for each in tracing.stop()]
+                lost = capture.close()
+        return Watched(
+            devices=tuple(place.device for place in found),
+            sightings=tuple(sightings),
+            eaten=tuple(eaten),
+            faults=tuple(wrong),
+            lost=lost,
+        )
+
+    def _run(
+        self, request: Watch, capture: Capture, sender: Sender | None, until: float, sightings: list[Sighting]
+    ) -> None:
+        waiting = list(request.packets) if sender is not None else []
+        due = clock.monotonic() + LEAD_SECONDS
+        answers: dict[str, str] = {}
+        while (now := clock.monotonic()) < until:
+            if waiting and now >= due:
+                packet = waiting.pop(0)
+                due += PACE_SECONDS
+                mac: str | None = None
+                if not isinstance(packet, Arp | Dhcp):
+                    mac = packet.target_mac or answers.get(packet.nexthop)
+                    if mac is None:
+                        continue
+                assert sender is not None
+                sender.send(frames.build(packet, mac))
+            for frame in capture.frames(min(until, due) if waiting else until):
+                for number, packet in enumerate(request.packets):
+                    known = frames.recognise(packet, frame.data)
+                    if known is None:
+                        continue
+                    if known.answer and isinstance(packet, Arp):
+                        answers.setdefault(packet.target, known.by)
+                    sightings.append(
+                        Sighting(
+                            packet=number,
+                            point=frame.place,
+                            at=frame.at,
+                            answer=known.answer,
+                            leaving=frame.leaving,
+                            source=known.source,
+                            target=known.target,
+                            by=known.by,
+                        )
+                    )
+
