@@ -64,7 +64,9 @@ def compose(settings: Settings, database: Database | None = None) -> Cloud:
     names = [sink.name for sink in sinks(settings)]
     if names:
         ring = partial(doorbell.ring, NOTIFICATIONS)
-        cloud.database.outbox = Outbox(names, settings.notifications.omit, ring)
+        cloud.database.outbox = Outbox(
+            names, settings.notifications.omit, ring, basic=settings.notifications.format == "basic"
+        )
     cloud.audits.append(check(tuple(names)))
     for service in SERVICES:
         service.compose(cloud)

@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import Row, bindparam, delete, select
 
 from nephos import errors
+from nephos.identity import notifications
 from nephos.identity.application_credentials.store import access_rule, application_credential, application_role
 from nephos.identity.application_credentials.wire import RuleRef
 from nephos.identity.roles.actions import roles_of
@@ -66,6 +67,7 @@ def create(
     rule_ids = None if rules is None else [_rule(tx, new["user_id"], ident, ref) for ident, ref in rules]
     tx.insert(application_credential, {"created_at": tx.now, "access_rule_ids": rule_ids, **new})
     tx.insert(application_role, [{"application_credential_id": new["id"], "role_id": one} for one in role_ids])
+    notifications.tell(tx, "application_credential", notifications.CREATED, new["id"])
     return find(tx, new["user_id"], new["id"])
 
 
@@ -86,11 +88,15 @@ def _rule(tx: Tx, user_id: str, new_id: str, ref: RuleRef) -> str:
 
 def remove(tx: Tx, row: Row[Any]) -> None:
     tx.execute(delete(application_credential).where(_ac.id == row.id))
+    notifications.tell(tx, "application_credential", notifications.DELETED, row.id)
 
 
 def forget(tx: Tx, user_id: str, project_id: str) -> None:
     """A user that loses a role on a project loses the application credentials there, as Keystone has it."""
-    tx.execute(delete(application_credential).where(_ac.user_id == user_id, _ac.project_id == project_id))
+    there = _ac.user_id == user_id, _ac.project_id == project_id
+    ids = tx.column(select(_ac.id).where(*there))
+    tx.execute(delete(application_credential).where(*there))
+    notifications.tell(tx, "application_credential", notifications.DELETED, *ids)
 
 
 def rules_of(tx: Tx, ids: Iterable[str]) -> dict[str, Row[Any]]:
@@ -110,3 +116,4 @@ def remove_rule(tx: Tx, row: Row[Any]) -> None:
         if row.id in (other.access_rule_ids or ()):
             raise errors.Forbidden(f"Access Rule {row.id} is used by application credential {other.id}.")
     tx.execute(delete(access_rule).where(access_rule.c.id == row.id))
+    notifications.tell(tx, "access_rule", notifications.DELETED, row.id)

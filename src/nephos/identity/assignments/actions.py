@@ -8,6 +8,7 @@ from typing import NamedTuple
 from sqlalchemy import ColumnElement, and_, delete, or_, select
 
 from nephos import errors
+from nephos.identity import notifications
 from nephos.identity.application_credentials.actions import forget
 from nephos.identity.assignments.effective import above, below
 from nephos.identity.assignments.store import ALL, DOMAIN, GROUP, PROJECT, SYSTEM, USER, assignment
@@ -51,6 +52,7 @@ def grant(tx: Tx, to: Grant, role_id: str) -> None:
         raise errors.NotFound(f"Could not find {to.target}: {to.target_id}.")
     if not has(tx, to, role_id):
         tx.insert(assignment, {**to._asdict(), "role_id": role_id})
+        _tell(tx, notifications.CREATED, to, role_id)
 
 
 def has(tx: Tx, to: Grant, role_id: str) -> bool:
@@ -69,6 +71,14 @@ def revoke(tx: Tx, to: Grant, role_id: str) -> None:
                               f"{to.target}: {to.target_id}.")  # fmt: skip
     if to.actor == USER and to.target == PROJECT:
         forget(tx, to.actor_id, to.target_id)
+    _tell(tx, notifications.DELETED, to, role_id)
+
+
+def _tell(tx: Tx, operation: str, to: Grant, role_id: str) -> None:
+    target = to.target, to.target_id if to.target != SYSTEM else None
+    notifications.assigned(
+        tx, operation, role_id, actor=(to.actor, to.actor_id), target=target, inherited=to.inherited
+    )
 
 
 class Asked(NamedTuple):

@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import Row, Table, delete, select, update
 
 from nephos import errors
+from nephos.identity import notifications
 from nephos.identity.catalog.store import endpoint, region, service
 from nephos.identity.wire import merged
 from nephos.kernel.db.engine import Tx
@@ -34,6 +35,7 @@ def create_region(tx: Tx, new: Mapping[str, Any]) -> Row[Any]:
     if new.get("parent_region_id") is not None:
         find(tx, region, new["parent_region_id"])
     tx.insert(region, {"created_at": tx.now, **new})
+    notifications.tell(tx, "region", notifications.CREATED, new["id"])
     return find(tx, region, new["id"])
 
 
@@ -61,10 +63,12 @@ def remove_region(tx: Tx, row: Row[Any]) -> None:
             f"Unable to delete region {row.id} because it or its child regions have associated endpoints."
         )
     tx.execute(delete(region).where(region.c.id.in_(ids)))
+    notifications.tell(tx, "region", notifications.DELETED, *ids)
 
 
 def create_service(tx: Tx, new: Mapping[str, Any]) -> Row[Any]:
     tx.insert(service, {"created_at": tx.now, **new})
+    notifications.tell(tx, "service", notifications.CREATED, new["id"])
     return find(tx, service, new["id"])
 
 
@@ -75,6 +79,7 @@ def change_service(tx: Tx, old: Row[Any], changes: dict[str, Any], extra: Mappin
 def remove_service(tx: Tx, row: Row[Any]) -> None:
     """With its endpoints."""
     tx.execute(delete(service).where(service.c.id == row.id))
+    notifications.tell(tx, "service", notifications.DELETED, row.id)
 
 
 def create_endpoint(tx: Tx, new: Mapping[str, Any], region_name: str | None) -> Row[Any]:
@@ -85,6 +90,7 @@ def create_endpoint(tx: Tx, new: Mapping[str, Any], region_name: str | None) -> 
         values["region_id"] = _old_region(tx, region_name)
     _point(tx, values)
     tx.insert(endpoint, values)
+    notifications.tell(tx, "endpoint", notifications.CREATED, values["id"])
     return find(tx, endpoint, values["id"])
 
 
@@ -111,6 +117,7 @@ def change_endpoint(tx: Tx, old: Row[Any], changes: dict[str, Any], extra: Mappi
 
 def remove_endpoint(tx: Tx, row: Row[Any]) -> None:
     tx.execute(delete(endpoint).where(endpoint.c.id == row.id))
+    notifications.tell(tx, "endpoint", notifications.DELETED, row.id)
 
 
 def _changed(tx: Tx, table: Table, old: Row[Any], changes: dict[str, Any], extra: Mapping[str, Any]) -> Row[Any]:
@@ -118,4 +125,5 @@ def _changed(tx: Tx, table: Table, old: Row[Any], changes: dict[str, Any], extra
         changes["extra"] = merged(old.extra, extra)
     if changes:
         tx.execute(update(table).where(table.c.id == old.id).values(**changes))
+    notifications.tell(tx, _WORDS[table.name], notifications.UPDATED, old.id)
     return find(tx, table, old.id)

@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import Row, bindparam, delete, func, or_, select, update
 
 from nephos import errors
+from nephos.identity import notifications
 from nephos.identity.credentials.store import credential
 from nephos.identity.keys import actions as keys
 from nephos.identity.projects import actions as projects
@@ -42,6 +43,7 @@ def create(tx: Tx, new: Mapping[str, Any]) -> Row[Any]:
     if new["project_id"] is not None and projects.get(tx, new["project_id"]) is None:
         raise errors.BadRequest(f"Could not find project: {new['project_id']}.")
     tx.insert(credential, {"created_at": tx.now, **new})
+    notifications.tell(tx, "credential", notifications.CREATED, new["id"])
     return find(tx, new["id"])
 
 
@@ -84,3 +86,4 @@ def remove(tx: Tx, ident: str) -> None:
     """Raises NotFound."""
     if tx.execute(delete(credential).where(credential.c.id == ident)).rowcount == 0:
         raise errors.NotFound(f"Could not find credential: {ident}.")
+    notifications.tell(tx, "credential", notifications.DELETED, ident)

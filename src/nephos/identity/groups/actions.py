@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Row, bindparam, delete, select, update
 
 from nephos import errors
-from nephos.identity import removal
+from nephos.identity import notifications, removal
 from nephos.identity.groups.store import group, membership
 from nephos.identity.projects import actions as projects
 from nephos.identity.wire import merged
@@ -52,6 +52,7 @@ def create(tx: Tx, new: Mapping[str, Any]) -> Row[Any]:
     projects.find_domain(tx, new["domain_id"])
     _free(tx, new["domain_id"], new["name"])
     tx.insert(group, {"created_at": tx.now, **new})
+    notifications.tell(tx, "group", notifications.CREATED, new["id"])
     return find(tx, new["id"])
 
 
@@ -72,6 +73,7 @@ def change(tx: Tx, old: Row[Any], changes: dict[str, Any], extra: Mapping[str, A
         changes["extra"] = merged(old.extra, extra)
     if changes:
         tx.execute(update(group).where(group.c.id == old.id).values(**changes))
+    notifications.tell(tx, "group", notifications.UPDATED, old.id)
     return find(tx, old.id)
 
 
@@ -90,6 +92,7 @@ def add_member(tx: Tx, group_id: str, user_id: str) -> None:
     """Again: nothing."""
     if not is_member(tx, group_id, user_id):
         tx.insert(membership, {"group_id": group_id, "user_id": user_id})
+        notifications.tell(tx, "group", notifications.UPDATED, group_id, actor=("added", user_id))
 
 
 def remove_member(tx: Tx, group_id: str, user_id: str) -> None:
@@ -97,3 +100,4 @@ def remove_member(tx: Tx, group_id: str, user_id: str) -> None:
     found = tx.execute(delete(membership).where(membership.c.group_id == group_id, membership.c.user_id == user_id))
     if found.rowcount == 0:
         raise errors.NotFound(f"User '{user_id}' not found in group '{group_id}'.")
+    notifications.tell(tx, "group", notifications.UPDATED, group_id, actor=("removed", user_id))

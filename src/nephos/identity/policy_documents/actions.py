@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Row, and_, delete, select, update
 
 from nephos import errors
+from nephos.identity import notifications
 from nephos.identity.catalog import actions as catalog
 from nephos.identity.catalog.store import endpoint, region, service
 from nephos.identity.policy_documents.store import association, policy
@@ -28,6 +29,7 @@ def find(tx: Tx, ident: str) -> Row[Any]:
 
 def create(tx: Tx, new: Mapping[str, Any]) -> Row[Any]:
     tx.insert(policy, {"created_at": tx.now, **new})
+    notifications.tell(tx, "policy", notifications.CREATED, new["id"])
     return find(tx, new["id"])
 
 
@@ -35,11 +37,13 @@ def change(tx: Tx, old: Row[Any], changes: dict[str, Any], extra: Mapping[str, A
     if extra:
         changes["extra"] = merged(old.extra, extra)
     tx.execute(update(policy).where(policy.c.id == old.id).values(**changes))
+    notifications.tell(tx, "policy", notifications.UPDATED, old.id)
     return find(tx, old.id)
 
 
 def remove(tx: Tx, row: Row[Any]) -> None:
     tx.execute(delete(policy).where(policy.c.id == row.id))
+    notifications.tell(tx, "policy", notifications.DELETED, row.id)
 
 
 def _at(place: Mapping[str, str]) -> ColumnElement[bool]:

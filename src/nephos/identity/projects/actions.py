@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import BindParameter, Row, bindparam, delete, func, select, update
 
 from nephos import errors
-from nephos.identity import removal
+from nephos.identity import notifications, removal
 from nephos.identity.assignments.effective import above, below
 from nephos.identity.groups.store import group
 from nephos.identity.projects.store import NO_DOMAIN, project, tag
@@ -88,6 +88,7 @@ def create(tx: Tx, new: Mapping[str, Any], tags: Sequence[str]) -> Row[Any]:
     _free(tx, values["domain_id"], values["name"], values["is_domain"])
     tx.insert(project, values)
     set_tags(tx, values["id"], tags)
+    notifications.tell(tx, "domain" if values["is_domain"] else "project", notifications.CREATED, values["id"])
     return find(tx, values["id"])
 
 
@@ -152,6 +153,9 @@ def change(tx: Tx, old: Row[Any], changes: dict[str, Any], extra: Mapping[str, A
         tx.execute(update(project).where(project.c.id == old.id).values(**changes))
     if tags is not None:
         set_tags(tx, old.id, tags)
+    notifications.tell(tx, "project", notifications.UPDATED, old.id)
+    if old.is_domain:
+        notifications.tell(tx, "domain", notifications.UPDATED, old.id)
     return find(tx, old.id) if kind == "project" else find_domain(tx, old.id)
 
 

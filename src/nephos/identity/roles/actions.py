@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Row, bindparam, delete, select, update
 
 from nephos import errors
-from nephos.identity import removal
+from nephos.identity import notifications, removal
 from nephos.identity.projects import actions as projects
 from nephos.identity.roles.graph import load
 from nephos.identity.roles.store import GLOBAL, implied, role
@@ -54,6 +54,7 @@ def create(tx: Tx, new: Mapping[str, Any]) -> Row[Any]:
             raise errors.BadRequest(f"Could not find domain: {new['domain_id']}.")
     _free(tx, new["domain_id"], new["name"])
     tx.insert(role, {"created_at": tx.now, **new})
+    notifications.tell(tx, "role", notifications.CREATED, new["id"])
     return find(tx, new["id"])
 
 
@@ -77,6 +78,7 @@ def change(tx: Tx, old: Row[Any], changes: dict[str, Any], extra: Mapping[str, A
         changes["extra"] = merged(old.extra, extra)
     if changes:
         tx.execute(update(role).where(role.c.id == old.id).values(**changes))
+    notifications.tell(tx, "role", notifications.UPDATED, old.id)
     return find(tx, old.id)
 
 

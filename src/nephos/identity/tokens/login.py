@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from nephos import errors
+from nephos.identity import notifications
 from nephos.identity.application_credentials import actions as applications
 from nephos.identity.credentials import actions as credentials
 from nephos.identity.part import Identity
@@ -127,6 +128,18 @@ def _password(cloud: Cloud, identity: Identity, asked: IdentityPart) -> Proof:
 
 def check_password(cloud: Cloud, identity: Identity, who: actions.Candidate, password: str) -> None:
     """Raises Unauthorized, always after the time that a hash takes. Counts wrong ones where the settings say so."""
+    try:
+        _check_password(cloud, identity, who, password)
+    except errors.Unauthorized:
+        rules, row = cloud.settings.security, who.row
+        locked = row is not None and compliance.locked_out(rules, row)
+        why = f"The account is locked for user: {who.id}" if locked else None
+        notifications.authenticated(cloud, who.id, notifications.FAILURE, why)
+        raise
+    notifications.authenticated(cloud, who.id, notifications.SUCCESS)
+
+
+def _check_password(cloud: Cloud, identity: Identity, who: actions.Candidate, password: str) -> None:
     rules, row = cloud.settings.security, who.row
     right = identity.passwords.verify(password, who.hash)
     if row is None or not who.enabled or compliance.locked_out(rules, row) or compliance.inactive(rules, row):

@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import Row, bindparam, delete, select, update
 
 from nephos import errors
+from nephos.identity import notifications
 from nephos.identity.roles.actions import roles_of
 from nephos.identity.trusts.store import trust, trust_role
 from nephos.kernel.db.engine import Tx
@@ -77,6 +78,7 @@ def create(
     values["redelegation_count"] = DEEPEST if wanted is None else wanted
     tx.insert(trust, values)
     tx.insert(trust_role, [{"trust_id": values["id"], "role_id": one} for one in role_ids])
+    notifications.tell(tx, "OS-TRUST:trust", notifications.CREATED, values["id"])
     return find(tx, values["id"])
 
 
@@ -110,6 +112,7 @@ def remove(tx: Tx, row: Row[Any]) -> None:
         waiting = tx.column(select(trust.c.id).where(trust.c.redelegated_trust_id.in_(waiting)))
         ids += waiting
     tx.execute(delete(trust).where(trust.c.id.in_(ids)))
+    notifications.tell(tx, "OS-TRUST:trust", notifications.DELETED, *ids)
 
 
 def use(tx: Tx, ident: str) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Row, bindparam, select, update
 
 from nephos import errors
-from nephos.identity import removal
+from nephos.identity import notifications, removal
 from nephos.identity.projects import actions as projects
 from nephos.identity.users import compliance
 from nephos.identity.users.store import password, user
@@ -58,6 +58,7 @@ def create(tx: Tx, new: Mapping[str, Any], rules: Security) -> Row[Any]:
         values["password_changed_at"] = tx.now
         values["password_expires_at"] = compliance.expiry(rules, values.get("options") or {}, tx.now, by_user=False)
     tx.insert(user, values)
+    notifications.tell(tx, "user", notifications.CREATED, new["id"])
     return find(tx, new["id"])
 
 
@@ -98,6 +99,7 @@ def change(tx: Tx, old: Row[Any], changes: dict[str, Any], extra: Mapping[str, A
         changes["failures"], changes["failed_at"] = 0, None
     if changes:
         tx.execute(update(user).where(user.c.id == old.id).values(**changes))
+    notifications.tell(tx, "user", notifications.UPDATED, old.id)
     return find(tx, old.id)
 
 
@@ -119,6 +121,8 @@ def set_password(
             revoked_before=tx.now,
         )
     )
+    if by_user:
+        notifications.tell(tx, "user", notifications.UPDATED, old.id)
 
 
 def revoke_tokens(tx: Tx, row: Row[Any]) -> None:

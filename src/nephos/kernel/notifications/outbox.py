@@ -6,6 +6,7 @@ is set there is no outbox (`Tx.outbox` is None), and nobody spends time on paylo
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Collection, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -19,6 +20,8 @@ from nephos.kernel.notifications.origin import Origin, caused_by
 from nephos.kernel.notifications.store import notification, sink
 
 INFO, ERROR = "INFO", "ERROR"
+HOST = socket.gethostname()
+"""Part of the publisher's name, where it is not the host of a guest."""
 SECRETS = frozenset(
     {
         "admin_pass",
@@ -83,11 +86,17 @@ class Waiting(msgspec.Struct, frozen=True):
 
 
 class Outbox:
-    """`sinks` are the names of all that get everything; `omit` the event types that nobody gets."""
+    """`sinks` are the names of all that get everything; `omit` the event types that nobody gets. `basic` asks identity
+    for Keystone's basic notifications in place of CADF events."""
 
-    def __init__(self, sinks: Sequence[str], omit: Collection[str], ring: Callable[[], None]) -> None:
-        self.sinks, self.omit = tuple(sinks), frozenset(omit)
-        self._ring = ring
+    def __init__(
+        self, sinks: Sequence[str], omit: Collection[str], ring: Callable[[], None], *, basic: bool = False
+    ) -> None:
+        self.sinks, self.basic = tuple(sinks), basic
+        self._omit, self._ring = frozenset(omit), ring
+
+    def wants(self, event: str) -> bool:
+        return event not in self._omit
 
     def put(self, tx: Tx, *notices: Notice) -> None:
         """Write notices in their order; they leave when the unit of work is durable."""
@@ -95,7 +104,7 @@ class Outbox:
         stamp = str(datetime.fromtimestamp(tx.now / 1_000_000, UTC).replace(tzinfo=None))
         rows = []
         for notice in notices:
-            if notice.event in self.omit:
+            if not self.wants(notice.event):
                 continue
             topic = "versioned_notifications" if notice.versioned else "notifications"
             message_id = clock.uuid4()
