@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import Boolean, ColumnElement, Row, Select, func
+from sqlalchemy import Boolean, ColumnElement, Row, Select, func, or_, select
 
+from nephos.identity.projects.store import project
 from nephos.kernel.db.engine import Tx
 from nephos.kernel.db.paging import paginate
 from nephos.kernel.http.call import Call
@@ -41,6 +42,8 @@ def narrow(query: Query, statement: Select[Any], columns: Mapping[str, ColumnEle
         value = values[-1]
         if isinstance(column.type, Boolean):
             statement = statement.where(column.is_(truth(value)))
+        elif not how and name == "domain_id":
+            statement = statement.where(_of_domain(column, value))
         elif not how:
             statement = statement.where(column == value)
         else:
@@ -48,6 +51,12 @@ def narrow(query: Query, statement: Select[Any], columns: Mapping[str, ColumnEle
             if found is not None:
                 statement = statement.where(found)
     return statement
+
+
+def _of_domain(column: ColumnElement[Any], value: str) -> ColumnElement[bool]:
+    """By the domain's id, or by its name, which openstackclient sends in its place: `user list --group G --domain NAME`."""
+    named = select(project.c.id).where(project.c.is_domain.is_(True), project.c.name == value)
+    return or_(column == value, column.in_(named))
 
 
 def _inexact(column: ColumnElement[Any], how: str, value: str) -> ColumnElement[bool] | None:
