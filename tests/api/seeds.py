@@ -76,6 +76,19 @@ BODIES: dict[str, Any] = {
     },
     "PATCH identity /v3/credentials/{credential_id}": {"credential": {"blob": "another"}},
     "POST identity /v3/users/{user_id}/credentials/OS-EC2": {"tenant_id": "{project}"},
+    "POST identity /v3/ec2tokens": {
+        "credentials": {
+            "access": "{identity/OS-EC2}",
+            "signature": "{signed/ec2}",
+            "host": "h",
+            "verb": "GET",
+            "path": "/",
+            "params": {"SignatureVersion": "2"},
+        }
+    },
+    "POST identity /v3/s3tokens": {
+        "credentials": {"access": "{identity/OS-EC2}", "signature": "{signed/s3}", "token": "R0VU"}
+    },
     "POST identity /v3/users/{user_id}/application_credentials": {
         "application_credential": {
             "name": "new-{number}",

@@ -7,6 +7,8 @@ real things; a route that nobody has thought of is an error of the test, not a g
 
 from __future__ import annotations
 
+import base64
+import hmac
 import re
 from pathlib import Path
 from typing import Any
@@ -398,6 +400,11 @@ class World:
             found[f"identity/{key}"] = str(self._made(client, path, body)[noun]["id"])
         ec2 = self._made(client, f"/v3/users/{user}/credentials/OS-EC2", {"tenant_id": project})["credential"]
         found["identity/OS-EC2"] = ec2["access"]
+        for name, text, digest in (
+            ("ec2", b"GET\nh\n/\nSignatureMethod=HmacSHA256&SignatureVersion=2", "sha256"),
+            ("s3", b"GET", "sha1"),
+        ):
+            found[f"signed/{name}"] = base64.b64encode(hmac.digest(ec2["secret"].encode(), text, digest)).decode()
         rules = client.get(f"/v3/users/{user}/access_rules").json["access_rules"]
         found["identity/access_rules"] = str(rules[0]["id"])
         body = seeds.body("POST identity /v3/limits", found)

@@ -22,7 +22,7 @@ from nephos.identity.policy_documents import api as policy_documents
 from nephos.identity.projects import api as projects
 from nephos.identity.roles import api as roles
 from nephos.identity.tokens import api as tokens
-from nephos.identity.tokens import scopes
+from nephos.identity.tokens import ec2, scopes
 from nephos.identity.trusts import api as trusts
 from nephos.identity.users import api as users
 from nephos.kernel.cloud import Cloud
@@ -36,6 +36,7 @@ SERVICE = Service(
         *discovery.ROUTES,
         *tokens.ROUTES,
         *scopes.ROUTES,
+        *ec2.ROUTES,
         *domains.ROUTES,
         *projects.ROUTES,
         *users.ROUTES,

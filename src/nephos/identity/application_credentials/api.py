@@ -25,8 +25,12 @@ RULE_COLUMNS = {name: access_rule.c[name] for name in ("id", "service", "method"
 
 
 def _permit(call: Call) -> None:
+    """An application credential outlives the trust or the EC2 key that it would be made by, so neither may see or make
+    any. One that was made by another application credential is another matter: see `unrestricted`."""
     with call.cloud.database.read() as tx:
         call.permit(targets.of(call, user=users.get(tx, call.params["user_id"])))
+        if "application_credential" not in call.who.methods and (call.who.delegated or call.who.trust_id is not None):
+            raise errors.Forbidden("Cannot manage application credentials with a token issued via delegation.")
         users.find(tx, call.params["user_id"])
 
 

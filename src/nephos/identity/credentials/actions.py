@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -15,11 +16,23 @@ from nephos.identity.projects import actions as projects
 from nephos.identity.users import actions as users
 from nephos.kernel.db.engine import Tx
 
+EC2 = "ec2"
 _BY_ID = select(credential).where(credential.c.id == bindparam("id"))
 
 
 def get(tx: Tx, ident: str) -> Row[Any] | None:
     return tx.first(_BY_ID, {"id": ident})
+
+
+def ident_of(access: str) -> str:
+    """The id of an EC2 credential is the digest of its access key, so that a key is unique."""
+    return hashlib.sha256(access.encode()).hexdigest()
+
+
+def by_access_key(tx: Tx, access: str) -> Row[Any] | None:
+    """An EC2 credential, None when there is none."""
+    row = get(tx, ident_of(access))
+    return row if row is not None and row.type.lower() == EC2 else None
 
 
 def find(tx: Tx, ident: str) -> Row[Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import Any
 
 import msgspec
@@ -23,15 +22,10 @@ from nephos.kernel.http.routes import Route
 COLUMNS = {name: credential.c[name] for name in ("id", "user_id", "type", "project_id")}
 
 
-def _ident(access: str) -> str:
-    """The id of an EC2 credential is the digest of its access key, so that a key is unique."""
-    return hashlib.sha256(access.encode()).hexdigest()
-
-
 def _primary(call: Call) -> None:
-    """An application credential does not give its user's other secrets away."""
-    if call.who.application_credential_id is not None:
-        raise errors.Forbidden("Credentials cannot be used with a token of an application credential.")
+    """Who acts for a user by delegation does not get its other secrets, nor makes any that outlive the delegation."""
+    if call.who.delegated or call.who.trust_id is not None:
+        raise errors.Forbidden("Delegated tokens cannot access credentials directly")
 
 
 def index(call: Call) -> Reply:
@@ -52,8 +46,8 @@ def create(call: Call) -> Reply:
     _primary(call)
     blob, vault = wire.text(body.blob), part.of(call.cloud).vault
     ident = clock.hex_id()
-    if body.type.lower() == wire.EC2:
-        ident = _ident(wire.ec2_keys(blob)["access"])
+    if body.type.lower() == actions.EC2:
+        ident = actions.ident_of(wire.ec2_keys(blob)["access"])
         if body.project_id is None:
             raise errors.BadRequest("Invalid input for credential: one of type ec2 needs a project_id.")
     values = {
@@ -94,8 +88,8 @@ def update(call: Call) -> Reply:
     if body.blob is UNSET:
         raise errors.BadRequest("Invalid input for credential: blob is missing.")
     blob = wire.text(body.blob)
-    if row.type.lower() == wire.EC2:
-        wire.ec2_keys(blob)
+    if row.type.lower() == actions.EC2:
+        wire.same_scope(vault.open(row.sealed), blob)
     sealed = vault.seal(blob)
     row = call.cloud.database.write(lambda tx: actions.reseal(tx, row.id, sealed, vault.key_id))
     return Reply({"credential": wire.credential(call, row, blob)})
@@ -112,10 +106,11 @@ def index_ec2(call: Call) -> Reply:
     with call.cloud.database.read() as tx:
         user = users.get(tx, call.params["user_id"])
         call.permit(targets.of(call, user=user))
+        _primary(call)
         users.find(tx, call.params["user_id"])
         rows = tx.all(
             select(credential)
-            .where(credential.c.user_id == call.params["user_id"], credential.c.type == wire.EC2)
+            .where(credential.c.user_id == call.params["user_id"], credential.c.type == actions.EC2)
             .order_by(credential.c.created_at, credential.c.id)
         )
     vault = part.of(call.cloud).vault
@@ -133,10 +128,10 @@ def create_ec2(call: Call) -> Reply:
     access, secret, vault = clock.hex_id(), clock.hex_id(), part.of(call.cloud).vault
     blob = msgspec.json.encode({"access": access, "secret": secret}).decode()
     values = {
-        "id": _ident(access),
+        "id": actions.ident_of(access),
         "user_id": call.params["user_id"],
         "project_id": body.tenant_id,
-        "type": wire.EC2,
+        "type": actions.EC2,
         "sealed": vault.seal(blob),
         "key_id": vault.key_id,
     }
@@ -145,7 +140,7 @@ def create_ec2(call: Call) -> Reply:
 
 
 def _ec2(tx: Tx, call: Call) -> Row[Any]:
-    row = actions.get(tx, _ident(call.params["credential_id"]))
+    row = actions.get(tx, actions.ident_of(call.params["credential_id"]))
     owner = row.user_id if row is not None else call.params["user_id"]
     call.permit(targets.of(call, credential={"user_id": owner}))
     _primary(call)

@@ -13,7 +13,6 @@ from nephos.identity import wire
 from nephos.identity.wire import LooseId
 from nephos.kernel.http.call import Call
 
-EC2 = "ec2"
 Blob = Annotated[str, Meta(max_length=65535)]
 
 
@@ -50,6 +49,14 @@ def ec2_keys(blob: str) -> dict[str, Any]:
     return keys
 
 
+def same_scope(old: str, new: str) -> None:
+    """Raises BadRequest when an EC2 credential would come to be for something else than what it was made for."""
+    before, after = ec2_keys(old), ec2_keys(new)
+    for name in ("trust_id", "app_cred_id", "access_token_id", "access_id"):
+        if before.get(name) != after.get(name):
+            raise errors.BadRequest(f"{name} can not be updated for credential")
+
+
 def credential(call: Call, row: Row[Any], blob: str) -> dict[str, Any]:
     return {
         **(row.extra or {}),
@@ -69,6 +76,6 @@ def ec2(call: Call, row: Row[Any], blob: str) -> dict[str, Any]:
         "tenant_id": row.project_id,
         "access": keys["access"],
         "secret": keys.get("secret"),
-        "trust_id": None,
+        "trust_id": keys.get("trust_id"),
         "links": {"self": f"{wire.base(call)}/users/{row.user_id}/credentials/OS-EC2/{keys['access']}"},
     }

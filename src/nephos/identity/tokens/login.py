@@ -24,8 +24,8 @@ MICRO = 1_000_000
 
 
 class Proof(NamedTuple):
-    """One method that succeeded. A token proves with it its own methods, chain and end; an application credential
-    binds to its project."""
+    """One method that succeeded. A token proves its own methods, chain and end with it; an application credential binds
+    to its project."""
 
     who: actions.Candidate
     methods: tuple[str, ...]
@@ -42,7 +42,7 @@ def log_in(cloud: Cloud, identity: Identity, auth: Auth, receipt: str | None = N
     """
     # taken first: a password that changes while it is being checked ends the token that it gets
     now = clock.now_us()
-    proofs = _prove(cloud, identity, auth.identity)
+    proofs = _prove(cloud, identity, auth)
     who = proofs[0].who
     if who.id is None or any(proof.who.id != who.id for proof in proofs):
         raise errors.Unauthorized(actions.REFUSED)
@@ -90,7 +90,8 @@ def _enough(identity: Identity, who: actions.Candidate, proofs: list[Proof], rec
     return methods
 
 
-def _prove(cloud: Cloud, identity: Identity, asked: IdentityPart) -> list[Proof]:
+def _prove(cloud: Cloud, identity: Identity, auth: Auth) -> list[Proof]:
+    asked = auth.identity
     if not asked.methods:
         raise errors.BadRequest("Invalid input for field identity/methods: there is none.")
     proofs = []
@@ -98,7 +99,7 @@ def _prove(cloud: Cloud, identity: Identity, asked: IdentityPart) -> list[Proof]
         if method == "password":
             proofs.append(_password(cloud, identity, asked))
         elif method == "token":
-            proofs.append(_token(identity, asked, cloud))
+            proofs.append(_token(cloud, identity, auth))
         elif method == "totp":
             proofs.append(_totp(cloud, identity, asked))
         elif method == "application_credential":
@@ -161,27 +162,29 @@ def _check_password(cloud: Cloud, identity: Identity, who: actions.Candidate, pa
             raise errors.Unauthorized(actions.REFUSED)
 
 
-def _token(identity: Identity, asked: IdentityPart, cloud: Cloud) -> Proof:
-    if asked.token is None:
+def _token(cloud: Cloud, identity: Identity, auth: Auth) -> Proof:
+    """Raises Forbidden for what is not exchanged: a token that was got by delegation, and one for the system where one
+    for a project or domain is asked for."""
+    given, scope = auth.identity.token, auth.scope
+    if given is None:
         raise errors.BadRequest("Expecting to find identity.token.id in the request.")
     try:
-        subject = identity.subject(asked.token.id)
+        subject = identity.subject(given.id)
     except errors.Unauthorized as wrong:
         # clients tell a token that is no more from a refused log-in by this, as Keystone has it
         raise errors.NotFound(f"Could not find token: {wrong.message}") from wrong
     if subject.trust is not None:
         raise errors.Forbidden("A token that was got by a trust is not exchanged for another: use the trust again.")
+    if subject.system and isinstance(scope, Scope) and (scope.project is not None or scope.domain is not None):
+        raise errors.Forbidden(
+            "Using a system-scoped token to create a project-scoped or domain-scoped token is not allowed."
+        )
+    if subject.who().delegated:
+        raise errors.Forbidden("Using a delegated token to create another token is not allowed.")
     with cloud.database.read() as tx:
         who = actions.by_id(tx, subject.person.id)
     token = subject.token
-    return Proof(
-        who,
-        (*token.methods, "token"),
-        token.expires,
-        token.audit_ids[-1],
-        token.application_credential_id,
-        token.project_id if token.application_credential_id is not None else None,
-    )
+    return Proof(who, (*token.methods, "token"), token.expires, token.audit_ids[-1])
 
 
 def _totp(cloud: Cloud, identity: Identity, asked: IdentityPart) -> Proof:

@@ -98,6 +98,7 @@ class Subject(msgspec.Struct, frozen=True, kw_only=True):
             audit_ids=self.token.audit_ids,
             issued=self.token.issued,
             expires=self.token.expires,
+            trust_id=self.trust.id if self.trust else None,
             application_credential_id=self.application.id if self.application else None,
             restricted=self.application is not None and not self.application.unrestricted,
             access_rules=self.application.rules if self.application else None,

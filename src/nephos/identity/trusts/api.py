@@ -24,9 +24,9 @@ COLUMNS = {name: trust.c[name] for name in ("id", "trustor_user_id", "trustee_us
 
 
 def _own_hands(call: Call) -> None:
-    """An application credential is narrower than its user: it neither sees nor makes trusts."""
-    if call.who.application_credential_id is not None:
-        raise errors.Forbidden("A token of an application credential cannot manage trusts.")
+    """What is narrower than its user neither sees nor makes trusts; a trust may be passed on."""
+    if call.who.delegated:
+        raise errors.Forbidden("Delegated tokens cannot manage trusts.")
 
 
 def index(call: Call) -> Reply:

@@ -16,6 +16,11 @@ class AccessRule(NamedTuple):
     path: str
 
 
+PRIMARY = frozenset({"external", "mapped", "password", "saml2", "token", "totp"})
+"""How users themselves prove who they are. Every other method stands for something narrower that they made, and so does
+one that nobody has thought of."""
+
+
 class Who(msgspec.Struct, frozen=True, kw_only=True):
     """The credentials of one token. Ids are None where the scope has none.
 
@@ -45,9 +50,16 @@ class Who(msgspec.Struct, frozen=True, kw_only=True):
     audit_ids: tuple[str, ...] = ()
     issued: int = 0
     expires: int = 0
+    trust_id: str | None = None
     application_credential_id: str | None = None
     restricted: bool = False
     access_rules: tuple[AccessRule, ...] | None = None
+
+    @property
+    def delegated(self) -> bool:
+        """Whether the token was got by an application credential, an EC2 key or the like. A trust is not among them:
+        see `trust_id`."""
+        return not self.methods or not PRIMARY.issuperset(self.methods)
 
     @property
     def tenant_id(self) -> str | None:
