@@ -15,6 +15,7 @@ import msgspec
 from nephos.kernel import clock
 from nephos.wiring.base import Desired, Fact, Key, Kind, WiringSettings
 from nephos.wiring.linux import LinuxWiring
+from nephos.wiring.probe import Watch
 
 
 def main() -> None:
@@ -52,6 +53,8 @@ def main() -> None:
                 return wiring.leftovers(msgspec.convert(argument, Desired))
             case "purge":
                 return wiring.purge()
+            case "probe":
+                return wiring.probe(msgspec.convert(argument, Watch))
             case "facts":
                 with lock:
                     return list(facts)

@@ -18,6 +18,7 @@ from nephos.hosts import wire
 from nephos.hypervisor.base import Hypervisor, Power
 from nephos.kernel import clock
 from nephos.wiring.base import Fact, Key, Kind, Wiring
+from nephos.wiring.probe import Watch
 
 log = logging.getLogger(__name__)
 APPLY_SECONDS = 60.0
@@ -171,6 +172,8 @@ class Host:
             ]
             known = set(self.state.guests)
             return found + [("hypervisor", *each) for each in self.hypervisor.leftovers(known)]
+        if ask.kind == "probe":
+            return msgspec.to_builtins(self.wiring.probe(msgspec.json.decode(ask.id, type=Watch)))
         if ask.kind == "uptime":
             return _uptime()
         if ask.kind == "guests":

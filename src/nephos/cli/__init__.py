@@ -15,6 +15,7 @@ COMMANDS = {
     "openrc": "print shell exports for a user",
     "clouds": "print a clouds.yaml",
     "audit": "list what is stuck, orphaned or left over",
+    "trace": "follow packets from a port and say what eats them",
     "doctor": "check what this machine has and lacks",
     "image": "build guest images",
     "server": "run the server role (started by up)",

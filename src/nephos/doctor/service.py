@@ -1,10 +1,13 @@
-"""The operator's own API, below /nephos/v1: hosts and audit. Admins only; the command line is its client."""
+"""The operator's own API, below /nephos/v1: hosts, audit and traces. Admins only; the command line is its client."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
+import msgspec
+
 from nephos.doctor import audit
+from nephos.doctor.trace import follow
 from nephos.hosts import actions as hosts
 from nephos.kernel.cloud import Cloud
 from nephos.kernel.http import faults
@@ -34,18 +37,26 @@ def findings(call: Call) -> Reply:
     return Reply({"findings": audit.plain(audit.audit(call.cloud))})
 
 
+def trace(call: Call) -> Reply:
+    """Follow packets from a port to where `to` says; takes about three seconds."""
+    found = follow.trace(call.cloud, call.params["port"], call.query.one("to") or "gateway")
+    return Reply({"trace": msgspec.to_builtins(found)})
+
+
 SERVICE = Service(
     name="nephos-operator",
     prefixes=("/nephos/v1",),
     routes=(
         Route("GET", "/hosts", list_hosts, "nephos:hosts:list"),
         Route("GET", "/audit", findings, "nephos:audit:show"),
+        Route("GET", "/ports/{port}/trace", trace, "nephos:trace:show"),
     ),
     dialect=faults.plain,
 )
 RULES = (
     Rule("nephos:hosts:list", "role:admin"),
     Rule("nephos:audit:show", "role:admin"),
+    Rule("nephos:trace:show", "role:admin"),
 )
 
 

@@ -143,7 +143,8 @@ class Ack(Message, frozen=True):
 
 
 class Ask(Message, frozen=True):
-    """Server: a live question that changes nothing (console log, diagnostics, leftovers)."""
+    """Server: a live question that changes nothing (console log, diagnostics, leftovers). `id` is what it is about; of a
+    probe it is the request itself, as JSON."""
 
     number: int
     host: str

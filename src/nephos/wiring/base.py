@@ -16,6 +16,8 @@ from typing import NamedTuple, Protocol
 
 import msgspec
 
+from nephos.wiring.probe import Watch, Watched
+
 
 class Kind(StrEnum):
     """The kinds of things a driver wires."""
@@ -260,6 +262,13 @@ class Wiring(Protocol):
 
     def leftovers(self, desired: Desired) -> list[Leftover]:
         """What exists here with this cloud's mark and should not."""
+        ...
+
+    def probe(self, request: Watch) -> Watched:
+        """Look for packets, and send them as a guest, for as long as the request says. May come from any thread.
+
+        Raises HostFault when that cannot be done here.
+        """
         ...
 
     def close(self) -> None:

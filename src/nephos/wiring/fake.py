@@ -22,6 +22,7 @@ from nephos.wiring.base import (
     Router,
     WiringSettings,
 )
+from nephos.wiring.probe import Watch, Watched
 
 
 class FakeWiring:
@@ -92,6 +93,9 @@ class FakeWiring:
                 name = f"qrouter-{router_id}"
                 found.append(Leftover(kind="namespace", name=name, why="nothing wanted owns it"))
         return sorted(found, key=lambda one: (one.kind, one.name))
+
+    def probe(self, request: Watch) -> Watched:
+        raise HostFault("this is a fake host: it has no packets to follow")
 
     def close(self) -> None:
         self._report = None

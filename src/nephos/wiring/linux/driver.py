@@ -29,9 +29,11 @@ from nephos.wiring.linux.metadata import MetadataServer
 from nephos.wiring.linux.netlink import NTF_STICKY, Forward, Link
 from nephos.wiring.linux.networks import Networks
 from nephos.wiring.linux.nft import Ruleset, Table
+from nephos.wiring.linux.probe.follow import Prober
 from nephos.wiring.linux.reactor import Reactor
 from nephos.wiring.linux.router import Routers
 from nephos.wiring.linux.vet import Vetting
+from nephos.wiring.probe import Watch, Watched
 
 log = logging.getLogger(__name__)
 _BRIDGE_SETTINGS = ("net.bridge.bridge-nf-call-iptables", "net.bridge.bridge-nf-call-ip6tables")
@@ -135,6 +137,12 @@ class LinuxWiring:
         with self._lock:
             self._host.stack.load()
             return inventory.leftovers(self._host, self._table, self._ruleset.chains, desired)
+
+    def probe(self, request: Watch) -> Watched:
+        """See `wiring.base.Wiring.probe`. Other calls go on meanwhile."""
+        with self._lock:
+            desired, uplinks = self._desired, dict(self._networks.uplinks)
+        return Prober(self._host.settings, self._host.cloud).follow(request, desired, uplinks)
 
     def close(self) -> None:
         """See `wiring.base.Wiring.close`."""

@@ -16,6 +16,7 @@ from nephos.wiring.linux.probe.capture import Capture
 from nephos.wiring.linux.probe.places import Places
 from nephos.wiring.linux.probe.rules import Tracing
 from nephos.wiring.linux.probe.sender import Sender
+from nephos.wiring.linux.probe.strays import Strays
 from nephos.wiring.probe import Arp, Dhcp, Sighting, Watch, Watched
 
 LEAD_SECONDS = 0.5
@@ -49,6 +50,7 @@ class Prober:
         found = [places.of(point) for point in request.points]
         wrong = [fault for number, place in enumerate(found) for fault in faults.at(number, place, places)]
         sightings: list[Sighting] = []
+        strays = Strays(found, places)
         capture = Capture()
         tracings: list[Tracing] = []
         eaten = []
@@ -57,7 +59,7 @@ class Prober:
                 if place.device:
                     with suppress(OSError):
                         capture.listen(number, place.device, place.namespace)
-            rooms = dict.fromkeys(place.namespace for place in found if place.namespace and place.point.router_id)
+            rooms = dict.fromkeys(place.namespace for place in found if place.namespace)
             for namespace in (None, *rooms):
                 if namespace is None or netns.exists(namespace):
                     tracing = Tracing(request.token, request.packets, self._settings.tunnel_port, namespace)
@@ -69,7 +71,7 @@ class Prober:
                     mark = Mark(self._cloud, "probe", request.token)
                     tap = names.tap(request.port_id)
                     sender = stack.enter_context(Sender(request.token, tap, mark))
-                self._run(request, capture, sender, until, sightings)
+                self._run(request, capture, sender, until, sightings, strays)
             finally:
                 eaten = [each for tracing in tracings for each in tracing.stop()]
                 lost = capture.close()
@@ -77,12 +79,18 @@ class Prober:
             devices=tuple(place.device for place in found),
             sightings=tuple(sightings),
             eaten=tuple(eaten),
-            faults=tuple(wrong),
+            faults=(*wrong, *strays.faults()),
             lost=lost,
         )
 
     def _run(
-        self, request: Watch, capture: Capture, sender: Sender | None, until: float, sightings: list[Sighting]
+        self,
+        request: Watch,
+        capture: Capture,
+        sender: Sender | None,
+        until: float,
+        sightings: list[Sighting],
+        strays: Strays,
     ) -> None:
         waiting = list(request.packets) if sender is not None else []
         due = clock.monotonic() + LEAD_SECONDS
@@ -99,6 +107,7 @@ class Prober:
                 assert sender is not None
                 sender.send(frames.build(packet, mac))
             for frame in capture.frames(min(until, due) if waiting else until):
+                strays.look(frame)
                 for number, packet in enumerate(request.packets):
                     known = frames.recognise(packet, frame.data)
                     if known is None:

@@ -114,6 +114,8 @@ class Tracing:
             rule, policy = _RULE.match(parts["rest"]), _POLICY.match(parts["rest"])
             verdict = rule["verdict"] if rule else policy["verdict"] if policy else ""
             text = rule["rule"] if rule else ""
+            if _by_design(parts["family"], parts["table"], parts["chain"], text):
+                continue
             if verdict == "drop" or text.startswith("reject") or " reject" in text:
                 ends.append(
                     (parts["id"], Verdict(parts["family"], parts["table"], parts["chain"], text, verdict or "reject"))
@@ -153,6 +155,14 @@ class Tracing:
             if _plain(rule) == wanted:
                 return place
         return None
+
+
+def _by_design(family: str, table: str, chain: str, rule: str) -> bool:
+    """What our own rules always drop: a flooded copy for the host itself, or one that must not leave for a DHCP port that
+    is on every host."""
+    if family != "bridge" or not table.startswith("nephos"):
+        return False
+    return chain == "input" or chain == "forward" and any(name in rule for name in ("@local_", "@dhcp_uplinks"))
 
 
 def _plain(rule: str) -> str:

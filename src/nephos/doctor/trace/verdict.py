@@ -1,0 +1,252 @@
+"""What the hosts saw, judged: after which stop a packet was not seen any more, why, and what mends it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+import msgspec
+
+from nephos.network.ways import Stop, Way
+from nephos.wiring.probe import Arp, At, Dhcp, Eaten, Echo, Fault, Packet, Point, Sighting, Watched
+
+
+class Look(NamedTuple):
+    """What one host saw at its points; `error` is why it could not look."""
+
+    host: str
+    points: tuple[Point, ...]
+    seen: Watched | None
+    error: str = ""
+
+
+class Hop(msgspec.Struct, frozen=True, kw_only=True):
+    """A stop of the way: for each packet, whether the question and the answer were seen there."""
+
+    host: str
+    device: str
+    at: str
+    questions: tuple[bool, ...]
+    answers: tuple[bool, ...]
+
+
+class Trace(msgspec.Struct, frozen=True, kw_only=True):
+    """`ok`: every packet arrived and was answered. `verdict` says in one line what happened, `mend` what to do, `also` what
+    else is not as it should be on the way. `packets` are what was sent, in words."""
+
+    ok: bool
+    verdict: str
+    mend: str
+    packets: tuple[str, ...]
+    hops: tuple[Hop, ...]
+    also: tuple[str, ...] = ()
+
+
+class _Seen:
+    """Everything that was seen, by stop."""
+
+    def __init__(self, way: Way, packets: Sequence[Packet], looks: Mapping[str, Look]) -> None:
+        self.way, self.packets, self.looks = way, packets, looks
+
+    def place(self, stop: Stop) -> int:
+        return self.looks[stop.host_id].points.index(stop.point)
+
+    def sightings(self, stop: Stop, packet: int, *, answer: bool) -> list[Sighting]:
+        seen = self.looks[stop.host_id].seen
+        if seen is None:
+            return []
+        number = self.place(stop)
+        return [
+            one for one in seen.sightings if one.point == number and one.packet == packet and one.answer is answer
+        ]
+
+    def device(self, stop: Stop) -> str:
+        seen = self.looks[stop.host_id].seen
+        return seen.devices[self.place(stop)] if seen else ""
+
+    def where(self, stop: Stop) -> str:
+        return f"{self.device(stop) or stop.point.at.value} of {self.looks[stop.host_id].host}"
+
+    def faults(self, stop: Stop) -> list[Fault]:
+        seen = self.looks[stop.host_id].seen
+        number = self.place(stop)
+        return [one for one in seen.faults if one.point == number] if seen else []
+
+    def eaten(self, host_id: str) -> tuple[Eaten, ...]:
+        seen = self.looks[host_id].seen
+        return seen.eaten if seen else ()
+
+
+def judge(way: Way, packets: Sequence[Packet], looks: Mapping[str, Look]) -> Trace:
+    """The verdict on a trace; `looks` are by host id and cover every stop."""
+    seen = _Seen(way, packets, looks)
+    hops = tuple(
+        Hop(
+            host=looks[stop.host_id].host,
+            device=seen.device(stop),
+            at=stop.point.at.value,
+            questions=tuple(bool(seen.sightings(stop, each, answer=False)) for each in range(len(packets))),
+            answers=tuple(bool(seen.sightings(stop, each, answer=True)) for each in range(len(packets))),
+        )
+        for stop in way.stops
+    )
+    words = tuple(map(name, packets))
+    blind = [look for look in looks.values() if look.seen is None]
+    if blind:
+        why = "; ".join(f"{look.host} could not look: {look.error}" for look in blind)
+        return Trace(ok=False, verdict=why, mend="", packets=words, hops=hops)
+    found = next(filter(None, (_packet(seen, number) for number in range(len(packets)))), None)
+    also = [*_rogues(seen), *_rest(seen)]
+    if found is None and also and also[0][0].startswith("a second DHCP server"):
+        found = also.pop(0)
+    told = tuple(dict.fromkeys(text for text, _ in also if found is None or text not in found[0]))
+    if found is None:
+        answer = f"{way.who} answers" if way.kind != "address" or way.who == way.target else f"{way.who} ({way.target}) answers"
+        return Trace(ok=True, verdict=answer, mend="", packets=words, hops=hops, also=told)
+    return Trace(ok=False, verdict=found[0], mend=found[1], packets=words, hops=hops, also=told)
+
+
+def name(packet: Packet) -> str:
+    """A packet in words."""
+    match packet:
+        case Dhcp():
+            return "DHCP DISCOVER"
+        case Arp(target=target):
+            return f"ARP for {target}"
+        case Echo(target=target, size=size):
+            return f"ICMP echo to {target}, {size} bytes"
+        case other:
+            return f"TCP SYN to {other.target} port {other.port}"
+
+
+def _answer_name(packet: Packet) -> str:
+    return {"Dhcp": "OFFER", "Arp": "ARP answer", "Echo": "echo reply", "Syn": "SYN-ACK"}[type(packet).__name__]
+
+
+def _stops(seen: _Seen, packet: Packet) -> Sequence[Stop]:
+    """How far a packet goes: an ARP request ends at the next hop."""
+    stops = seen.way.stops
+    if not isinstance(packet, Arp):
+        return stops
+    for number, stop in enumerate(stops):
+        if stop.point.at is At.LEG:
+            return stops[: number + 1]
+    return stops
+
+
+def _packet(seen: _Seen, number: int) -> tuple[str, str] | None:
+    """What happened to one packet; None when it was answered."""
+    packet = seen.packets[number]
+    stops = _stops(seen, packet)
+    for answer, order in ((False, list(stops)), (True, list(reversed(stops)))):
+        before: Stop | None = None
+        for stop in order:
+            if seen.sightings(stop, number, answer=answer):
+                before = stop
+                continue
+            if answer and before is None:
+                return _unanswered(seen, number, stop)
+            return _gap(seen, number, before, stop, answer=answer)
+    return None
+
+
+def _gap(seen: _Seen, number: int, before: Stop | None, stop: Stop, *, answer: bool) -> tuple[str, str]:
+    packet = seen.packets[number]
+    what = _answer_name(packet) if answer else name(packet)
+    at = f"{what} seen on {seen.where(before)}, not on {seen.where(stop)}" if before else f"{what} not seen on {seen.where(stop)}"
+    hosts = dict.fromkeys(each.host_id for each in (before, stop) if each is not None)
+    for cause, mend in _causes(seen, number, [each for each in (before, stop) if each], hosts, answer=answer):
+        return f"{at}: {cause}", mend
+    if before is not None and before.host_id != stop.host_id:
+        tunnel = before.point.at is At.UNDERLAY
+        lost = "the tunnel's UDP packets are lost" if tunnel else "its frames are lost"
+        return (
+            f"{at}: {lost} between the hosts",
+            "let the tunnel port (UDP 4789 unless set) pass between them; is a firewall or cloud filter in between?"
+            if tunnel
+            else "check the switch ports between them: VLANs allowed, MAC filters, forged transmits",
+        )
+    if isinstance(packet, Echo) and number and packet.size > 84:
+        return f"{at}, though a small one was: the MTU there is below {packet.size}", "raise the MTU or lower the network's"
+    return at, ""
+
+
+def _causes(
+    seen: _Seen, number: int, stops: Sequence[Stop], hosts: Mapping[str, None], *, answer: bool
+) -> Iterator[tuple[str, str]]:
+    """The likeliest first: a rule that ate this very packet, then what is wrong at the stops."""
+    eaten = [(host, one) for host in hosts for one in seen.eaten(host)]
+    for host, one in sorted(eaten, key=lambda pair: (pair[1].packet != number, not pair[1].foreign)):
+        if (one.packet == number and one.answer is answer) or (one.packet == -1 and one.foreign):
+            yield _rule(seen, host, one)
+    for stop in stops:
+        for fault in seen.faults(stop):
+            yield f"on {seen.looks[stop.host_id].host}, {fault.words}", fault.mend
+
+
+def _rule(seen: _Seen, host_id: str, one: Eaten) -> tuple[str, str]:
+    host = seen.looks[host_id].host
+    where = f"{one.family} {one.table} {one.chain}" + (f" in {one.namespace}" if one.namespace else "")
+    rule = f"rule {one.number}" if one.number else "policy" if not one.rule else "rule"
+    verb = "rejected" if one.verdict == "reject" else "dropped"
+    text = f" ({one.rule})" if one.rule else ""
+    if one.foreign:
+        return (
+            f"{verb} by {host}'s {where} {rule}{text}",
+            f"this rule is not ours: remove it, or let the cloud's packets pass before it (on {host})",
+        )
+    if one.family == "inet":
+        return (
+            f"dropped on {host} by the port's security groups",
+            "openstack security group rule create, for the group of the port that should let it pass",
+        )
+    return f"{verb} on {host} by {where}{text}", ""
+
+
+def _unanswered(seen: _Seen, number: int, last: Stop) -> tuple[str, str]:
+    packet = seen.packets[number]
+    what = f"{name(packet)} reached {seen.where(last)}"
+    left = [stop for stop in seen.way.stops if stop.gateway]
+    for stop in left:
+        for one in seen.sightings(stop, number, answer=False):
+            if one.leaving and one.source == seen.way.address and isinstance(packet, Echo):
+                faults = seen.faults(stop)
+                return (
+                    f"{what}, but left {seen.where(stop)} as {one.source}, without NAT: nobody outside can answer"
+                    + (f"; {faults[0].words}" if faults else ""),
+                    faults[0].mend if faults else "openstack router set --enable-snat ROUTER",
+                )
+    for cause, mend in _causes(seen, number, [last], {last.host_id: None}, answer=True):
+        return f"{what}, no {_answer_name(packet)}: {cause}", mend
+    if isinstance(packet, Echo) and number and packet.size > 84:
+        return f"{what}, no echo reply, though a small one is answered: the MTU beyond is below {packet.size}", ""
+    if last.point.at is At.TAP:
+        return f"{what}: the guest does not answer", "look inside the guest: is its address configured, does its firewall let it answer?"
+    return f"{what}: no {_answer_name(packet)} from {seen.way.nexthop if isinstance(packet, Arp) else seen.way.who}", ""
+
+
+def _rogues(seen: _Seen) -> Iterator[tuple[str, str]]:
+    """DHCP servers that are not ours, heard or already silenced."""
+    if seen.way.kind != "dhcp":
+        return
+    for look in seen.looks.values():
+        assert look.seen is not None
+        for one in look.seen.sightings:
+            if one.answer and one.by != seen.way.nexthop_mac:
+                device = look.seen.devices[one.point]
+                yield (
+                    f"a second DHCP server, {one.source} with MAC {one.by}, answers too (seen on {device} of {look.host})",
+                    "find it by its MAC and switch it off; port security on its port would have stopped it",
+                )
+        for each in look.seen.eaten:
+            if each.answer and not each.foreign and each.family == "bridge":
+                yield (
+                    f"a DHCP server that is not ours answered and was stopped on {look.host} ({each.chain}: {each.rule})",
+                    "",
+                )
+
+
+def _rest(seen: _Seen) -> Iterator[tuple[str, str]]:
+    for stop in seen.way.stops:
+        for fault in seen.faults(stop):
+            yield f"on {seen.looks[stop.host_id].host}, {fault.words}", fault.mend

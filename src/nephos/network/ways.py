@@ -1,0 +1,202 @@
+"""The way of a packet from a port, as the ledger has it: over which hosts, devices and routers it should go.
+
+For `nephos trace` (S0-30, S2-59): the doctor watches these stops and says after which one a packet was not seen.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from sqlalchemy import bindparam, select
+
+from nephos import errors
+from nephos.kernel.db.engine import Tx
+from nephos.network.networks.store import network
+from nephos.network.ports import actions as ports
+from nephos.network.ports.store import DHCP, GATEWAY, ROUTER, port
+from nephos.network.routers.store import router
+from nephos.network.subnets.store import address, subnet
+from nephos.wiring.probe import At, Point
+
+METADATA = "169.254.169.254"
+TUNNELS = ("vxlan", "gre", "geneve")
+_taken = (
+    select(address.c.address, subnet.c.id, subnet.c.cidr, subnet.c.gateway, subnet.c.version, subnet.c.network_id)
+    .join(subnet, subnet.c.id == address.c.subnet_id)
+    .where(address.c.port_id == bindparam("port"))
+    .order_by(address.c.place, address.c.address)
+)
+_at = (
+    select(port)
+    .join(address, address.c.port_id == port.c.id)
+    .where(port.c.network_id == bindparam("network"), address.c.address == bindparam("address"))
+)
+_network = select(network).where(network.c.id == bindparam("id"))
+_router = select(router).where(router.c.id == bindparam("id"))
+_dhcp_mac = select(port.c.mac).where(port.c.network_id == bindparam("network"), port.c.device_owner == DHCP)
+_legs = (
+    select(port)
+    .where(port.c.device_id == bindparam("router"), port.c.device_owner.in_([ROUTER, GATEWAY]))
+    .order_by(port.c.created_at, port.c.id)
+)
+
+
+class Stop(NamedTuple):
+    """A point on a host's part of the way. `gateway` marks a router's leg in an external network."""
+
+    host_id: str
+    point: Point
+    gateway: bool = False
+
+
+class Way(NamedTuple):
+    """`kind` is dhcp, metadata or address. From a port to something. The question passes `stops` in order, the answer backwards.
+
+    `nexthop` is whom the guest asks for by ARP; `nexthop_mac` is who should answer, where the ledger knows: of DHCP too.
+    """
+
+    port_id: str
+    mac: str
+    address: str
+    mtu: int
+    kind: str
+    target: str
+    nexthop: str
+    nexthop_mac: str | None
+    stops: tuple[Stop, ...]
+    who: str
+
+
+def way(tx: Tx, port_id: str, target: str) -> Way:
+    """From the port to `target`: dhcp, metadata, gateway, internet, another port's id, or an IPv4 address.
+
+    Raises PortNotFound; BadRequest for a target that is none of these; Conflict when there is no such way, with why.
+    """
+    row = ports.get(tx, port_id)
+    if not row.host_id:
+        raise errors.Conflict(f"Port {port_id} is on no host: no server uses it, or its server was not placed yet.")
+    net = _net(tx, row.network_id)
+    own = [each for each in tx.all(_taken, {"port": port_id}) if each.version == 4]
+    tap = Stop(row.host_id, Point(at=At.TAP, id=row.id))
+    here = Stop(row.host_id, Point(at=At.DHCP, id=row.network_id))
+    if target == "dhcp":
+        mac = tx.scalar(_dhcp_mac, {"network": row.network_id})
+        return Way(row.id, row.mac, "0.0.0.0", net.mtu, "dhcp", "", "", mac, (tap, here), "DHCP")
+    if not own:
+        raise errors.Conflict(f"Port {port_id} has no IPv4 address to send from.")
+    home = own[0]
+    if target == "metadata":
+        who = "the metadata server"
+        return Way(row.id, row.mac, home.address, net.mtu, "metadata", METADATA, METADATA, None, (tap, here), who)
+    to, who = _target(tx, row, home, target)
+    stops, nexthop, mac, who = _route(tx, row, net, own, to, who)
+    return Way(row.id, row.mac, home.address, net.mtu, "address", to, nexthop, mac, (tap, *stops), who)
+
+
+def _net(tx: Tx, network_id: str) -> Any:
+    return tx.first(_network, {"id": network_id})
+
+
+def _target(tx: Tx, row: Any, home: Any, target: str) -> tuple[str, str]:
+    """The address that is meant, and whose it is in words."""
+    if target in ("gateway", "internet"):
+        if home.gateway is None:
+            raise errors.Conflict(f"Subnet {home.id} of the port has no gateway.")
+        if target == "gateway":
+            return home.gateway, "the gateway"
+        leg = tx.first(_at, {"network": row.network_id, "address": home.gateway})
+        if leg is None or leg.device_owner != ROUTER:
+            raise errors.Conflict(f"No router has the gateway address {home.gateway} of the port's subnet.")
+        for gateway in tx.all(_legs, {"router": leg.device_id}):
+            if gateway.device_owner == GATEWAY:
+                for each in tx.all(_taken, {"port": gateway.id}):
+                    if each.version == 4 and each.gateway:
+                        return each.gateway, "the external network's gateway"
+        raise errors.Conflict(f"Router {leg.device_id} has no external gateway, so there is no way to the internet.")
+    try:
+        found = ipaddress.ip_address(target)
+    except ValueError:
+        other = ports.get(tx, target)
+        taken = [each.address for each in tx.all(_taken, {"port": other.id}) if each.version == 4]
+        if not taken:
+            raise errors.Conflict(f"Port {target} has no IPv4 address.") from None
+        return taken[0], f"port {other.id}"
+    if found.version != 4:
+        raise errors.BadRequest(f"{target}: only IPv4 addresses are traced.")
+    return str(found), str(found)
+
+
+def _route(
+    tx: Tx, row: Any, net: Any, own: Sequence[Any], to: str, who: str
+) -> tuple[tuple[Stop, ...], str, str | None, str]:
+    """The stops after the guest's device, the next hop with its MAC, and who answers."""
+    target = ipaddress.ip_address(to)
+    near = next((each for each in own if target in ipaddress.ip_network(each.cidr)), None)
+    if near is not None:
+        other = tx.first(_at, {"network": row.network_id, "address": to})
+        if other is None:
+            return _out(row.host_id, net), to, None, who
+        return (*_between(row.host_id, other.host_id, net), *_end(tx, other)), to, other.mac, who
+    home = own[0]
+    if home.gateway is None:
+        raise errors.Conflict(f"Subnet {home.id} of the port has no gateway, so {to} is out of its reach.")
+    leg = tx.first(_at, {"network": row.network_id, "address": home.gateway})
+    if leg is None or leg.device_owner != ROUTER:
+        # Somebody else's router: it is followed as far as this cloud goes.
+        return _out(row.host_id, net), home.gateway, None, who
+    host_id = tx.scalar(select(router.c.host_id).where(router.c.id == leg.device_id))
+    if host_id is None:
+        raise errors.Conflict(f"Router {leg.device_id} is on no host: none that is up reaches its networks.")
+    stops = [*_between(row.host_id, host_id, net), Stop(host_id, _leg(leg))]
+    legs = tx.all(_legs, {"router": leg.device_id})
+    for inner in legs:
+        for each in tx.all(_taken, {"port": inner.id}):
+            if inner.device_owner == ROUTER and each.version == 4 and target in ipaddress.ip_network(each.cidr):
+                return (*stops, *_inside(tx, inner, host_id, to)), home.gateway, leg.mac, who
+    outer = next((each for each in legs if each.device_owner == GATEWAY), None)
+    if outer is None:
+        raise errors.Conflict(f"Router {leg.device_id} has no external gateway and no network with {to}.")
+    beyond = _net(tx, outer.network_id)
+    stops += [Stop(host_id, _leg(outer), gateway=True), *_out(host_id, beyond)]
+    return tuple(stops), home.gateway, leg.mac, who
+
+
+def _inside(tx: Tx, leg: Any, host_id: str, to: str) -> list[Stop]:
+    """From a router on `host_id` into one of its inner networks."""
+    net = _net(tx, leg.network_id)
+    other = tx.first(_at, {"network": leg.network_id, "address": to})
+    stops = [Stop(host_id, _leg(leg))]
+    if other is None or other.id == leg.id:
+        return stops
+    return [*stops, *_between(host_id, other.host_id, net), *_end(tx, other)]
+
+
+def _leg(leg: Any) -> Point:
+    return Point(at=At.LEG, id=leg.id, router_id=leg.device_id)
+
+
+def _end(tx: Tx, other: Any) -> list[Stop]:
+    """Where a port is."""
+    if other.device_owner == DHCP or not other.host_id:
+        return []
+    if other.device_owner in (ROUTER, GATEWAY):
+        return [Stop(other.host_id, _leg(other))]
+    return [Stop(other.host_id, Point(at=At.TAP, id=other.id))]
+
+
+def _between(one: str, other: str | None, net: Any) -> list[Stop]:
+    """From host to host over a network."""
+    if other is None or one == other:
+        return []
+    uplink = Point(at=At.UPLINK, id=net.id)
+    under = Point(at=At.UNDERLAY) if net.kind in TUNNELS else Point(at=At.PHYSICAL, id=net.physical or "")
+    return [Stop(one, uplink), Stop(one, under), Stop(other, under), Stop(other, uplink)]
+
+
+def _out(host_id: str, net: Any) -> tuple[Stop, ...]:
+    """Out of the cloud by a physical network."""
+    if not net.physical:
+        return ()
+    return Stop(host_id, Point(at=At.UPLINK, id=net.id)), Stop(host_id, Point(at=At.PHYSICAL, id=net.physical))

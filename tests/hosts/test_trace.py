@@ -1,0 +1,244 @@
+"""Traces between two real hosts: what works is said to work, and each of twelve faults is named, with what mends it.
+
+The wiring is applied by hand, so a fault stays until it was traced; then one pass repairs what can be repaired.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import msgspec
+import pytest
+
+from nephos.doctor.trace import follow, verdict
+from nephos.doctor.trace.verdict import Look, Trace
+from nephos.network.ways import METADATA, Stop, Way
+from nephos.wiring.base import Port
+from nephos.wiring.probe import At, Point, Watch, Watched
+from tests.hosts.lab import Guest, Lab, wait
+from tests.hosts.wiring_lab import OPEN, PING, PUBLIC_HOST, Cloud, HostWiring
+
+pytestmark = pytest.mark.host
+SECONDS = 10
+
+
+class House:
+    """Two hosts, a network over both with a guest on each, and a router with a gateway on the first."""
+
+    def __init__(self, lab: Lab) -> None:
+        self.lab = lab
+        self.one, self.two = lab.hosts
+        self.wirings = [HostWiring(host) for host in lab.hosts]
+        self.cloud = Cloud(self.wirings)
+        self.network = self.cloud.network()
+        self.public = self.cloud.public()
+        self.group = self.cloud.group(PING)
+        self.near: Port = self.cloud.port(self.network, 10, self.group, host=0)
+        self.far: Port = self.cloud.port(self.network, 11, self.group, host=1)
+        self.router = self.cloud.router(self.public, self.network)
+        self.wire()
+        self.near_guest: Guest = self.wirings[0].guest(self.near)
+        self.far_guest: Guest = self.wirings[1].guest(self.far)
+        for guest in (self.near_guest, self.far_guest):
+            guest.dhcp()
+
+    def wire(self) -> None:
+        self.cloud.wire()
+
+    def look(self, way: Way) -> Trace:
+        """As `follow.trace` does it, with the hosts asked directly; within ten seconds."""
+        packets, points = follow._packets(way), follow._points(way)
+        token = f"{time.monotonic_ns() & 0xFFFFFF:06x}"
+
+        def ask(host_id: str) -> Look:
+            sends = way.port_id if host_id == way.stops[0].host_id else None
+            here = tuple(points[host_id])
+            watch = Watch(token=token, packets=packets, points=here, seconds=follow.SECONDS, port_id=sends)
+            seen = msgspec.convert(self.wirings[int(host_id)]._ask("probe", watch), Watched)
+            return Look(self.wirings[int(host_id)].host.name, here, seen)
+
+        begun = time.monotonic()
+        with ThreadPoolExecutor(2) as pool:
+            looks = dict(zip(points, pool.map(ask, points), strict=True))
+        answer = verdict.judge(way, packets, looks)
+        assert time.monotonic() - begun < SECONDS
+        return answer
+
+    def way(self, target: str) -> Way:
+        """From the far guest, as the ledger would tell it."""
+        tap = Stop("1", Point(at=At.TAP, id=self.far.id))
+        values: dict[str, Any] = {
+            "port_id": self.far.id, "mac": self.far.mac, "address": "10.1.0.11", "mtu": self.network.mtu,
+            "kind": target, "target": "", "nexthop": "", "nexthop_mac": self.network.dhcp_mac,
+        }  # fmt: skip
+        here = Stop("1", Point(at=At.DHCP, id=self.network.id))
+        if target == "dhcp":
+            return Way(**values, stops=(tap, here), who="DHCP")
+        if target == "metadata":
+            values |= {"target": METADATA, "nexthop": METADATA, "nexthop_mac": None}
+            return Way(**values, stops=(tap, here), who="the metadata server")
+        leg, gateway = self.router.interfaces[0], self.router.gateways[0]
+        tunnel = [Stop("1", Point(at=At.UPLINK, id=self.network.id)), Stop("1", Point(at=At.UNDERLAY)),
+                  Stop("0", Point(at=At.UNDERLAY)), Stop("0", Point(at=At.UPLINK, id=self.network.id))]  # fmt: skip
+        values["kind"] = "address"
+        if target == "port":
+            values |= {"target": "10.1.0.10", "nexthop": "10.1.0.10", "nexthop_mac": self.near.mac}
+            return Way(**values, stops=(tap, *tunnel, Stop("0", Point(at=At.TAP, id=self.near.id))), who="port near")
+        values |= {"target": PUBLIC_HOST, "nexthop": "10.1.0.1", "nexthop_mac": leg.mac}
+        out = [Stop("0", Point(at=At.LEG, id=leg.port_id, router_id=self.router.id)),
+               Stop("0", Point(at=At.LEG, id=gateway.port_id, router_id=self.router.id), gateway=True),
+               Stop("0", Point(at=At.UPLINK, id=self.public.id)), Stop("0", Point(at=At.PHYSICAL, id="public"))]  # fmt: skip
+        return Way(**values, stops=(tap, *tunnel, *out), who="the external gateway")
+
+    def trace(self, target: str) -> Trace:
+        return self.look(self.way(target))
+
+    def named(self, target: str, *words: str) -> Trace:
+        """Trace something broken: the verdict, or what is told beside it, says these words."""
+        found = self.trace(target)
+        said = " / ".join((found.verdict, *found.also))
+        assert all(word in said for word in words), (words, found)
+        return found
+
+    def healed(self, target: str) -> None:
+        """One pass of the wiring mends it."""
+        self.wire()
+        found = self.trace(target)
+        assert found.ok, found
+
+
+@pytest.fixture(scope="module")
+def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+    with Lab(tmp_path_factory.mktemp("trace"), hosts=2) as lab:
+        yield House(lab)
+
+
+@pytest.mark.parametrize("target", ["dhcp", "metadata", "port", "internet"])
+def test_what_works_is_said_to_work_and_nothing_is_left(house: House, target: str) -> None:
+    found = house.trace(target)
+    assert found.ok and found.also == (), found
+    assert all(all(hop.questions) for hop in found.hops[: 2 if target in ("dhcp", "metadata") else 4]), found
+    assert all(hop.device for hop in found.hops)
+    for host in house.lab.hosts:
+        assert "nephos_trace" not in host.out("nft list tables")
+        assert "trc" not in host.out("ip -br link")
+
+
+def test_1_a_wrong_tunnel_address(house: House) -> None:
+    house.two.run("ip address add 192.168.77.77/24 dev eth0")
+    house.two.run("ip address del 192.168.77.2/24 dev eth0")
+    try:
+        house.named("port", "the tunnel address 192.168.77.2 is on no device")
+    finally:
+        house.two.run("ip address add 192.168.77.2/24 dev eth0")
+        house.two.run("ip address flush dev eth0 to 192.168.77.77")
+        house.two.run("ip route replace default via 192.168.77.254")
+    house.healed("port")
+
+
+def test_2_a_forward_rule_of_somebody_else(house: House) -> None:
+    house.one.run("iptables -I FORWARD 1 -p icmp -j REJECT --reject-with icmp-host-prohibited")
+    found = house.named("port", "rejected by host1's ip filter FORWARD rule 1", "seen on vxlan-", "not on tap")
+    assert "not ours" in found.mend
+    house.healed("port")
+    house.one.run("iptables -D FORWARD -p icmp -j REJECT --reject-with icmp-host-prohibited")
+
+
+def test_3_the_tunnel_port_is_blocked(house: House) -> None:
+    house.one.run("iptables -A INPUT -p udp --dport 4789 -j DROP")
+    house.named("port", "seen on eth0 of host1", "dropped by host1's ip filter INPUT rule 1")
+    house.one.run("iptables -D INPUT -p udp --dport 4789 -j DROP")
+    house.lab.switch.run("nft add table bridge t; add chain bridge t f { type filter hook forward priority 0; }")
+    house.lab.switch.run("nft add rule bridge t f udp dport 4789 drop")
+    found = house.named("port", "seen on eth0 of host2, not on eth0 of host1", "UDP packets are lost between the hosts")
+    assert "UDP 4789" in found.mend
+    house.lab.switch.run("nft delete table bridge t")
+
+
+def test_4_dnsmasq_does_not_answer_or_is_dead(house: House) -> None:
+    folder = house.wirings[1].state_dir / "dhcp" / house.network.id
+    (number,) = [line.split()[0] for line in house.two.out("ps -ww -eo pid,args").splitlines() if f"{folder}/" in line and "dnsmasq" in line]
+    house.two.run("kill", "-STOP", number)
+    house.named("dhcp", "DHCP DISCOVER reached ns-", "no OFFER from DHCP")
+    house.two.run("kill", "-KILL", number)
+    wait(lambda: house.trace("dhcp").ok, SECONDS, "a new dnsmasq")
+
+
+def test_5_forwarding_entries_are_gone(house: House) -> None:
+    device = f"vxlan-{house.network.segment}"
+    house.two.run(f"bridge fdb del 00:00:00:00:00:00 dev {device} dst 192.168.77.1")
+    house.two.run(f"bridge fdb del {house.near.mac} dev {device} dst 192.168.77.1")
+    house.named("port", f"not on eth0 of host2: on host2, {device} has no forwarding entry")
+    house.healed("port")
+
+
+def test_6_the_mtu_is_wrong(house: House) -> None:
+    house.one.run("ip link set eth0 mtu 1400")
+    house.two.run("ip link set eth0 mtu 1400")
+    found = house.named("port", "1450 bytes", "too small for tunnelled frames")
+    assert "mtu 1500" in found.mend
+    for host in house.lab.hosts:
+        host.run("ip link set eth0 mtu 1500")
+    house.healed("port")
+
+
+def test_7_the_security_group_is_closed(house: House) -> None:
+    house.cloud.change(house.cloud.groups[house.group.id], rules=OPEN)
+    house.wire()
+    found = house.named("port", "dropped on host1 by the port's security groups", "seen on vxlan-")
+    assert "security group rule create" in found.mend
+    house.cloud.change(house.cloud.groups[house.group.id], rules=(*OPEN, PING))
+    house.healed("port")
+
+
+def test_8_a_second_dhcp_server(house: House) -> None:
+    rogue = house.cloud.port(house.network, 66, house.group, host=1, port_security=False)
+    house.wire()
+    guest = house.wirings[1].guest(rogue)
+    guest.run("ip address add 10.1.0.66/24 dev eth0")
+    serves = guest.popen("dnsmasq", "--conf-file=/dev/null", "--no-hosts", "--no-resolv", "--port=0", "--user=root",
+                         "--interface=eth0", "--bind-interfaces", "--dhcp-range=10.1.0.200,10.1.0.210", "--keep-in-foreground",
+                         "--dhcp-authoritative", f"--dhcp-leasefile={guest.folder}/leases", "--no-ping")  # fmt: skip
+    try:
+        wait(lambda: ":67 " in guest.out("ss -lnu"), 10, "a rogue DHCP server")
+        house.named("dhcp", "a second DHCP server, 10.1.0.66", rogue.mac)
+    finally:
+        serves.kill()
+        guest.kill()
+        house.cloud.remove(rogue)
+        house.wire()
+
+
+def test_9_metadata_is_down(house: House) -> None:
+    namespace = f"qdhcp-{house.network.id}"
+    house.two.run("ip", "netns", "exec", namespace, "nft", "-f", "-",
+                  text="table ip t {\nchain i {\ntype filter hook input priority 0\ntcp dport 80 drop\n}\n}\n")  # fmt: skip
+    house.named("metadata", "TCP SYN to 169.254.169.254 port 80 reached ns-", "dropped by host2's ip t i rule 1")
+    house.two.run("ip", "netns", "exec", namespace, "nft", "delete", "table", "ip", "t")
+
+
+def test_10_the_nat_rules_are_gone(house: House) -> None:
+    house.one.run(f"ip netns exec qrouter-{house.router.id} nft flush ruleset")
+    house.named("internet", "as 10.1.0.11, without NAT", "the NAT rules of qrouter-")
+    house.healed("internet")
+
+
+def test_11_the_tap_is_down(house: House) -> None:
+    tap = f"tap{house.far.id[:11]}"
+    house.two.run(f"ip link set {tap} down")
+    house.named("gateway", f"not seen on {tap} of host2", f"{tap} is down")
+    house.healed("internet")
+
+
+def test_12_the_guest_uses_another_address(house: House) -> None:
+    house.far_guest.run("ip address add 10.1.0.99/24 dev eth0")
+    asks = house.far_guest.popen("ping", "-I", "10.1.0.99", "-i", "0.2", "-w", "6", "10.1.0.10")
+    try:
+        found = house.named("port", "the guest sends from 10.1.0.99", "spoofed")
+        assert found.ok
+    finally:
+        asks.kill()
+        house.far_guest.run("ip address del 10.1.0.99/24 dev eth0")
