@@ -14,6 +14,7 @@ FLAVOR = {
     "flavor": {"name": "mini", "ram": 64, "vcpus": 1, "disk": 1, "id": "mini", "os-flavor-access:is_public": False}
 }
 SPECS = {"extra_specs": {"hw:cpu_policy": "shared"}}
+RACK = {"name": "r", "network_type": "vlan", "minimum": 7, "maximum": 9}
 _RULE = {"security_group_id": "{network/security-groups}", "direction": "ingress", "protocol": "tcp"}
 _PATCH = "application/openstack-images-v2.1-json-patch"
 _INVENTORY = {"total": 8, "reserved": 0, "min_unit": 1, "max_unit": 8, "step_size": 1, "allocation_ratio": 1.0}
@@ -33,6 +34,13 @@ _CONSUMER: dict[str, Any] = {
     "consumer_type": "TOAST",
 }
 
+QOS: dict[str, dict[str, Any]] = {
+    "bandwidth_limit": {"max_kbps": 1000, "max_burst_kbps": 100, "direction": "ingress"},
+    "packet_rate_limit": {"max_kpps": 10, "direction": "ingress"},
+    "dscp_marking": {"dscp_mark": 26},
+    "minimum_bandwidth": {"min_kbps": 100, "direction": "ingress"},
+    "minimum_packet_rate": {"min_kpps": 1, "direction": "ingress"},
+}
 BODIES: dict[str, Any] = {
     # --- identity ---
     "POST identity /v2.0": {},
@@ -183,6 +191,14 @@ BODIES: dict[str, Any] = {
     # --- network ---
     "POST network /v2.0/networks": {"network": {"name": "{name}-net", "description": "d", "admin_state_up": True}},
     "PUT network /v2.0/networks/{id}": {"network": {"description": "changed"}},
+    "POST network /v2.0/segments": {
+        "segment": {"network_id": "{network/networks}", "network_type": "geneve", "name": "s"}
+    },
+    "PUT network /v2.0/segments/{id}": {"segment": {"name": "changed"}},
+    "POST network /v2.0/network_segment_ranges": {
+        "network_segment_range": RACK | {"physical_network": "{name}-rack"}
+    },
+    "PUT network /v2.0/network_segment_ranges/{id}": {"network_segment_range": {"name": "changed"}},
     "POST network /v2.0/subnets": {
         "subnet": {"network_id": "{network/networks}", "cidr": "10.8{number}.9.0/24", "ip_version": 4, "name": "s"}
     },
@@ -225,6 +241,41 @@ BODIES: dict[str, Any] = {
     "PUT network /v2.0/agents/{id}": {"agent": {"admin_state_up": True}},
     "POST network /v2.0/agents/{id}/dhcp-networks": {"network_id": "{network/networks}"},
     "POST network /v2.0/agents/{id}/l3-routers": {"router_id": "{network/routers}"},
+    "PUT network /v2.0/subnetpools/{id}/add_prefixes": {"prefixes": ["10.250.0.0/16"]},
+    "PUT network /v2.0/subnetpools/{id}/remove_prefixes": {"prefixes": ["10.251.0.0/16"]},
+    "PUT network /v2.0/subnetpools/{id}/onboard_network_subnets": {"network_id": "{spare/network}"},
+    "POST network /v2.0/default-security-group-rules": {
+        "default_security_group_rule": {"direction": "ingress", "protocol": "icmp", "used_in_default_sg": True}
+    },
+    "POST network /v2.0/address-groups": {
+        "address_group": {"name": "{name}-addresses", "addresses": ["10.0.0.0/24", "2001:db8::1"]}
+    },
+    "PUT network /v2.0/address-groups/{id}": {"address_group": {"description": "changed"}},
+    "PUT network /v2.0/address-groups/{id}/add_addresses": {"addresses": ["10.9.0.0/24"]},
+    "PUT network /v2.0/address-groups/{id}/remove_addresses": {"addresses": ["10.0.0.0/24"]},
+    "POST network /v2.0/address-scopes": {"address_scope": {"name": "{name}-scope", "ip_version": 4}},
+    "PUT network /v2.0/address-scopes/{id}": {"address_scope": {"name": "changed"}},
+    "POST network /v2.0/trunks": {"trunk": {"port_id": "{network/ports}", "name": "t"}},
+    "PUT network /v2.0/trunks/{id}": {"trunk": {"name": "changed"}},
+    "PUT network /v2.0/trunks/{id}/add_subports": {
+        "sub_ports": [{"port_id": "{spare/port}", "segmentation_type": "vlan", "segmentation_id": 8}]
+    },
+    "PUT network /v2.0/trunks/{id}/remove_subports": {"sub_ports": [{"port_id": "{trunk/child}"}]},
+    "POST network /v2.0/ports/{id}/bindings": {"binding": {"host": "h1"}},
+    "PUT network /v2.0/ports/{id}/bindings/{host}/activate": {},
+    "POST network /v2.0/qos/policies": {"policy": {"name": "{name}-policy", "description": "d"}},
+    "PUT network /v2.0/qos/policies/{id}": {"policy": {"description": "changed"}},
+    **{
+        f"{verb}{path.format(kind=kind.replace('_', '-') if 'alias' in path else kind)}": {
+            f"{'alias_' if 'alias' in path else ''}{kind}_rule": values
+        }
+        for kind, values in QOS.items()
+        for verb, path in (
+            ("POST network /v2.0/qos/policies/", "{{id}}/{kind}_rules"),
+            ("PUT network /v2.0/qos/policies/", "{{id}}/{kind}_rules/{{rule_id}}"),
+            ("PUT network /v2.0/qos/", "alias-{kind}-rules/{{id}}"),
+        )
+    },
     # --- placement ---
     "POST placement /resource_providers": {"name": "new", "uuid": "{NOT_THERE}"},
     "PUT placement /resource_providers/{uuid}": {"name": "h1"},
@@ -373,6 +424,10 @@ _INSTEAD: dict[str, dict[str, str]] = {
     "DELETE network /v2.0/networks/{id}": {"network/networks": "spare/network"},
     "DELETE network /v2.0/subnets/{id}": {"network/subnets": "spare/subnet"},
     "DELETE network /v2.0/routers/{id}": {"network/routers": "spare/router"},
+    "POST network /v2.0/qos/policies/{id}/dscp_marking_rules": {"network/policies": "spare/policy"},
+    "DELETE network /v2.0/qos/policies/{id}": {"network/policies": "spare/policy"},
+    "PUT network /v2.0/ports/{id}/bindings/{host}/activate": {"network/ports": "spare/port"},
+    "DELETE network /v2.0/ports/{id}/bindings/{host}": {"network/ports": "spare/port"},
 }
 
 

@@ -111,7 +111,8 @@ PAGED = {
     "image": ("images", "metadefs/namespaces"),
     "network": (
         *("networks", "subnets", "subnetpools", "ports", "routers", "floatingips", "security-groups"),
-        *("security-group-rules", "rbac-policies"),
+        *("security-group-rules", "rbac-policies", "address-groups", "address-scopes", "trunks", "qos/policies"),
+        "default-security-group-rules",
     ),
     "compute": ("servers", "servers/detail", "flavors", "flavors/detail", "os-keypairs", "os-hypervisors"),
 }

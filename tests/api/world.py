@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import hmac
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -192,6 +193,11 @@ class World:
             "l3/agent": self._first("/network/v2.0/agents?agent_type=L3%20agent", "agents"),
             "network/tags": "red",
             "network/extensions": "router",
+            "network/rule-types": "dscp_marking",
+            "network/bindings": "h1",
+            "network/default-security-group-rules": self._first(
+                "/network/v2.0/default-security-group-rules", "default_security_group_rules"
+            ),
             "image/schemas": "image",
             "image/metadefs": "namespace",
             "image/objects": "crust",
@@ -204,6 +210,12 @@ class World:
             "placement/resource_classes": "CUSTOM_TOAST",
             "placement/traits": "CUSTOM_CRISP",
         }
+        for plural, noun, body in (
+            ("segments", "segment", {"network_id": found["public/network"], "network_type": "geneve"}),
+            ("network_segment_ranges", "network_segment_range", seeds.RACK | {"physical_network": "rack"}),
+        ):
+            made_one = self._made(self.admin, f"/network/v2.0/{plural}", {noun: body})
+            found[f"network/{plural}"] = str(made_one[noun]["id"])
         limits = [
             {"service_id": service, "resource_name": name, "default_limit": 10}
             for name in ("slices", "crumbs", "toasts")
@@ -292,7 +304,7 @@ class World:
             key = str(self._made(client, path, body)[noun]["id"])
             if f"network/{plural}" not in found:
                 found[f"network/{plural}"] = key
-                if plural not in ("rbac-policies", "security-group-rules"):
+                if plural not in ("rbac-policies", "security-group-rules", "address-groups", "address-scopes"):
                     assert client.put(f"{path}/{key}/tags", {"tags": ["red"]}).status == 200
             return key
 
@@ -316,8 +328,31 @@ class World:
         found["floating"] = client.get(f"/network/v2.0/floatingips/{floating}").json["floatingip"][
             "floating_ip_address"
         ]
+        self._edge(client, found, made)
         made("rbac-policies", "rbac_policy", target_tenant=NOT_THERE.replace("-", ""))
         found["network/network-ip-availabilities"] = found["network/networks"]
+
+    def _edge(self, client: Client, found: Things, made: Callable[..., str]) -> None:
+        """What ports are limited, grouped and stacked by."""
+        made("address-groups", "address_group")
+        made("address-scopes", "address_scope")
+        parent, child = made("ports", "port"), made("ports", "port")
+        tagged = {"port_id": child, "segmentation_type": "vlan", "segmentation_id": 7}
+        made("trunks", "trunk", port_id=parent, sub_ports=[tagged])
+        found["trunk/child"] = child
+        bound = f"/network/v2.0/ports/{found['spare/port']}/bindings"
+        self._made(self.clients["service"], bound, {"binding": {"host": "h1"}})
+        path = "/network/v2.0/qos/policies"
+        for key in ("network/policies", "spare/policy"):
+            body = seeds.body(f"POST network {path.removeprefix('/network')}", found)
+            body["policy"]["project_id"] = found["project"]
+            found[key] = str(self._made(self.admin, path, body)["policy"]["id"])
+        assert self.admin.put(f"{path}/{found['network/policies']}/tags", {"tags": ["red"]}).status == 200
+        for kind, values in seeds.QOS.items():
+            rules = f"{path}/{found['network/policies']}/{kind}_rules"
+            body = {f"{kind}_rule": {**values, **({"direction": "egress"} if "direction" in values else {})}}
+            rule = str(self._made(self.admin, rules, body)[f"{kind}_rule"]["id"])
+            found[f"network/{kind}_rules"] = found[f"network/alias-{kind.replace('_', '-')}-rules"] = rule
 
     def _image(self, client: Client, found: Things) -> None:
         image = found["image/images"] = make_image(client, visibility="shared")

@@ -17,9 +17,9 @@ from nephos.network import resource
 from nephos.network.discovery import topology
 from nephos.network.groups.store import group
 from nephos.network.networks.store import network
-from nephos.network.networks.wire import shared_with
 from nephos.network.ports.store import port
 from nephos.network.quotas import actions as quotas
+from nephos.network.sharing.scope import shared_with
 from nephos.network.subnets.store import address, subnet
 
 _named = select(network).where(network.c.id.in_(bindparam("ids", expanding=True)))
@@ -101,7 +101,7 @@ def resolve_groups(tx: Tx, project_id: str, wanted: Sequence[str]) -> list[str]:
 
 def _one_network(tx: Tx, project_id: str, *, auto: bool) -> list[NetworkRequest]:
     statement = select(network.c.id).where(
-        or_(and_(network.c.project_id == project_id, network.c.external.is_(False)), shared_with(project_id)),
+        or_(and_(network.c.project_id == project_id, network.c.external.is_(False)), shared_with(network.c.id, project_id)),
         network.c.admin_state_up.is_(True),
     )
     ids = tx.column(statement.limit(2))
@@ -141,7 +141,7 @@ def _check_named(tx: Tx, cloud: Cloud, who: Who, wanted: Sequence[NetworkRequest
 def _visible(tx: Tx, project_id: str, ids: Sequence[str], *, admin: bool) -> dict[str, Any]:
     if not ids:
         return {}
-    statement = _named.add_columns(shared_with(project_id).label("shared"))
+    statement = _named.add_columns(shared_with(network.c.id, project_id).label("shared"))
     rows = tx.all(statement, {"ids": list(ids)})
     return {row.id: row for row in rows if admin or row.project_id == project_id or row.shared or row.external}
 

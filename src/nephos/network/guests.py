@@ -15,7 +15,7 @@ from sqlalchemy import and_, bindparam, select, update
 from nephos import errors
 from nephos.kernel.cloud import Cloud
 from nephos.kernel.db.engine import Tx
-from nephos.network import problems
+from nephos.network import notifications, problems, resource
 from nephos.network.discovery import topology
 from nephos.network.floatingips import actions as floatingips
 from nephos.network.floatingips.store import floatingip
@@ -26,9 +26,11 @@ from nephos.network.networks import actions as networks
 from nephos.network.networks.store import network
 from nephos.network.ports import actions as ports
 from nephos.network.ports.store import ACTIVE, COMPUTE, port, port_group
+from nephos.network.ports.wire import NOUN
 from nephos.network.subnets import addresses
 from nephos.network.subnets.addresses import Wanted
 from nephos.network.subnets.store import address, subnet
+from nephos.network.trunks.store import subport, trunk
 
 __all__ = [
     "GroupRef",
@@ -117,6 +119,12 @@ _run = (
     )
     .values(status=ACTIVE, updated_at=bindparam("now"), revision=port.c.revision + 1)
 )
+_behind = (
+    select(subport.c.port_id)
+    .join(trunk, trunk.c.id == subport.c.trunk_id)
+    .join(port, port.c.id == trunk.c.port_id)
+    .where(port.c.device_id == bindparam("server"))
+)
 
 
 class PortAddress(msgspec.Struct, frozen=True, kw_only=True):
@@ -196,7 +204,22 @@ def allocate(
     wanted = resolve_groups(tx, project_id, security_groups)
     if "default" in security_groups or not wanted:
         wanted = [groups.ensure_default(tx, cloud, project_id), *wanted]
-    return [_place(tx, cloud, server, request, wanted, order) for order, request in enumerate(requests)]
+    ids = [_place(tx, cloud, server, request, wanted, order) for order, request in enumerate(requests)]
+    _tell(tx, cloud, ids, requests)
+    return ids
+
+
+def _tell(tx: Tx, cloud: Cloud, ids: Sequence[str], requests: Sequence[NetworkRequest]) -> None:
+    """Ports that were made are told of as created, those that the user had made as updated."""
+    adopted = {each.port_id for each in requests}
+    items = _shown_to_listeners(tx, cloud, ids)
+    notifications.ports_created(tx, [item for item in items if item["id"] not in adopted])
+    notifications.ports_updated(tx, [item for item in items if item["id"] in adopted])
+
+
+def _shown_to_listeners(tx: Tx, cloud: Cloud, ids: Sequence[str]) -> list[resource.Item]:
+    """Nothing where nobody listens."""
+    return resource.reply(tx, NOUN, resource.SystemView(cloud), ids) if tx.outbox is not None else []
 
 
 def _place(tx: Tx, cloud: Cloud, server: Server, request: NetworkRequest, wanted: Sequence[str], order: int) -> str:
@@ -252,8 +275,9 @@ def unbind(tx: Tx, cloud: Cloud, server_id: str) -> None:
 
 
 def activate(tx: Tx, cloud: Cloud, server_id: str) -> None:
-    """The guest runs on its host: its bound ports are ACTIVE."""
+    """The guest runs on its host: its bound ports are ACTIVE, and those behind their tags."""
     tx.execute(_run, {"server": server_id, "now": tx.now})
+    ports.activate(tx, tx.column(_behind, {"server": server_id}))
 
 
 def release(tx: Tx, cloud: Cloud, server_id: str) -> None:
@@ -264,12 +288,15 @@ def release(tx: Tx, cloud: Cloud, server_id: str) -> None:
 
 def _let_go(tx: Tx, cloud: Cloud, row: Any) -> None:
     if row.made_by_compute:
+        was = _shown_to_listeners(tx, cloud, [row.id])
         ports.remove(tx, cloud, row)
+        notifications.ports_deleted(tx, was)
         return
     ports.unhook_floating(tx, cloud, row.id)
     ports.unbind(tx, cloud, row)
     values = {"device_id": "", "device_owner": "", "dns_name": "", "nic_tag": None, "nic_order": 0}
     ports.change(tx, cloud, ports.get(tx, row.id), values)
+    notifications.ports_updated(tx, _shown_to_listeners(tx, cloud, [row.id]))
 
 
 def attach(
@@ -287,7 +314,9 @@ def attach(
     """One more port for a server that is there already, after `check`; answers its id."""
     server = Server(id=server_id, project_id=project_id, hostname=hostname, zone=zone, host_id=host_id)
     order = max((row.nic_order for row in tx.all(_own, {"server": server_id})), default=-1) + 1
-    return _place(tx, cloud, server, request, [groups.ensure_default(tx, cloud, project_id)], order)
+    port_id = _place(tx, cloud, server, request, [groups.ensure_default(tx, cloud, project_id)], order)
+    _tell(tx, cloud, [port_id], [request])
+    return port_id
 
 
 def detach(tx: Tx, cloud: Cloud, server_id: str, port_id: str) -> None:

@@ -39,5 +39,10 @@ def listen(cloud: Cloud) -> None:
             touch.networks(tx, cloud, agents.carried(tx, row.id))
         placing.place_waiting(tx, cloud)
 
+    def state_of_router(tx: Tx, seen: Seen) -> None:
+        placing.became(tx, cloud, seen.id, seen.host, seen.value, seen.at)
+
+    cloud.hosts.rounds.append(lambda tx: placing.rescue(tx, cloud))
+    cloud.hosts.notice("router_state", state_of_router)
     cloud.hosts.notice("host", arrived)
     cloud.hosts.notice("address_taken", address_taken)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any, Generic, TypeVar
 from urllib.parse import quote, urlencode
@@ -23,30 +22,30 @@ from sqlalchemy import (
     Select,
     Table,
     Text,
-    and_,
     bindparam,
-    false,
-    func,
-    not_,
-    or_,
-    type_coerce,
     update,
 )
 
 from nephos import errors
 from nephos.kernel import clock
-from nephos.kernel.auth.who import Who
+from nephos.kernel.auth.who import SYSTEM, Who
 from nephos.kernel.cloud import Cloud
 from nephos.kernel.db.engine import Tx
 from nephos.kernel.db.paging import paginate
 from nephos.kernel.http.call import Call, Reply
 from nephos.kernel.http.query import Page
-from nephos.network import problems
+from nephos.network import notifications, problems
+from nephos.network.filters import TRUE
+from nephos.network.filters import Filter as Filter
+from nephos.network.filters import boolean as boolean
+from nephos.network.filters import equals as equals
+from nephos.network.filters import flag as flag
+from nephos.network.filters import number as number
+from nephos.network.filters import standard_filters as standard_filters
+from nephos.network.filters import standard_sorts as standard_sorts
 
 V = "/v2.0"
 _RESERVED = frozenset({"fields", "limit", "marker", "page_reverse", "sort_key", "sort_dir"})
-_TRUE = frozenset({"1", "t", "true", "on", "y", "yes"})
-_FALSE = frozenset({"0", "f", "false", "off", "n", "no"})
 _UNKNOWN = re.compile(r"unknown field `([^`]+)`(?: - at `\$(?:\[[^\]]*\])+`)?$")
 M = TypeVar("M", bound="Base")
 T = TypeVar("T")
@@ -76,12 +75,25 @@ class View:
         return self._allows(rule, self.who, target)
 
 
+class SystemView(View):
+    """The cloud itself looks, and sees everything: for what is told of resources that no request shows."""
+
+    __slots__ = ()
+
+    def __init__(self, cloud: Cloud) -> None:
+        self.cloud, self.who, self.project_id = cloud, SYSTEM, ""
+        self.bind = {"viewer": ""}
+        self.admin = self.sees_all = True
+
+    def allowed(self, rule: str, target: Mapping[str, Any]) -> bool:
+        return True
+
+
 def is_admin(cloud: Cloud, who: Who) -> bool:
     """Whether the service's own notion of an administrator (context_is_admin) holds."""
     return who.is_admin or cloud.policies.of["network"].allows("context_is_admin", who)
 
 
-Filter = Callable[[list[str], View], ColumnElement[bool]]
 Loaded = Mapping[str, Any]
 
 
@@ -97,9 +109,9 @@ def _own(row: Any) -> Mapping[str, Any]:
 class Noun:
     """A kind of resource.
 
-    `name` is its word in bodies and rule names. `select` gives all columns that `render` needs, `scope` narrows it to
-    what a viewer who does not see all may see; both know the viewer as VIEWER. `load` reads what hangs on a page of
-    rows in a constant number of queries.
+    `name` is its word in rule names, and in bodies where no other `word` is given. `select` gives all columns that
+    `render` needs, `scope` narrows it to what a viewer who does not see all may see; both know the viewer as VIEWER.
+    `load` reads what hangs on a page of rows in a constant number of queries.
     `hidden` are attributes that `get_<name>:<attribute>` guards, `guarded` those that are guarded on create and update.
     """
 
@@ -116,6 +128,7 @@ class Noun:
     target: Callable[[Any], Mapping[str, Any]] = _own
     hidden: tuple[str, ...] = ()
     guarded: frozenset[str] = frozenset()
+    word: str = ""
     read_only: frozenset[str] = field(
         default=frozenset({"id", "status", "created_at", "updated_at", "revision_number", "tags"})
     )
@@ -145,9 +158,9 @@ class Noun:
 # --- reading ---------------------------------------------------------------------------------------------------------
 
 
-def index(call: Call, noun: Noun) -> Reply:
+def index(call: Call, noun: Noun, view: View | None = None) -> Reply:
     """GET of a collection."""
-    view = View(call)
+    view = view or View(call)
     call.allowed(f"get_{noun.name}")
     fields = frozenset(call.query.many("fields")) - {""}
     page = _page(call, noun)
@@ -182,13 +195,13 @@ def narrowed(noun: Noun, view: View) -> Select[Any]:
     return noun.select if view.sees_all else noun.narrowed
 
 
-def show(call: Call, noun: Noun, key: str) -> Reply:
+def show(call: Call, noun: Noun, key: str, view: View | None = None) -> Reply:
     """GET of one."""
-    view = View(call)
+    view = view or View(call)
     with view.cloud.database.read() as tx:
         row = fetch(tx, noun, view, key)
         loaded = noun.load(tx, [row], view)
-    return Reply({noun.name: shown(noun, row, loaded, view, frozenset(call.query.many("fields")) - {""})})
+    return Reply({noun.word or noun.name: shown(noun, row, loaded, view, frozenset(call.query.many("fields")) - {""})})
 
 
 def fetch(tx: Tx, noun: Noun, view: View, key: str, rule: str | None = None) -> Any:
@@ -257,7 +270,7 @@ def _page(call: Call, noun: Noun) -> Page:
         if limit < 0 or limit > 1 << 53:
             raise problems.bad("Bad limit value. It must be a whole number from 0.", "HTTPBadRequest")
         limit = min(limit, call.cloud.settings.api.max_limit) or None
-    reverse = (query.one("page_reverse") or "").lower() in _TRUE
+    reverse = (query.one("page_reverse") or "").lower() in TRUE
     return Page(limit, query.one("marker") or None, tuple(sorts), reverse)
 
 
@@ -288,93 +301,6 @@ def _links(call: Call, page: Page, ids: list[str]) -> list[dict[str, str]]:
 
 def _link(url: str, pairs: list[tuple[str, str]]) -> str:
     return url + "?" + urlencode(pairs, quote_via=quote)
-
-
-# --- filters ---------------------------------------------------------------------------------------------------------
-
-
-def equals(column: ColumnElement[Any]) -> Filter:
-    """Any of the values given."""
-    return lambda values, _view: column == values[0] if len(values) == 1 else column.in_(values)
-
-
-def flag(column: ColumnElement[Any]) -> Filter:
-    """A boolean, in any of the words that Neutron takes."""
-
-    def clause(values: list[str], _view: View) -> ColumnElement[bool]:
-        wanted = {boolean(value) for value in values}
-        return column.in_(sorted(wanted))
-
-    return clause
-
-
-def number(column: ColumnElement[Any]) -> Filter:
-    """A whole number; what is none matches nothing."""
-
-    def clause(values: list[str], _view: View) -> ColumnElement[bool]:
-        wanted = [int(value) for value in values if re.fullmatch(r"-?\d{1,18}", value)]
-        return column.in_(wanted) if wanted else false()
-
-    return clause
-
-
-def boolean(value: str) -> bool:
-    """Raises BadRequest for a word that is neither true nor false."""
-    if value.lower() in _TRUE:
-        return True
-    if value.lower() in _FALSE:
-        return False
-    raise problems.bad(f"'{value}' cannot be converted to boolean", "HTTPBadRequest")
-
-
-def _has_tag(column: ColumnElement[Any], tag: str) -> ColumnElement[bool]:
-    # A JSON array of strings holds the quoted form of a string without commas only where it is an element.
-    return func.instr(func.coalesce(column, ""), msgspec.json.encode(tag).decode()) > 0
-
-
-def _tagged(column: ColumnElement[Any], values: list[str], *, every: bool) -> ColumnElement[bool]:
-    wanted = [_has_tag(column, tag) for value in values for tag in value.split(",")]
-    return and_(*wanted) if every else or_(*wanted)
-
-
-def standard_filters(table: Table) -> dict[str, Filter]:
-    """Filters that every noun with standard attributes has."""
-    column = table.c
-    found: dict[str, Filter] = {
-        "id": equals(column.id),
-        "project_id": equals(column.project_id),
-        "tenant_id": equals(column.project_id),
-        "description": equals(column.description),
-        "revision_number": number(column.revision),
-        "changed_since": lambda values, _: column.updated_at >= _moment(values[-1]),
-    }
-    if "name" in column:
-        found["name"] = equals(column.name)
-    if "tags" in column:
-        text = type_coerce(column.tags, Text)
-        found["tags"] = lambda values, _: _tagged(text, values, every=True)
-        found["tags-any"] = lambda values, _: _tagged(text, values, every=False)
-        found["not-tags"] = lambda values, _: not_(_tagged(text, values, every=True))
-        found["not-tags-any"] = lambda values, _: not_(_tagged(text, values, every=False))
-    return found
-
-
-def _moment(value: str) -> int:
-    """A timestamp as Neutron writes it, as the ledger's microseconds. Raises BadRequest."""
-    try:
-        moment = datetime.fromisoformat(value)
-    except ValueError as wrong:
-        raise problems.bad(f"Invalid input for changed_since: {value!r} is no time (ISO 8601).") from wrong
-    return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()) * 1_000_000
-
-
-def standard_sorts(table: Table, **more: ColumnElement[Any]) -> dict[str, ColumnElement[Any]]:
-    """Sort keys that every noun has."""
-    column = table.c
-    found = {"id": column.id, "project_id": column.project_id, "tenant_id": column.project_id}
-    if "name" in column:
-        found["name"] = column.name
-    return {**found, **more}
 
 
 def standard(row: Any) -> Item:
@@ -420,7 +346,7 @@ class Body(Generic[M]):
         """Raises BadRequest saying which attribute is wrong."""
         raw = raw_body(call)
         found: dict[str, M] = self._decode(self._one, raw, creating=False)
-        return self._only(found, self.noun.name)
+        return self._only(found, self.noun.word or self.noun.name)
 
     def all(self, call: Call) -> tuple[list[M], bool]:
         """The resources to make and whether they came as a list."""
@@ -432,7 +358,7 @@ class Body(Generic[M]):
                 raise problems.bad("Resources required", "HTTPBadRequest")
             return models, True
         single: dict[str, M] = self._decode(self._one, raw, creating=True)
-        return [self._only(single, self.noun.name)], False
+        return [self._only(single, self.noun.word or self.noun.name)], False
 
     def _only(self, found: Mapping[str, T], key: str) -> T:
         if len(found) != 1 or key not in found:
@@ -522,41 +448,50 @@ def owner(view: View, model: Owned) -> str:
     return wanted
 
 
-def make(call: Call, noun: Noun, body: Body[M], work: Callable[[Tx, View, M], str]) -> Reply:
+def make(call: Call, noun: Noun, body: Body[M], work: Callable[[Tx, View, M], str], view: View | None = None) -> Reply:
     """POST: one resource or many, all or none. `work` checks, writes and answers the new id."""
-    view = View(call)
+    view = view or View(call)
     models, bulk = body.all(call)
 
-    def all_of_them(tx: Tx) -> list[Item]:
-        return reply(tx, noun, view, [work(tx, view, model) for model in models])
+    def all_of_them(tx: Tx) -> dict[str, Any]:
+        keys = [work(tx, view, model) for model in models]
+        items = reply(tx, noun, view, keys)
+        shown: dict[str, Any] = {noun.plural: items} if bulk else {noun.word or noun.name: items[0]}
+        notifications.created(tx, noun.name, call.raw, shown, keys)
+        return shown
 
-    items = view.cloud.database.write(all_of_them)
-    return Reply({noun.plural: items} if bulk else {noun.name: items[0]}, 201)
+    return Reply(view.cloud.database.write(all_of_them), 201)
 
 
-def change(call: Call, noun: Noun, key: str, body: Body[M], work: Callable[[Tx, View, Any, M], None]) -> Reply:
+def change(
+    call: Call, noun: Noun, key: str, body: Body[M], work: Callable[[Tx, View, Any, M], None], view: View | None = None
+) -> Reply:
     """PUT: `work` gets the row, already permitted by the noun's update rule and by those of the attributes set."""
-    view = View(call)
+    view = view or View(call)
     model = body.one(call)
 
-    def one(tx: Tx) -> Item:
+    def one(tx: Tx) -> dict[str, Any]:
         row = fetch(tx, noun, view, key, f"update_{noun.name}")
         if_match(call, noun, row)
         body.enforce(view, model, noun.target(row), "update")
         work(tx, view, row, model)
-        return reply(tx, noun, view, [key])[0]
+        shown = {noun.word or noun.name: reply(tx, noun, view, [key])[0]}
+        notifications.updated(tx, noun.name, call.raw, shown, key)
+        return shown
 
-    return Reply({noun.name: view.cloud.database.write(one)})
+    return Reply(view.cloud.database.write(one))
 
 
-def remove(call: Call, noun: Noun, key: str, work: Callable[[Tx, View, Any], None]) -> Reply:
+def remove(call: Call, noun: Noun, key: str, work: Callable[[Tx, View, Any], None], view: View | None = None) -> Reply:
     """DELETE: `work` gets the row, already permitted."""
-    view = View(call)
+    view = view or View(call)
 
     def one(tx: Tx) -> None:
         row = fetch(tx, noun, view, key, f"delete_{noun.name}")
         if_match(call, noun, row)
+        was = {noun.word or noun.name: reply(tx, noun, view, [key])[0]} if tx.outbox is not None else {}
         work(tx, view, row)
+        notifications.deleted(tx, noun.name, was, key)
 
     view.cloud.database.write(one)
     return Reply(status=204)
@@ -585,6 +520,11 @@ def revise(tx: Tx, table: Table, key: str, values: Mapping[str, Any] | None = No
         .values(revision=table.c.revision + 1, updated_at=tx.now, **(values or {})),
         {"key": key},
     )
+
+
+def given(value: T | UnsetType | None) -> T | None:
+    """The value of an attribute, None when the request did not set it."""
+    return None if isinstance(value, UnsetType) else value
 
 
 def settings_of(model: msgspec.Struct, **columns: str) -> dict[str, Any]:

@@ -9,10 +9,14 @@ from sqlalchemy import select
 from nephos.identity.projects import actions as identity
 from nephos.kernel.cloud import Cloud
 from nephos.kernel.db.engine import Tx
+from nephos.network.default_rules import actions as default_rules
 from nephos.network.groups import actions as groups
 from nephos.network.networks import actions as networks
 from nephos.network.networks.store import network
 from nephos.network.routers import actions as routers
+from nephos.network.segment_ranges import actions as ranges
+from nephos.network.segments import actions as segments
+from nephos.network.segments.types import FLAT, Segment
 from nephos.network.subnets import actions as subnets
 
 PUBLIC = "public"
@@ -22,6 +26,9 @@ POOLS = (("172.24.4.2", "172.24.4.2"), ("172.24.4.10", "172.24.4.254"))
 
 def seed(cloud: Cloud) -> None:
     """Idempotent: a cloud that has a network has been seeded, whatever became of the networks since."""
+    default_rules.seed(cloud)
+    ranges.load(cloud)
+    segments.adopt(cloud)
     with cloud.database.read() as tx:
         projects = _projects(tx)
         if tx.first(select(network.c.id).limit(1)) is not None or not {"admin", "demo"} <= projects.keys():
@@ -47,7 +54,7 @@ def _public(tx: Tx, cloud: Cloud, project_id: str) -> str:
         name=PUBLIC,
         external=True,
         is_default=True,
-        segment=networks.Segment(kind=networks.FLAT, physical=PUBLIC),
+        segments=(Segment(kind=FLAT, physical=PUBLIC),),
     )
     network_id = networks.create(tx, cloud, new)
     subnets.create(

@@ -9,33 +9,59 @@ from nephos.kernel.http import faults
 from nephos.kernel.http.routes import Service
 from nephos.network import audit, notices, wiring
 from nephos.network import seed as first
+from nephos.network.addressgroups import api as addressgroups
+from nephos.network.addressscopes import api as addressscopes
 from nephos.network.agents import api as agents
 from nephos.network.availability import api as availability
+from nephos.network.bindings import api as bindings
+from nephos.network.conntrack import api as conntrack
+from nephos.network.default_rules import api as default_rules
 from nephos.network.discovery import api as discovery
 from nephos.network.discovery import topology
+from nephos.network.flavors import api as flavors
 from nephos.network.floatingips import api as floatingips
+from nephos.network.forwardings import api as forwardings
 from nephos.network.groups import api as groups
+from nephos.network.metering import api as metering
+from nephos.network.ndpproxies import api as ndpproxies
 from nephos.network.networks import api as networks
 from nephos.network.ports import api as ports
+from nephos.network.qos import api as qos
 from nephos.network.quotas import api as quotas
 from nephos.network.routers import api as routers
 from nephos.network.routers import desired
+from nephos.network.segment_ranges import api as segment_ranges
+from nephos.network.segments import api as segments
 from nephos.network.sharing import api as sharing
 from nephos.network.subnetpools import api as subnetpools
 from nephos.network.subnets import api as subnets
 from nephos.network.tags import api as tags
+from nephos.network.trunks import api as trunks
 
 SERVICE = Service(
     name="network",
     prefixes=("/network",),
     routes=(
         *networks.ROUTES,
+        *segments.ROUTES,
+        *segment_ranges.ROUTES,
         *subnets.ROUTES,
         *subnetpools.ROUTES,
         *ports.ROUTES,
         *routers.ROUTES,
+        *conntrack.ROUTES,
+        *ndpproxies.ROUTES,
+        *flavors.ROUTES,
+        *metering.ROUTES,
         *floatingips.ROUTES,
+        *forwardings.ROUTES,
         *groups.ROUTES,
+        *default_rules.ROUTES,
+        *addressgroups.ROUTES,
+        *addressscopes.ROUTES,
+        *qos.ROUTES,
+        *trunks.ROUTES,
+        *bindings.ROUTES,
         *sharing.ROUTES,
         *quotas.ROUTES,
         *tags.ROUTES,

@@ -8,19 +8,26 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from typing import Any
 
-from sqlalchemy import bindparam, select
+from sqlalchemy import and_, bindparam, or_, select
 
 from nephos.hosts import actions as hosts
 from nephos.kernel.cloud import Cloud
 from nephos.kernel.db.engine import Tx
 from nephos.network.groups.store import rule
-from nephos.network.ports.store import GATEWAY, ROUTER, port, port_group
+from nephos.network.networks.store import network
+from nephos.network.ports.store import COMPUTE, GATEWAY, ROUTER, port, port_group
+from nephos.network.routers.store import router_host, standby_networks
 
 _carriers = (
     select(port.c.network_id, port.c.host_id)
     .where(port.c.network_id.in_(bindparam("networks", expanding=True)), port.c.host_id.is_not(None))
     .distinct()
 )
+_standing_by = standby_networks.where(port.c.network_id.in_(bindparam("networks", expanding=True))).distinct()
+_networks_of_router = (
+    select(port.c.network_id).where(port.c.device_id == bindparam("router"), port.c.device_owner.in_([ROUTER, GATEWAY])).distinct()
+)
+_router_hosts = select(router_host.c.host_id).where(router_host.c.router_id == bindparam("router"))
 _direct = (
     select(port.c.host_id)
     .join(port_group, port.c.id == port_group.c.port_id)
@@ -28,8 +35,8 @@ _direct = (
     .distinct()
 )
 _remotes = (
-    select(rule.c.remote_group_id)
-    .where(rule.c.group_id.in_(bindparam("groups", expanding=True)), rule.c.remote_group_id.is_not(None))
+    select(rule.c.remote_group_id, rule.c.remote_address_group_id)
+    .where(rule.c.group_id.in_(bindparam("groups", expanding=True)))
     .distinct()
 )
 _watchers = (
@@ -38,6 +45,30 @@ _watchers = (
     .join(port, port.c.id == port_group.c.port_id)
     .where(rule.c.remote_group_id.in_(bindparam("groups", expanding=True)), port.c.host_id.is_not(None))
     .distinct()
+)
+_users = (
+    select(port.c.host_id)
+    .join(port_group, port_group.c.port_id == port.c.id)
+    .join(rule, rule.c.group_id == port_group.c.group_id)
+    .where(rule.c.remote_address_group_id == bindparam("group"), port.c.host_id.is_not(None))
+    .distinct()
+)
+_limited = (
+    select(port.c.id, port.c.host_id)
+    .join(network, network.c.id == port.c.network_id)
+    .where(
+        port.c.host_index.is_not(None),
+        or_(
+            port.c.qos_policy_id == bindparam("policy"),
+            and_(port.c.qos_policy_id.is_(None), network.c.qos_policy_id == bindparam("policy")),
+        ),
+    )
+)
+_guests = select(port.c.device_id, port.c.host_id).where(
+    port.c.id.in_(bindparam("ports", expanding=True)),
+    port.c.host_id.is_not(None),
+    port.c.device_owner.startswith(COMPUTE),
+    port.c.device_id != "",
 )
 _legs = (
     select(port.c.device_id, port.c.host_id)
@@ -62,8 +93,9 @@ class Told:
     def networks(self, network_ids: Collection[str]) -> Told:
         """Networks changed on every host that carries them."""
         if network_ids:
-            for row in self._tx.all(_carriers, {"networks": list(network_ids)}):
-                self.add(row.host_id, "network", [row.network_id])
+            for statement in (_carriers, _standing_by):
+                for row in self._tx.all(statement, {"networks": list(network_ids)}):
+                    self.add(row.host_id, "network", [row.network_id])
         return self
 
     def members(self, group_ids: Collection[str]) -> Told:
@@ -76,7 +108,7 @@ class Told:
     def groups_of_host(self, host_id: str | None, group_ids: Collection[str]) -> Told:
         """A port with these groups came to a host or left it: the groups and their remote groups appear there or go."""
         if host_id is not None and group_ids:
-            remotes = self._tx.column(_remotes, {"groups": list(group_ids)})
+            remotes = [each for row in self._tx.all(_remotes, {"groups": list(group_ids)}) for each in row if each]
             self.add(host_id, "group", [*group_ids, *remotes])
         return self
 
@@ -95,8 +127,17 @@ def ports(tx: Tx, cloud: Cloud, host_id: str | None, port_ids: Iterable[str]) ->
     Told(tx, cloud).add(host_id, "port", port_ids).send()
 
 
+def ports_of_network(tx: Tx, cloud: Cloud, network_id: str) -> None:
+    """Something that the guests' ports of a network take from it changed."""
+    told = Told(tx, cloud)
+    of_guests = select(port.c.id, port.c.host_id).where(port.c.network_id == network_id, port.c.host_index.is_not(None))
+    for row in tx.all(of_guests):
+        told.add(row.host_id, "port", [row.id])
+    told.send()
+
+
 def rules(tx: Tx, cloud: Cloud, group_id: str, remotes: Iterable[str | None] = ()) -> None:
-    """The rules of a group changed; `remotes` are remote groups of the rules that came or went."""
+    """The rules of a group changed; `remotes` are remote and address groups of the rules that came or went."""
     told = Told(tx, cloud)
     ids = [group_id, *(each for each in remotes if each)]
     for row in tx.all(_direct, {"groups": [group_id]}):
@@ -104,9 +145,33 @@ def rules(tx: Tx, cloud: Cloud, group_id: str, remotes: Iterable[str | None] = (
     told.send()
 
 
+def address_group(tx: Tx, cloud: Cloud, group_id: str) -> None:
+    """The addresses of an address group changed: hosts with a port whose rules refer to it need to know."""
+    told = Told(tx, cloud)
+    for host_id in tx.column(_users, {"group": group_id}):
+        told.add(host_id, "group", [group_id])
+    told.send()
+
+
+def qos(tx: Tx, cloud: Cloud, policy_id: str) -> None:
+    """A QoS policy changed: so did the guests' ports that have it, themselves or by their network."""
+    told = Told(tx, cloud)
+    for row in tx.all(_limited, {"policy": policy_id}):
+        told.add(row.host_id, "port", [row.id])
+    told.send()
+
+
 def router(tx: Tx, cloud: Cloud, host_id: str | None, router_id: str) -> None:
-    """A router changed."""
-    Told(tx, cloud).add(host_id, "router", [router_id]).send()
+    """A router changed: its host knows, and those that stand by for it."""
+    told = Told(tx, cloud).add(host_id, "router", [router_id])
+    for each in tx.column(_router_hosts, {"router": router_id}):
+        told.add(each, "router", [router_id])
+    told.send()
+
+
+def networks_of_router(tx: Tx, cloud: Cloud, router_id: str, host_id: str) -> None:
+    """A host begins or ceases to stand by for a router: the router's networks come there or go."""
+    Told(tx, cloud).add(host_id, "network", tx.column(_networks_of_router, {"router": router_id})).send()
 
 
 def routers_of_network(tx: Tx, cloud: Cloud, network_id: str) -> None:
@@ -114,9 +179,19 @@ def routers_of_network(tx: Tx, cloud: Cloud, network_id: str) -> None:
     told = Told(tx, cloud)
     for row in tx.all(_legs, {"network": network_id}):
         told.add(row.host_id, "router", [row.device_id])
+        for each in tx.column(_router_hosts, {"router": row.device_id}):
+            told.add(each, "router", [row.device_id])
     told.send()
 
 
 def zones(tx: Tx, cloud: Cloud) -> set[str]:
     """The availability zones that networks and routers know."""
     return {cloud.settings.compute.zone} | {row.zone for row in hosts.all_hosts(tx) if row.zone}
+
+
+def guests(tx: Tx, cloud: Cloud, port_ids: Collection[str]) -> None:
+    """What metadata says of these ports changed: the guests that they are of know it at once."""
+    told = Told(tx, cloud)
+    for row in tx.all(_guests, {"ports": list(port_ids)}):
+        told.add(row.host_id, "guest", [row.device_id])
+    told.send()

@@ -13,16 +13,26 @@ from sqlalchemy import BindParameter, bindparam, select
 
 from nephos.hosts import store as hosts
 from nephos.kernel.db.engine import Tx
+from nephos.network.addressgroups.store import address_group
 from nephos.network.agents import actions as agents
 from nephos.network.groups import protocols
 from nephos.network.groups.store import group, rule
 from nephos.network.networks.store import network
 from nephos.network.ports.store import DHCP, port, port_group
+from nephos.network.routers.store import router_host, standby_networks
+from nephos.network.segments import actions as segments
+from nephos.network.segments.types import TUNNELS
 from nephos.network.subnets.store import address, subnet
 from nephos.wiring import base
 
 _in: BindParameter[Any] = bindparam("ids", expanding=True)
 _carried = select(port.c.network_id).where(port.c.host_id == bindparam("host")).distinct()
+_standing_by = (
+    standby_networks.with_only_columns(port.c.network_id).where(router_host.c.host_id == bindparam("host")).distinct()
+)
+_own = select(hosts.host.c.id, hosts.host.c.tunnel_address, hosts.host.c.physical).where(
+    hosts.host.c.id == bindparam("host")
+)
 _networks = select(network).where(network.c.id.in_(_in))
 _subnets = select(subnet).where(subnet.c.network_id.in_(_in)).order_by(subnet.c.id)
 _bound = (
@@ -35,6 +45,7 @@ _bound = (
         port.c.dns_name,
         port.c.dhcp_options,
         hosts.host.c.tunnel_address,
+        hosts.host.c.physical,
     )
     .outerjoin(hosts.host, hosts.host.c.id == port.c.host_id)
     .where(port.c.network_id.in_(_in), (port.c.host_id.is_not(None)) | (port.c.device_owner == DHCP))
@@ -66,9 +77,8 @@ _host_groups = (
 )
 _groups = select(group).where(group.c.id.in_(_in))
 _rules = select(rule).where(rule.c.group_id.in_(_in)).order_by(rule.c.id)
-_remote_ids = (
-    select(rule.c.remote_group_id).where(rule.c.group_id.in_(_in), rule.c.remote_group_id.is_not(None)).distinct()
-)
+_remote_ids = select(rule.c.remote_group_id, rule.c.remote_address_group_id).where(rule.c.group_id.in_(_in)).distinct()
+_address_groups = select(address_group).where(address_group.c.id.in_(_in))
 _members = (
     select(port_group.c.group_id, address.c.address)
     .join(port, port.c.id == port_group.c.port_id)
@@ -83,53 +93,73 @@ _member_pairs = (
 
 
 def networks(tx: Tx, host_id: str, ids: Sequence[str] | None) -> Mapping[str, base.Network]:
-    """The networks that a host carries, each with all its subnets and endpoints: six queries."""
-    carried = set(tx.column(_carried, {"host": host_id}))
+    """The networks that a host carries, each with all its subnets and endpoints: at most eight queries."""
+    carried = set(tx.column(_carried, {"host": host_id})) | set(tx.column(_standing_by, {"host": host_id}))
     wanted = sorted(carried if ids is None else carried & set(ids))
     if not wanted:
         return {}
     silent = agents.silent(tx, host_id)
-    own = tx.scalar(select(hosts.host.c.tunnel_address).where(hosts.host.c.id == host_id))
+    own = tx.first(_own, {"host": host_id})
+    rows = tx.all(_networks, {"ids": wanted})
+    several = segments.of_networks(tx, [row.id for row in rows if row.multi]) if any(row.multi for row in rows) else {}
     subnets = _by(tx.all(_subnets, {"ids": wanted}), "network_id")
     ports = _by(tx.all(_bound, {"ids": wanted}), "network_id")
     addresses = _by(tx.all(_network_addresses, {"ids": wanted}), "port_id")
     return {
-        row.id: _network(row, subnets.get(row.id, ()), ports.get(row.id, ()), addresses, host_id, own, row.id in silent)
-        for row in tx.all(_networks, {"ids": wanted})
+        row.id: _network(
+            row,
+            several.get(row.id),
+            subnets.get(row.id, ()),
+            ports.get(row.id, ()),
+            addresses,
+            own,
+            row.id in silent,
+        )
+        for row in rows
     }
 
 
 def _network(
     row: Any,
+    several: Sequence[Any] | None,
     subnets: Sequence[Any],
     ports: Sequence[Any],
     addresses: Mapping[str, Sequence[Any]],
-    host_id: str,
-    own_tunnel: str | None,
+    host: Any,
     silent: bool,
 ) -> base.Network:
+    """`several` are the network's segments where it has more than one; `host` is a row with id, tunnel_address and
+    physical. What is on another segment than the host's is not for the host to know."""
+    carried = _carried_by(several, host.physical)
+    if several:
+        ports = [one for one in ports if one.device_owner == DHCP or _carried_by(several, one.physical) is carried]
+        subnets = [one for one in subnets if one.segment_id in (None, carried.id)]
+    kind, physical, number = (row.kind, row.physical, row.segment)
+    if carried is not None:
+        kind, physical, number = (carried.kind, carried.physical, carried.number)
+    here = {one.id for one in subnets}
     dhcp = next((each for each in ports if each.device_owner == DHCP), None)
     served: dict[str, str] = {}
     if dhcp is not None and not silent:
-        served = {one.subnet_id: one.address for one in addresses.get(dhcp.id, ())}
+        served = {one.subnet_id: one.address for one in addresses.get(dhcp.id, ()) if one.subnet_id in here}
     endpoints = tuple(
         base.Endpoint(
             port_id=each.id,
             mac=each.mac,
             addresses=_wired(addresses.get(each.id, ())),
             hostname=each.dns_name or None,
-            tunnel=None if each.host_id == host_id or row.kind != "vxlan" else each.tunnel_address,
+            tunnel=None if each.host_id == host.id or kind not in TUNNELS else each.tunnel_address,
             dhcp_options=tuple((one["opt_name"], one["opt_value"]) for one in each.dhcp_options or ()),
         )
         for each in ports
         if each.device_owner != DHCP
     )
-    peers = {each.tunnel_address for each in ports if each.host_id not in (None, host_id)} - {None, own_tunnel}
+    peers = {each.tunnel_address for each in ports if each.host_id not in (None, host.id)} - {None, host.tunnel_address}
     return base.Network(
         id=row.id,
-        kind=row.kind,
-        segment=row.segment,
-        physical=row.physical,
+        kind=kind,
+        segment=number,
+        physical=physical,
         mtu=row.mtu,
         external=row.external,
         subnets=tuple(_subnet(each, served) for each in subnets),
@@ -137,8 +167,12 @@ def _network(
         dhcp_mac=dhcp.mac if dhcp is not None and served else None,
         domain=row.dns_domain or "",
         endpoints=endpoints,
-        peers=tuple(sorted(peers)) if row.kind == "vxlan" else (),
+        peers=tuple(sorted(peers)) if kind in TUNNELS else (),
     )
+
+
+def _carried_by(several: Sequence[Any] | None, physical: Sequence[str] | None) -> Any:
+    return segments.carried(several, physical) if several else None
 
 
 def _subnet(row: Any, served: Mapping[str, str]) -> base.Subnet:
@@ -183,31 +217,43 @@ def ports(tx: Tx, host_id: str, ids: Sequence[str] | None) -> Mapping[str, base.
 
 
 def groups(tx: Tx, host_id: str, ids: Sequence[str] | None) -> Mapping[str, base.Group]:
-    """Groups of a host's ports, with rules, and the groups that those rules name, with members: at most six queries."""
+    """Groups of a host's ports, with rules; the groups and address groups that those rules name, with members:
+    at most seven queries."""
     direct = set(tx.column(_host_groups, {"host": host_id}))
     if not direct:
         return {}
-    remote = set(tx.column(_remote_ids, {"ids": sorted(direct)}))
+    pairs = tx.all(_remote_ids, {"ids": sorted(direct)})
+    remote = {row.remote_group_id for row in pairs if row.remote_group_id}
+    lists = {row.remote_address_group_id for row in pairs if row.remote_address_group_id}
     wanted = sorted((direct | remote) if ids is None else (direct | remote) & set(ids))
+    listed = sorted(lists if ids is None else lists & set(ids))
+    found: dict[str, base.Group] = {}
+    if listed:
+        for row in tx.all(_address_groups, {"ids": listed}):
+            found[row.id] = base.Group(id=row.id, members=tuple(row.addresses))
     if not wanted:
-        return {}
+        return found
     rules = _by(tx.all(_rules, {"ids": [each for each in wanted if each in direct]}), "group_id")
-    named = [each for each in wanted if each in remote]
+    members = _members_of(tx, [each for each in wanted if each in remote])
+    for row in tx.all(_groups, {"ids": wanted}):
+        found[row.id] = base.Group(
+            id=row.id,
+            rules=tuple(_rule(each) for each in rules.get(row.id, ())),
+            members=tuple(sorted(members.get(row.id, ()))),
+            stateful=row.stateful,
+        )
+    return found
+
+
+def _members_of(tx: Tx, named: Sequence[str]) -> dict[str, set[str]]:
+    """The addresses of the ports of groups, allowed pairs included."""
     members: dict[str, set[str]] = {}
     if named:
         for row in tx.all(_members, {"ids": named}):
             members.setdefault(row.group_id, set()).add(row.address)
         for row in tx.all(_member_pairs, {"ids": named}):
             members.setdefault(row.group_id, set()).update(cidr for cidr, _ in row.pairs or ())
-    return {
-        row.id: base.Group(
-            id=row.id,
-            rules=tuple(_rule(each) for each in rules.get(row.id, ())),
-            members=tuple(sorted(members.get(row.id, ()))),
-            stateful=row.stateful,
-        )
-        for row in tx.all(_groups, {"ids": wanted})
-    }
+    return members
 
 
 def _rule(row: Any) -> base.Rule:
@@ -218,7 +264,7 @@ def _rule(row: Any) -> base.Rule:
         port_min=row.port_min,
         port_max=row.port_max,
         remote_cidr=row.remote_cidr,
-        remote_group_id=row.remote_group_id,
+        remote_group_id=row.remote_group_id or row.remote_address_group_id,
     )
 
 

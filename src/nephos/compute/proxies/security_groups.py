@@ -23,7 +23,7 @@ from nephos.kernel.http.versions import Version
 from nephos.network import guests as network
 from nephos.network import lookups
 from nephos.network.groups import actions as groups
-from nephos.network.groups.actions import NewRule
+from nephos.network.groups.rules import NewRule
 
 Text = Annotated[str, Meta(max_length=255)]
 Port = int | Annotated[str, Meta(pattern=r"^-?[0-9]+$", max_length=10)] | None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,22 +12,18 @@ from nephos.kernel import clock
 from nephos.kernel.cloud import Cloud
 from nephos.kernel.db.engine import Tx
 from nephos.network import problems
+from nephos.network.agents import disabled
+from nephos.network.agents.disabled import L3, key_of
 from nephos.network.agents.store import agent, binding
 from nephos.network.ports.store import port
 from nephos.network.routers import actions as routers
 from nephos.network.routers import placing
-from nephos.network.routers.store import router
+from nephos.network.routers.store import STANDBY, router, router_host
 from nephos.network.subnets.store import subnet
 
-BRIDGE, DHCP, L3, METADATA = "Linux bridge agent", "DHCP agent", "L3 agent", "Metadata agent"
+BRIDGE, DHCP, METADATA = "Linux bridge agent", "DHCP agent", "Metadata agent"
 TYPES = (BRIDGE, DHCP, L3, METADATA)
 _TOPICS = {BRIDGE: "N/A", DHCP: "dhcp_agent", L3: "l3_agent", METADATA: "N/A"}
-
-
-def key_of(host_id: str, kind: str) -> str:
-    """The id of a host's agent: the same every time it is asked for."""
-    digits = hashlib.sha256(f"{host_id}/{kind}".encode()).hexdigest()
-    return "-".join((digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:32]))
 
 
 def all_agents(tx: Tx, cloud: Cloud) -> list[dict[str, Any]]:
@@ -44,7 +39,11 @@ def all_agents(tx: Tx, cloud: Cloud) -> list[dict[str, Any]]:
 
 def _loads(tx: Tx) -> Mapping[str, int]:
     counted = select(router.c.host_id, func.count().label("number")).where(router.c.host_id.is_not(None))
-    return {row.host_id: row.number for row in tx.all(counted.group_by(router.c.host_id))}
+    found = {row.host_id: row.number for row in tx.all(counted.group_by(router.c.host_id))}
+    waiting = select(router_host.c.host_id, func.count().label("number")).where(router_host.c.state == STANDBY)
+    for row in tx.all(waiting.group_by(router_host.c.host_id)):
+        found[row.host_id] = found.get(row.host_id, 0) + row.number
+    return found
 
 
 def _agent(tx: Tx, cloud: Cloud, row: Any, kind: str, said: Any, loads: Mapping[str, int]) -> dict[str, Any]:
@@ -92,12 +91,14 @@ def find(tx: Tx, agent_id: str, kind: str | None = None) -> tuple[Any, str]:
     raise problems.missing("Agent", agent_id)
 
 
-def put(tx: Tx, agent_id: str, values: dict[str, Any]) -> None:
-    """Set admin_state_up and description."""
+def put(tx: Tx, cloud: Cloud, agent_id: str, values: dict[str, Any]) -> None:
+    """Set admin_state_up and description. The routers of an L3 agent that is switched off move to other hosts."""
     if tx.first(select(agent.c.id).where(agent.c.id == agent_id)) is None:
         tx.insert(agent, {"id": agent_id, **values})
     elif values:
         tx.execute(update(agent).where(agent.c.id == agent_id).values(**values))
+    if "admin_state_up" in values:
+        placing.rescue(tx, cloud) if not values["admin_state_up"] else placing.place_waiting(tx, cloud)
 
 
 # --- DHCP ------------------------------------------------------------------------------------------------------------
@@ -138,12 +139,26 @@ def forget_network(tx: Tx, network_id: str) -> None:
 
 
 def routers_on(tx: Tx, host_id: str) -> list[str]:
-    return list(tx.column(select(router.c.id).where(router.c.host_id == host_id)))
+    """Ids of the routers that a host has, active or standing by."""
+    found = set(tx.column(select(router.c.id).where(router.c.host_id == host_id)))
+    return sorted(found | set(tx.column(select(router_host.c.router_id).where(router_host.c.host_id == host_id))))
+
+
+def hosts_of_router(tx: Tx, row: Any) -> dict[str, str | None]:
+    """Agent id → its state for a highly available router (active or standby), None for another router."""
+    states = {one.host_id: one.state for one in tx.all(select(router_host).where(router_host.c.router_id == row.id))}
+    return {key_of(host_id, L3): states.get(host_id) for host_id in placing.hosts_of(tx, row)}
 
 
 def add_router(tx: Tx, cloud: Cloud, host_id: str, row: Any) -> None:
-    """Raises RouterHostedByL3Agent (409) when another host has it."""
-    if row.host_id == host_id:
+    """Raises RouterHostedByL3Agent (409) when another host has it, InvalidL3Agent for an agent that is switched off."""
+    present = placing.hosts_of(tx, row)
+    if host_id in present:
+        return
+    if host_id in disabled.hosts(tx):
+        raise problems.refused(f"Agent {key_of(host_id, L3)} is not a L3 Agent or has been disabled.", "InvalidL3Agent")
+    if row.ha:
+        placing.add(tx, cloud, row, host_id)
         return
     if row.host_id is not None:
         raise problems.refused(
@@ -155,12 +170,17 @@ def add_router(tx: Tx, cloud: Cloud, host_id: str, row: Any) -> None:
 
 
 def drop_router(tx: Tx, cloud: Cloud, host_id: str, row: Any) -> None:
-    """It lives on no host until it is added to one, or changes. Raises RouterNotHostedByL3Agent (409)."""
-    if row.host_id != host_id:
+    """One that is nowhere else lives on no host until it is added to one, or changes. Raises RouterNotHostedByL3Agent
+    (409)."""
+    present = placing.hosts_of(tx, row)
+    if host_id not in present:
         raise problems.refused(
             f"The router {row.id} is not hosted by L3 agent {key_of(host_id, L3)}.", "RouterNotHostedByL3Agent"
         )
-    placing.displace(tx, cloud, row)
+    if len(present) > 1:
+        placing.drop(tx, cloud, row, host_id)
+    else:
+        placing.displace(tx, cloud, row)
 
 
 def carried(tx: Tx, host_id: str) -> list[str]:

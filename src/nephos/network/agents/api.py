@@ -71,7 +71,7 @@ def update(call: Call) -> Reply:
 
     def work(tx: Tx) -> Item:
         actions.find(tx, call.params["id"])
-        actions.put(tx, call.params["id"], resource.settings_of(model))
+        actions.put(tx, call.cloud, call.params["id"], resource.settings_of(model))
         return _one(tx, call)
 
     return Reply({"agent": call.cloud.database.write(work)})
@@ -183,8 +183,9 @@ def l3_agents(call: Call) -> Reply:
     view = View(call)
     with view.cloud.database.read() as tx:
         row = resource.fetch(tx, ROUTER, view, call.params["id"])
-        key = actions.key_of(row.host_id, actions.L3) if row.host_id else ""
-        return Reply({"agents": [each for each in actions.all_agents(tx, view.cloud) if each["id"] == key]})
+        states = actions.hosts_of_router(tx, row)
+        found = [each for each in actions.all_agents(tx, view.cloud) if each["id"] in states]
+        return Reply({"agents": [{**each, "ha_state": states[each["id"]]} for each in found]})
 
 
 _ONE = V + "/agents/{id}"

@@ -18,6 +18,7 @@ from nephos.network.resource import V
 from nephos.network.routers import actions as routers
 from nephos.network.routers.store import router
 from nephos.network.subnetpools.store import subnetpool
+from nephos.network.subnetpools.wire import visible
 from nephos.network.subnets import actions as subnets
 
 NAME = "auto_allocated_network"
@@ -35,7 +36,7 @@ def find(tx: Tx, project_id: str) -> str | None:
 def requirements(tx: Tx) -> tuple[Any, list[Any]]:
     """(default external network, default subnet pools). Raises AutoAllocationFailure saying what is missing."""
     external = tx.first(select(network).where(network.c.external.is_(True), network.c.is_default.is_(True)))
-    pools = list(tx.all(select(subnetpool).where(subnetpool.c.is_default.is_(True), subnetpool.c.shared.is_(True))))
+    pools = list(tx.all(select(subnetpool).where(subnetpool.c.is_default.is_(True), visible("*"))))
     lacking = ([] if external is not None else ["No default router:external network."]) + (
         [] if pools else ["No default subnetpools defined."]
     )

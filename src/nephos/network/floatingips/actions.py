@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -14,9 +15,11 @@ from nephos.kernel.cloud import Cloud
 from nephos.kernel.db.engine import Tx
 from nephos.network import problems, resource, touch
 from nephos.network.floatingips.store import floatingip
+from nephos.network.forwardings import actions as forwardings
+from nephos.network.forwardings.store import forwarding
 from nephos.network.networks import actions as networks
 from nephos.network.ports import actions as ports
-from nephos.network.ports.store import ACTIVE, DOWN, FLOATING, ROUTER, port
+from nephos.network.ports.store import ACTIVE, DOWN, FLOATING, GATEWAY, ROUTER, port
 from nephos.network.quotas import actions as quotas
 from nephos.network.routers.store import router
 from nephos.network.subnets import addresses
@@ -24,6 +27,7 @@ from nephos.network.subnets.addresses import Wanted
 from nephos.network.subnets.store import address, subnet
 
 _by_id = select(floatingip).where(floatingip.c.id == bindparam("id"))
+_outer = port.alias("outer")
 _routes_to = (
     select(router.c.id, router.c.host_id, address.c.address, subnet.c.gateway)
     .join(port, port.c.device_id == router.c.id)
@@ -32,9 +36,22 @@ _routes_to = (
     .where(
         port.c.device_owner == ROUTER,
         address.c.subnet_id == bindparam("subnet"),
-        router.c.gateway_network_id == bindparam("external"),
+        select(_outer.c.id)
+        .where(
+            _outer.c.device_id == router.c.id,
+            _outer.c.device_owner == GATEWAY,
+            _outer.c.network_id == bindparam("external"),
+        )
+        .exists(),
     )
     .order_by(router.c.created_at)
+)
+
+
+_pools = (
+    select(subnet)
+    .where(subnet.c.network_id.in_(bindparam("networks", expanding=True)), subnet.c.version == 4)
+    .order_by(subnet.c.created_at, subnet.c.id)
 )
 
 
@@ -153,7 +170,16 @@ def associate(tx: Tx, cloud: Cloud, row: Any, port_id: str, fixed: str | None, *
             "therefore cannot be bound.",
             "BadRequest",
         )
-    found = _fixed_address(tx, leaf, fixed)
+    if forwardings.of_floating(tx, [row.id]):
+        raise problems.refused(
+            f"Floating IP {row.id} in use by Port Forwarding resources.", "FipInUseByPortForwarding"
+        )
+    if forwardings.of_port(tx, port_id):
+        raise problems.bad(
+            f"Cannot associate floating IP to port {port_id} because it already has a Port Forwarding binding.",
+            "PortHasPortForwarding",
+        )
+    found = _fixed_address(tx, leaf, fixed, "floatingip")
     other = tx.first(
         select(floatingip.c.id, floatingip.c.address).where(
             floatingip.c.fixed_port_id == port_id,
@@ -168,14 +194,13 @@ def associate(tx: Tx, cloud: Cloud, row: Any, port_id: str, fixed: str | None, *
             f"that fixed IP already has a floating IP on external network {row.network_id}: {other.address}.",
             "FloatingIPPortAlreadyAssociated",
         )
-    ways = tx.all(_routes_to, {"subnet": found.subnet_id, "external": row.network_id})
-    if not ways:
+    way = _way(tx, row.network_id, found.subnet_id)
+    if way is None:
         raise NotFound(
             f"External network {row.network_id} is not reachable from subnet {found.subnet_id}. Therefore, cannot "
             f"associate Port {port_id} with a Floating IP.",
             code="ExternalGatewayForFloatingIPNotFound",
         )
-    way = next((each for each in ways if each.address == each.gateway), ways[0])
     if row.router_id is not None and row.router_id != way.id:
         _tell(tx, cloud, row.router_id)
     resource.revise(
@@ -190,11 +215,31 @@ def associate(tx: Tx, cloud: Cloud, row: Any, port_id: str, fixed: str | None, *
         },
     )
     touch.router(tx, cloud, way.host_id, way.id)
+    touch.guests(tx, cloud, {row.fixed_port_id, port_id} - {None})
 
 
-def _fixed_address(tx: Tx, leaf: Any, wanted: str | None) -> addresses.Taken:
+def _way(tx: Tx, network_id: str, subnet_id: str) -> Any | None:
+    """The router between an external network and a subnet: the one that is the subnet's gateway, if there are several."""
+    ways = tx.all(_routes_to, {"subnet": subnet_id, "external": network_id})
+    return next((each for each in ways if each.address == each.gateway), ways[0] if ways else None)
+
+
+def way_to(tx: Tx, leaf: Any, wanted: str | None, network_id: str, what: str) -> tuple[str, str]:
+    """(address of the port, router) for what leads from an external network to a port. Raises BadRequest."""
+    found = _fixed_address(tx, leaf, wanted, what)
+    way = _way(tx, network_id, found.subnet_id)
+    if way is None:
+        raise problems.bad(
+            f"Bad {what} request: External network {network_id} is not reachable from subnet {found.subnet_id}. Cannot "
+            f"lead to port {leaf.id}.",
+            "BadRequest",
+        )
+    return found.address, way.id
+
+
+def _fixed_address(tx: Tx, leaf: Any, wanted: str | None, what: str) -> addresses.Taken:
     four = [one for one in addresses.of_ports(tx, [leaf.id]).get(leaf.id, []) if ":" not in one.address]
-    words = "Bad floatingip request: "
+    words = f"Bad {what} request: "
     if wanted is not None:
         text = str(ipaddress.ip_address(wanted))
         found = next((one for one in four if one.address == text), None)
@@ -205,7 +250,7 @@ def _fixed_address(tx: Tx, leaf: Any, wanted: str | None) -> addresses.Taken:
         raise problems.bad(
             f"{words}Cannot add floating IP to port {leaf.id} that has no fixed IPv4 addresses.", "BadRequest"
         )
-    if len(four) > 1:
+    if len(four) > 1 and what == "floatingip":
         raise problems.bad(
             f"{words}Port {leaf.id} has multiple fixed IPv4 addresses. Must provide a specific IPv4 address when "
             "assigning "
@@ -221,19 +266,28 @@ def disassociate(tx: Tx, cloud: Cloud, row: Any) -> None:
     resource.revise(tx, floatingip, row.id, values)
     if row.router_id is not None:
         _tell(tx, cloud, row.router_id)
+    touch.guests(tx, cloud, [row.fixed_port_id])
 
 
 def remove(tx: Tx, cloud: Cloud, row: Any) -> None:
-    """With its own port and address."""
+    """With its own port and address, and its port forwardings."""
+    tx.execute(delete(forwarding).where(forwarding.c.floatingip_id == row.id))
     tx.execute(delete(floatingip).where(floatingip.c.id == row.id))
+    if row.fixed_port_id is not None:
+        touch.guests(tx, cloud, [row.fixed_port_id])
     ports.remove(tx, cloud, ports.get(tx, row.port_id))
     if row.router_id is not None:
         _tell(tx, cloud, row.router_id)
 
 
+def pools(tx: Tx, network_ids: Sequence[str]) -> Sequence[Any]:
+    """The IPv4 subnets of these networks, from which floating IPs are taken."""
+    return tx.all(_pools, {"networks": list(network_ids)})
+
+
 def remove_idle(tx: Tx, cloud: Cloud, network_id: str) -> None:
     """Remove a network's floating IPs that lead nowhere."""
-    idle = select(floatingip).where(floatingip.c.network_id == network_id, floatingip.c.fixed_port_id.is_(None))
+    idle = select(floatingip).where(floatingip.c.network_id == network_id, floatingip.c.router_id.is_(None))
     for row in tx.all(idle):
         remove(tx, cloud, row)
 

@@ -12,6 +12,7 @@ from nephos.kernel.http.routes import Route
 from nephos.network import addressing, problems, resource
 from nephos.network.floatingips import actions
 from nephos.network.floatingips.wire import NOUN, Create, Update
+from nephos.network.networks.wire import NOUN as NETWORK
 from nephos.network.ports.wire import NOUN as PORT
 from nephos.network.resource import V, View
 from nephos.network.routers.api import external
@@ -87,7 +88,36 @@ def delete(call: Call) -> Reply:
     return resource.remove(call, NOUN, call.params["id"], lambda tx, view, row: actions.remove(tx, view.cloud, row))
 
 
+def pools(call: Call) -> Reply:
+    """The subnets that floating IPs are of, as far as the caller sees their networks."""
+    view = View(call)
+    allowed = {"subnet_id", "subnet_name", "network_id", "cidr", "project_id", "fields"}
+    unknown = [name for name in call.query if name not in allowed]
+    if unknown:
+        raise problems.bad(f"{unknown} is invalid attribute for filtering", "HTTPBadRequest")
+    with view.cloud.database.read() as tx:
+        statement = resource.narrowed(NETWORK, view).where(NETWORK.table.c.external.is_(True))
+        seen = [row.id for row in tx.all(statement, view.bind)]
+        rows = actions.pools(tx, seen)
+    found = [
+        {
+            "subnet_id": row.id,
+            "subnet_name": row.name,
+            "network_id": row.network_id,
+            "cidr": row.cidr,
+            "project_id": row.project_id,
+            "tenant_id": row.project_id,
+        }
+        for row in rows
+    ]
+    for name, values in call.query.items():
+        if name != "fields":
+            found = [each for each in found if each[name] in values]
+    return Reply({"floatingip_pools": found})
+
+
 ROUTES = (
+    Route("GET", V + "/floatingip_pools", pools, "get_floatingip_pool"),
     Route("GET", V + "/floatingips", index, "get_floatingip", target="later"),
     Route("POST", V + "/floatingips", create, "create_floatingip", 201, target="later"),
     Route("GET", V + "/floatingips/{id}", show, "get_floatingip", target="later"),

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 from msgspec import UNSET, Meta, UnsetType
 from sqlalchemy import select
 
+from nephos.kernel.db.engine import Tx
 from nephos.network import resource
 from nephos.network.floatingips.store import floatingip
+from nephos.network.forwardings import actions as forwardings
+from nephos.network.forwardings import wire as forwarding
 from nephos.network.ports.store import port
 from nephos.network.resource import Item, Loaded, Noun, View
 
@@ -39,6 +43,10 @@ class Update(resource.Base, kw_only=True):
 _leaf = port.alias("leaf")
 
 
+def _load(tx: Tx, rows: Sequence[Any], view: View) -> Loaded:
+    return forwardings.of_floating(tx, [row.id for row in rows])
+
+
 def _render(row: Any, loaded: Loaded, view: View) -> Item:
     details = None
     if row.fixed_port_id is not None:
@@ -60,6 +68,7 @@ def _render(row: Any, loaded: Loaded, view: View) -> Item:
         "fixed_ip_address": row.fixed_address,
         "status": row.status,
         "port_details": details,
+        "port_forwardings": [forwarding.shown(each) for each in loaded.get(row.id, ())],
         "dns_name": row.dns_name,
         "dns_domain": row.dns_domain,
         **resource.standard(row),
@@ -84,6 +93,7 @@ NOUN = Noun(
     ).outerjoin(_leaf, _leaf.c.id == floatingip.c.fixed_port_id),
     scope=floatingip.c.project_id == resource.VIEWER,
     render=_render,
+    load=_load,
     guarded=frozenset({"floating_ip_address"}),
     filters={
         **resource.standard_filters(floatingip),
@@ -120,6 +130,7 @@ NOUN = Noun(
             "tenant_id",
             "project_id",
             "port_details",
+            "port_forwardings",
             "dns_name",
             "dns_domain",
         }

@@ -12,29 +12,23 @@ from nephos.kernel import clock
 from nephos.kernel.cloud import Cloud
 from nephos.kernel.db.engine import Tx
 from nephos.network import problems, resource, touch
-from nephos.network.groups.protocols import PORTED, is_icmp, version_of
+from nephos.network.addressgroups.store import address_group
+from nephos.network.default_rules import actions as default_rules
+from nephos.network.groups.rules import NewRule, checked, identity
 from nephos.network.groups.store import group, rule
+from nephos.network.networks.store import rbac
 from nephos.network.ports.store import port_group
 from nephos.network.quotas import actions as quotas
+from nephos.network.sharing.scope import shared_with
 
 DEFAULT = "default"
 _default_of = select(group.c.id).where(group.c.default_of == bindparam("project"))
+_address_group = select(address_group.c.id).where(address_group.c.id == bindparam("id"))
 _by_id = select(group).where(group.c.id == bindparam("id"))
-_known = select(group.c.id, group.c.project_id).where(group.c.id.in_(bindparam("ids", expanding=True)))
+_known = select(group.c.id, group.c.project_id, shared_with(group.c.id).label("shared")).where(
+    group.c.id.in_(bindparam("ids", expanding=True))
+)
 _same = select(rule).where(rule.c.group_id == bindparam("group"), rule.c.direction == bindparam("direction"))
-
-
-class NewRule(msgspec.Struct, frozen=True, kw_only=True):
-    """A rule to be made; `version` 4 or 6."""
-
-    direction: str
-    version: int = 4
-    protocol: str | None = None
-    port_min: int | None = None
-    port_max: int | None = None
-    remote_cidr: str | None = None
-    remote_group_id: str | None = None
-    description: str = ""
 
 
 def default_group(tx: Tx, project_id: str) -> str | None:
@@ -44,27 +38,27 @@ def default_group(tx: Tx, project_id: str) -> str | None:
 
 
 def ensure_default(tx: Tx, cloud: Cloud, project_id: str) -> str:
-    """The id of a project's default group, made on first use: all may leave, its members may talk to each other."""
+    """The id of a project's default group, made on first use with the operator's default rules."""
     found = default_group(tx, project_id)
     if found is not None or not project_id:
         return found or ""
     group_id = _insert(tx, project_id, DEFAULT, "Default security group", default=True)
-    for version in (4, 6):
-        _insert_rule(tx, group_id, project_id, NewRule(direction="ingress", version=version, remote_group_id=group_id))
-        _insert_rule(tx, group_id, project_id, NewRule(direction="egress", version=version))
+    for new in default_rules.rules_for(tx, group_id, default=True):
+        _insert_rule(tx, group_id, project_id, new)
     return group_id
 
 
 def create(tx: Tx, cloud: Cloud, *, project_id: str, name: str, description: str = "", stateful: bool = True) -> str:
-    """With the two rules that let all out. Raises OverQuota; Conflict for the name `default`."""
+    """With the rules that the operator gives new groups: first of all, all may leave. Raises OverQuota; Conflict for the name `default`."""
     ensure_default(tx, cloud, project_id)
     if name.lower() == DEFAULT:
         raise problems.refused("Default security group already exists.", "SecurityGroupDefaultAlreadyExists")
     quotas.take(tx, cloud, project_id, "security_group")
-    quotas.take(tx, cloud, project_id, "security_group_rule", 2)
     group_id = _insert(tx, project_id, name, description, stateful=stateful)
-    for version in (4, 6):
-        _insert_rule(tx, group_id, project_id, NewRule(direction="egress", version=version))
+    first = default_rules.rules_for(tx, group_id, default=False)
+    quotas.take(tx, cloud, project_id, "security_group_rule", len(first))
+    for new in first:
+        _insert_rule(tx, group_id, project_id, new)
     return group_id
 
 
@@ -98,6 +92,7 @@ def remove(tx: Tx, cloud: Cloud, row: Any, *, admin: bool) -> None:
     naming = tx.column(select(rule.c.group_id).where(rule.c.remote_group_id == row.id).distinct())
     tx.execute(delete(rule).where(rule.c.remote_group_id == row.id))
     tx.execute(delete(rule).where(rule.c.group_id == row.id))
+    tx.execute(delete(rbac).where(rbac.c.object_id == row.id))
     tx.execute(delete(group).where(group.c.id == row.id))
     for other in naming:
         if other != row.id:
@@ -117,35 +112,38 @@ def check_usable(tx: Tx, project_id: str, ids: Sequence[str], *, admin: bool) ->
     wanted = list(dict.fromkeys(ids))
     if not wanted:
         return []
-    rows = {row.id: row.project_id for row in tx.all(_known, {"ids": wanted})}
+    rows = {row.id: row for row in tx.all(_known, {"ids": wanted, "viewer": project_id})}
     for each in wanted:
-        if each not in rows or not (admin or rows[each] == project_id):
+        if each not in rows or not (admin or rows[each].project_id == project_id or rows[each].shared):
             raise problems.missing("Security group", each, "SecurityGroupNotFound")
     return wanted
 
 
 def add_rule(tx: Tx, cloud: Cloud, group_row: Any, new: NewRule, project_id: str | None = None) -> str:
     """Raises OverQuota, BadRequest, SecurityGroupRuleExists (409, naming the rule that is the same)."""
-    checked = _checked(new)
-    if checked.remote_group_id is not None and tx.first(_by_id, {"id": checked.remote_group_id}) is None:
-        raise problems.missing("Security group", checked.remote_group_id, "SecurityGroupNotFound")
+    good = checked(new)
+    if good.remote_group_id is not None and tx.first(_by_id, {"id": good.remote_group_id}) is None:
+        raise problems.missing("Security group", good.remote_group_id, "SecurityGroupNotFound")
+    address_group_id = good.remote_address_group_id
+    if address_group_id is not None and tx.first(_address_group, {"id": address_group_id}) is None:
+        raise problems.missing("Address group", address_group_id, "AddressGroupNotFound")
     owner = project_id or group_row.project_id
     quotas.take(tx, cloud, owner, "security_group_rule")
-    for row in tx.all(_same, {"group": group_row.id, "direction": checked.direction}):
-        if _identity(row) == _identity(checked):
+    for row in tx.all(_same, {"group": group_row.id, "direction": good.direction}):
+        if identity(row) == identity(good):
             raise problems.refused(
                 f"Security group rule already exists. Rule id is {row.id}.", "SecurityGroupRuleExists"
             )
-    rule_id = _insert_rule(tx, group_row.id, owner, checked)
+    rule_id = _insert_rule(tx, group_row.id, owner, good)
     resource.revise(tx, group, group_row.id)
-    touch.rules(tx, cloud, group_row.id, [checked.remote_group_id])
+    touch.rules(tx, cloud, group_row.id, [good.remote_group_id, address_group_id])
     return rule_id
 
 
 def remove_rule(tx: Tx, cloud: Cloud, row: Any) -> None:
     tx.execute(delete(rule).where(rule.c.id == row.id))
     resource.revise(tx, group, row.group_id)
-    touch.rules(tx, cloud, row.group_id, [row.remote_group_id])
+    touch.rules(tx, cloud, row.group_id, [row.remote_group_id, row.remote_address_group_id])
 
 
 def rules_of(tx: Tx, group_ids: Iterable[str]) -> dict[str, list[Any]]:
@@ -156,70 +154,6 @@ def rules_of(tx: Tx, group_ids: Iterable[str]) -> dict[str, list[Any]]:
     ):
         found.setdefault(row.group_id, []).append(row)
     return found
-
-
-def _identity(one: Any) -> tuple[Any, ...]:
-    protocol = None if one.protocol in (None, "any", "0") else one.protocol
-    cidr = None if one.remote_cidr in ("0.0.0.0/0", "::/0") else one.remote_cidr
-    return (one.version, protocol, one.port_min, one.port_max, cidr, one.remote_group_id)
-
-
-def _checked(new: NewRule) -> NewRule:
-    """Raises BadRequest by the names that Neutron gives."""
-    if new.remote_cidr is not None and new.remote_group_id is not None:
-        raise problems.bad(
-            "Only remote_ip_prefix or remote_group_id may be provided, not both.", "SecurityGroupMultipleRemoteEntites"
-        )
-    if new.remote_cidr is not None and (":" in new.remote_cidr) != (new.version == 6):
-        raise problems.bad(
-            f"Conflicting value ethertype IPv{new.version} for CIDR {new.remote_cidr}",
-            "SecurityGroupRuleParameterConflict",
-        )
-    wanted = version_of(new.protocol)
-    if wanted is not None and wanted != new.version:
-        raise problems.bad(
-            f"Invalid ethertype IPv{new.version} for protocol {new.protocol}.",
-            "SecurityGroupEthertypeConflictWithProtocol",
-        )
-    if new.port_min is None and new.port_max is None:
-        return new
-    if new.protocol is None or new.protocol in ("any", "0"):
-        raise problems.bad(
-            "Must also specify protocol if port range is given.", "SecurityGroupProtocolRequiredWithPorts"
-        )
-    return _checked_icmp(new) if is_icmp(new.protocol) else _checked_ports(new)
-
-
-def _checked_icmp(new: NewRule) -> NewRule:
-    for field, value in (("type (port-range-min)", new.port_min), ("code (port-range-max)", new.port_max)):
-        if value is not None and not 0 <= value <= 255:
-            raise problems.bad(
-                f"Invalid value for ICMP {field} {value}: it must be from 0 to 255.", "SecurityGroupInvalidIcmpValue"
-            )
-    if new.port_min is None:
-        raise problems.bad(
-            f"ICMP code (port-range-max) {new.port_max} is provided but ICMP type (port-range-min) is missing.",
-            "SecurityGroupMissingIcmpType",
-        )
-    return new
-
-
-def _checked_ports(new: NewRule) -> NewRule:
-    if new.protocol not in PORTED:
-        raise problems.bad(
-            f"Invalid protocol {new.protocol} for port range, only supported for TCP, UDP, UDPLITE, SCTP and DCCP.",
-            "SecurityGroupInvalidProtocolForPort",
-        )
-    for each in (new.port_min, new.port_max):
-        if each is not None and not 1 <= each <= 65535:
-            raise problems.bad(
-                f"Invalid value for port {each}: a port is from 1 to 65535.", "SecurityGroupInvalidPortValue"
-            )
-    if new.port_min is None or new.port_max is None or new.port_min > new.port_max:
-        raise problems.bad(
-            "For TCP/UDP protocols, port_range_min must be <= port_range_max", "SecurityGroupInvalidPortRange"
-        )
-    return new
 
 
 def _insert(

@@ -9,7 +9,9 @@ from nephos.kernel.db.engine import Tx
 from nephos.kernel.http.call import Call, Reply
 from nephos.kernel.http.routes import Route
 from nephos.network import addressing, problems, resource
+from nephos.network.addressgroups.wire import NOUN as ADDRESS_GROUP
 from nephos.network.groups import actions, protocols
+from nephos.network.groups.rules import NewRule
 from nephos.network.groups.wire import GROUP, RULE, CreateGroup, CreateRule, UpdateGroup
 from nephos.network.resource import V, View
 
@@ -94,13 +96,15 @@ def _make_rule(tx: Tx, view: View, model: CreateRule) -> str:
     view.call.permit({"project_id": project_id, "tenant_id": project_id, "security_group:project_id": group.project_id})
     if model.remote_group_id is not None:
         resource.fetch(tx, GROUP, view, model.remote_group_id)
+    if model.remote_address_group_id is not None:
+        resource.fetch(tx, ADDRESS_GROUP, view, model.remote_address_group_id)
     return actions.add_rule(tx, view.cloud, group, new_rule(model), project_id)
 
 
-def new_rule(model: CreateRule) -> actions.NewRule:
-    """Raises BadRequest."""
+def new_rule(model: Any) -> NewRule:
+    """The rule that a body asks for. Raises BadRequest."""
     cidr = addressing.prefix("remote_ip_prefix", model.remote_ip_prefix) if model.remote_ip_prefix else None
-    return actions.NewRule(
+    return NewRule(
         direction=model.direction,
         version=_version(model.ethertype, cidr),
         protocol=protocols.canonical(model.protocol),
@@ -108,6 +112,7 @@ def new_rule(model: CreateRule) -> actions.NewRule:
         port_max=model.port_range_max,
         remote_cidr=cidr,
         remote_group_id=model.remote_group_id,
+        remote_address_group_id=model.remote_address_group_id,
         description=model.description,
     )
 

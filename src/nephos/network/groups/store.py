@@ -37,6 +37,7 @@ rule = Table(
     integer("port_max", null=True),
     text("remote_cidr", null=True),
     text("remote_group_id", null=True, index=True),
+    text("remote_address_group_id", null=True, index=True),
     document("tags"),
     integer("revision", default=1),
     when("created_at"),

@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 from msgspec import UNSET, Meta, UnsetType
-from sqlalchemy import ColumnElement, false, or_, select
+from sqlalchemy import ColumnElement, case, or_, select
 
 from nephos.kernel.db.engine import Tx
 from nephos.network import resource
 from nephos.network.groups import actions
 from nephos.network.groups.store import group, rule
-from nephos.network.resource import Item, Loaded, Noun, View
+from nephos.network.resource import Filter, Item, Loaded, Noun, View
+from nephos.network.sharing import scope
 
 Name = Annotated[str, Meta(max_length=255)]
 Words = Annotated[str, Meta(max_length=255)]
@@ -45,10 +46,12 @@ class CreateRule(resource.Owned, kw_only=True):
     port_range_max: int | None = None
     remote_ip_prefix: str | None = None
     remote_group_id: str | None = None
+    remote_address_group_id: str | None = None
     description: Words = ""
 
 
-def render_rule(row: Any) -> Item:
+def render_rule(row: Any, default: bool) -> Item:
+    """A rule; `default` is whether it is of a project's default group."""
     return {
         "id": row.id,
         "security_group_id": row.group_id,
@@ -59,6 +62,8 @@ def render_rule(row: Any) -> Item:
         "port_range_max": row.port_max,
         "remote_ip_prefix": row.remote_cidr,
         "remote_group_id": row.remote_group_id,
+        "remote_address_group_id": row.remote_address_group_id,
+        "belongs_to_default_sg": default,
         "normalized_cidr": row.remote_cidr,
         **resource.standard(row),
     }
@@ -69,8 +74,8 @@ def _render_group(row: Any, loaded: Loaded, view: View) -> Item:
         "id": row.id,
         "name": row.name,
         "stateful": row.stateful,
-        "shared": False,
-        "security_group_rules": [render_rule(each) for each in loaded.get(row.id, ())],
+        "shared": bool(row.shared),
+        "security_group_rules": [render_rule(each, row.default_of is not None) for each in loaded.get(row.id, ())],
         **resource.standard(row),
     }
 
@@ -79,23 +84,25 @@ def _load_rules(tx: Tx, rows: Sequence[Any], view: View) -> Loaded:
     return actions.rules_of(tx, [row.id for row in rows])
 
 
-def _shared(values: list[str], view: View) -> ColumnElement[bool]:
-    return group.c.id.is_not(None) if False in {resource.boolean(value) for value in values} else false()
+def _target_group(row: Any) -> dict[str, Any]:
+    return {"project_id": row.project_id, "tenant_id": row.project_id, "shared": bool(row.shared)}
 
 
+_seen = scope.shared_with(group.c.id)
 GROUP = Noun(
     name="security_group",
     plural="security_groups",
     title="Security group",
     table=group,
-    select=select(group),
-    scope=group.c.project_id == resource.VIEWER,
+    select=select(group, _seen.label("shared")),
+    scope=or_(group.c.project_id == resource.VIEWER, _seen),
+    target=_target_group,
     render=_render_group,
     load=_load_rules,
     filters={
         **resource.standard_filters(group),
         "stateful": resource.flag(group.c.stateful),
-        "shared": _shared,
+        "shared": scope.flag(_seen),
     },
     sorts=resource.standard_sorts(group),
     read_only=frozenset(
@@ -119,25 +126,30 @@ def _target_rule(row: Any) -> dict[str, Any]:
         "project_id": row.project_id,
         "tenant_id": row.project_id,
         "security_group:project_id": row.group_project_id,
+        "belongs_to_default_sg": row.in_default,
     }
 
 
 def _render_any_rule(row: Any, loaded: Loaded, view: View) -> Item:
-    return render_rule(row)
+    return render_rule(row, bool(row.in_default))
 
 
-def _version(values: list[str], view: View) -> ColumnElement[bool]:
+def version_filter(column: ColumnElement[Any]) -> Filter:
+    """The filter `ethertype` on a column of 4 and 6."""
     known = {"ipv4": 4, "ipv6": 6, "4": 4, "6": 6}
-    return rule.c.version.in_([known[value.lower()] for value in values if value.lower() in known])
+    return lambda values, _view: column.in_([known[value.lower()] for value in values if value.lower() in known])
 
 
+_default = case((group.c.default_of.is_not(None), True), else_=False)
 _r = rule.c
 RULE = Noun(
     name="security_group_rule",
     plural="security_group_rules",
     title="Security group rule",
     table=rule,
-    select=select(rule, group.c.project_id.label("group_project_id")).join(group, group.c.id == rule.c.group_id),
+    select=select(rule, group.c.project_id.label("group_project_id"), _default.label("in_default")).join(
+        group, group.c.id == rule.c.group_id
+    ),
     scope=or_(rule.c.project_id == resource.VIEWER, group.c.project_id == resource.VIEWER),
     render=_render_any_rule,
     target=_target_rule,
@@ -145,12 +157,14 @@ RULE = Noun(
         **resource.standard_filters(rule),
         "security_group_id": resource.equals(_r.group_id),
         "direction": resource.equals(_r.direction),
-        "ethertype": _version,
+        "ethertype": version_filter(_r.version),
         "protocol": resource.equals(_r.protocol),
         "port_range_min": resource.number(_r.port_min),
         "port_range_max": resource.number(_r.port_max),
         "remote_ip_prefix": resource.equals(_r.remote_cidr),
         "remote_group_id": resource.equals(_r.remote_group_id),
+        "remote_address_group_id": resource.equals(_r.remote_address_group_id),
+        "belongs_to_default_sg": resource.flag(_default),
     },
     sorts=resource.standard_sorts(
         rule,
@@ -162,5 +176,6 @@ RULE = Noun(
         port_range_max=_r.port_max,
         remote_ip_prefix=_r.remote_cidr,
         remote_group_id=_r.remote_group_id,
+        remote_address_group_id=_r.remote_address_group_id,
     ),
 )

@@ -16,27 +16,18 @@ from nephos.network.networks.store import EXTERNAL, SHARED, network, rbac
 from nephos.network.ports import store as ports
 from nephos.network.quotas import actions as quotas
 from nephos.network.routers.store import router
+from nephos.network.segments import actions as segments
+from nephos.network.segments import types
+from nephos.network.segments.types import Segment
+from nephos.network.sharing.grants import share
 from nephos.network.subnets.store import address, subnet
 
-LOCAL, FLAT, VXLAN = "local", "flat", "vxlan"
-KINDS = (LOCAL, FLAT, VXLAN)
-_VXLAN_BYTES = 50
-_TRIES = 16
 _by_id = select(network).where(network.c.id == bindparam("id"))
-_keys = select(network.c.segment_key).where(network.c.segment_key.in_(bindparam("keys", expanding=True)))
 _ports = select(ports.port.c.id, ports.port.c.device_owner).where(ports.port.c.network_id == bindparam("network"))
 
 
-class Segment(msgspec.Struct, frozen=True, kw_only=True):
-    """What carries a network; None leaves the choice to the cloud."""
-
-    kind: str | None = None
-    physical: str | None = None
-    number: int | None = None
-
-
 class New(msgspec.Struct, frozen=True, kw_only=True):
-    """A network to be made."""
+    """A network to be made; without `segments`, of the type that tenants' networks are of."""
 
     project_id: str
     name: str = ""
@@ -48,8 +39,9 @@ class New(msgspec.Struct, frozen=True, kw_only=True):
     mtu: int | None = None
     port_security_enabled: bool = True
     dns_domain: str = ""
+    qos_policy_id: str | None = None
     zone_hints: tuple[str, ...] = ()
-    segment: Segment = Segment()
+    segments: tuple[Segment, ...] = ()
 
 
 def get(tx: Tx, network_id: str) -> Any:
@@ -61,12 +53,12 @@ def get(tx: Tx, network_id: str) -> Any:
 
 
 def create(tx: Tx, cloud: Cloud, new: New) -> str:
-    """Raises OverQuota, InvalidInput, and Conflict when the segment is taken."""
+    """Raises OverQuota, InvalidInput, and Conflict when a segment is taken or none is left."""
     quotas.take(tx, cloud, new.project_id, "network")
     _check_zones(tx, cloud, new.zone_hints)
-    kind = new.segment.kind or cloud.settings.network.tenant_type
-    physical, number, key = _segment(tx, cloud, kind, new.segment)
-    mtu = _mtu(cloud, kind, new.mtu)
+    wanted = new.segments or (Segment(kind=cloud.settings.network.tenant_type),)
+    reserved = [segments.reserve(tx, cloud, each, new.project_id) for each in wanted]
+    mtu = _mtu(cloud, [each.kind for each in reserved], new.mtu)
     network_id = clock.uuid4()
     if new.is_default:
         _only_default(tx, network_id)
@@ -78,15 +70,17 @@ def create(tx: Tx, cloud: Cloud, new: New) -> str:
             "name": new.name,
             "description": new.description,
             "admin_state_up": new.admin_state_up,
-            "kind": kind,
-            "physical": physical,
-            "segment": number,
-            "segment_key": key,
+            "kind": reserved[0].kind,
+            "physical": reserved[0].physical,
+            "segment": reserved[0].number,
+            "segment_key": reserved[0].key,
+            "multi": len(reserved) > 1,
             "mtu": mtu,
             "port_security_enabled": new.port_security_enabled,
             "external": new.external,
             "is_default": new.is_default,
             "dns_domain": new.dns_domain,
+            "qos_policy_id": new.qos_policy_id,
             "zone_hints": list(new.zone_hints),
             "tags": [],
             "revision": 1,
@@ -94,31 +88,13 @@ def create(tx: Tx, cloud: Cloud, new: New) -> str:
             "updated_at": tx.now,
         },
     )
+    for position, each in enumerate(reserved):
+        segments.add(tx, network_id, each, position)
     if new.shared:
-        share(tx, network_id, new.project_id, SHARED, "*")
+        share(tx, "network", network_id, new.project_id, SHARED, "*")
     if new.external:
-        share(tx, network_id, new.project_id, EXTERNAL, "*")
+        share(tx, "network", network_id, new.project_id, EXTERNAL, "*")
     return network_id
-
-
-def share(tx: Tx, network_id: str, project_id: str, action: str, target: str) -> str:
-    """Add a policy that shares a network; answers the policy's id."""
-    policy_id = clock.uuid4()
-    tx.insert(
-        rbac,
-        {
-            "id": policy_id,
-            "project_id": project_id,
-            "object_type": "network",
-            "object_id": network_id,
-            "action": action,
-            "target": target,
-            "revision": 1,
-            "created_at": tx.now,
-            "updated_at": tx.now,
-        },
-    )
-    return policy_id
 
 
 def update(tx: Tx, cloud: Cloud, row: Any, values: dict[str, Any]) -> None:
@@ -129,12 +105,15 @@ def update(tx: Tx, cloud: Cloud, row: Any, values: dict[str, Any]) -> None:
     if "external" in values and values["external"] != row.external:
         _set_external(tx, row, values["external"])
     if values.get("mtu") is not None:
-        values["mtu"] = _mtu(cloud, row.kind, values["mtu"])
+        found = segments.of_networks(tx, [row.id]).get(row.id, [row])
+        values["mtu"] = _mtu(cloud, [each.kind for each in found], values["mtu"])
     if values.get("is_default"):
         _only_default(tx, row.id)
     resource.revise(tx, network, row.id, values)
     if {"mtu", "dns_domain", "external"} & values.keys():
         touch.networks(tx, cloud, [row.id])
+    if values.get("qos_policy_id", row.qos_policy_id) != row.qos_policy_id:
+        touch.ports_of_network(tx, cloud, row.id)
 
 
 def delete_network(tx: Tx, cloud: Cloud, row: Any) -> None:
@@ -152,6 +131,7 @@ def delete_network(tx: Tx, cloud: Cloud, row: Any) -> None:
     tx.execute(delete(address).where(address.c.subnet_id.in_(inner)))
     tx.execute(delete(ports.port).where(ports.port.c.network_id == row.id))
     tx.execute(delete(subnet).where(subnet.c.network_id == row.id))
+    segments.remove_all(tx, row.id)
     tx.execute(delete(rbac).where(rbac.c.object_id == row.id))
     tx.execute(delete(network).where(network.c.id == row.id))
 
@@ -180,7 +160,7 @@ def _set_shared(tx: Tx, row: Any, shared: bool) -> None:
         select(rbac.c.id).where(rbac.c.object_id == row.id, rbac.c.action == SHARED, rbac.c.target == "*")
     )
     if shared and policy is None:
-        share(tx, row.id, row.project_id, SHARED, "*")
+        share(tx, "network", row.id, row.project_id, SHARED, "*")
     elif not shared and policy is not None:
         check_unshared(tx, row, policy.id)
         tx.execute(delete(rbac).where(rbac.c.id == policy.id))
@@ -190,7 +170,7 @@ def _set_external(tx: Tx, row: Any, external: bool) -> None:
     if external:
         known = tx.first(select(rbac.c.id).where(rbac.c.object_id == row.id, rbac.c.action == EXTERNAL))
         if known is None:
-            share(tx, row.id, row.project_id, EXTERNAL, "*")
+            share(tx, "network", row.id, row.project_id, EXTERNAL, "*")
         return
     legs = select(func.count()).where(
         ports.port.c.network_id == row.id, ports.port.c.device_owner.in_([ports.GATEWAY, ports.FLOATING])
@@ -213,9 +193,10 @@ def _only_default(tx: Tx, network_id: str) -> None:
         )
 
 
-def _mtu(cloud: Cloud, kind: str, wanted: int | None) -> int:
-    """The network's MTU; 0 and None mean the most that its type carries."""
-    most = cloud.settings.network.mtu - (_VXLAN_BYTES if kind == VXLAN else 0)
+def _mtu(cloud: Cloud, kinds: Iterable[str], wanted: int | None) -> int:
+    """The network's MTU; 0 and None mean the most that all its types carry."""
+    ranges = cloud.settings.network
+    most = min(types.most_mtu(kind, ranges.mtu, ranges.tunnel_ip) for kind in kinds)
     if not wanted:
         return most
     if wanted > most:
@@ -223,61 +204,6 @@ def _mtu(cloud: Cloud, kind: str, wanted: int | None) -> int:
     if wanted < 68:
         raise problems.bad("Invalid input for operation: Requested MTU is too small, minimum is 68 (RFC 791).")
     return wanted
-
-
-def _segment(tx: Tx, cloud: Cloud, kind: str, wanted: Segment) -> tuple[str | None, int | None, str | None]:
-    """(physical network, number, what must be unique) of a network's segment."""
-    words = "Invalid input for operation: "
-    if kind not in KINDS:
-        raise problems.bad(f"{words}network_type value '{kind}' not supported: it is one of {', '.join(KINDS)}.")
-    if kind == LOCAL:
-        if wanted.physical or wanted.number is not None:
-            raise problems.bad(f"{words}a local network has neither provider:physical_network nor segmentation_id.")
-        return None, None, None
-    if kind == FLAT:
-        if not wanted.physical:
-            raise problems.bad(f"{words}physical_network required for flat provider network.")
-        if wanted.number is not None:
-            raise problems.bad(f"{words}segmentation_id prohibited for flat provider network.")
-        key = f"flat:{wanted.physical}"
-        if tx.first(_keys, {"keys": [key]}) is not None:
-            raise problems.refused(
-                f"Unable to create the flat network. Physical network {wanted.physical} is in use.", "FlatNetworkInUse"
-            )
-        return wanted.physical, None, key
-    if wanted.physical:
-        raise problems.bad(f"{words}provider:physical_network specified for vxlan network.")
-    if wanted.number is not None:
-        if not 1 <= wanted.number < 1 << 24:
-            raise problems.bad(f"{words}segmentation_id {wanted.number} is out of range (1 through {(1 << 24) - 1}).")
-        if tx.first(_keys, {"keys": [f"vxlan:{wanted.number}"]}) is not None:
-            raise problems.refused(
-                f"Unable to create the network. The tunnel ID {wanted.number} is in use.", "TunnelIdInUse"
-            )
-        return None, wanted.number, f"vxlan:{wanted.number}"
-    number = _free_vni(tx, cloud)
-    return None, number, f"vxlan:{number}"
-
-
-def _free_vni(tx: Tx, cloud: Cloud) -> int:
-    ranges = cloud.settings.network
-    count = ranges.vni_max - ranges.vni_min + 1
-    for candidates in _candidates(count):
-        by_key = {f"vxlan:{ranges.vni_min + each}": ranges.vni_min + each for each in candidates}
-        taken = set(tx.column(_keys, {"keys": list(by_key)}))
-        free = [number for key, number in by_key.items() if key not in taken]
-        if free:
-            return free[0]
-    raise problems.refused(
-        "Unable to create the network. No tenant network is available for allocation.", "NoNetworkAvailable"
-    )
-
-
-def _candidates(count: int) -> Iterable[list[int]]:
-    """A few at random, then all in order."""
-    yield [clock.pick(count) for _ in range(_TRIES)]
-    for start in range(0, count, 500):
-        yield list(range(start, min(start + 500, count)))
 
 
 def _check_zones(tx: Tx, cloud: Cloud, hints: Iterable[str]) -> None:

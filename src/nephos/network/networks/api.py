@@ -14,7 +14,11 @@ from nephos.network.floatingips import actions as floatingips
 from nephos.network.groups import actions as groups
 from nephos.network.networks import actions
 from nephos.network.networks.wire import NOUN, Create, Update
+from nephos.network.qos import actions as qos
 from nephos.network.resource import V, View
+from nephos.network.segments import actions as segments
+from nephos.network.segments import types
+from nephos.network.segments.types import Segment
 
 _create = resource.Body(NOUN, Create, bulk=True)
 _update = resource.Body(NOUN, Update)
@@ -44,11 +48,6 @@ def _make(tx: Tx, view: View, model: Create) -> str:
     view.call.permit(target)
     _create.enforce(view, model, target, "create")
     groups.ensure_default(tx, view.cloud, project_id)
-    segment = actions.Segment(
-        kind=model.kind or None,
-        physical=model.physical or None,
-        number=None if model.segment is UNSET else model.segment,
-    )
     new = actions.New(
         project_id=project_id,
         name=model.name,
@@ -60,10 +59,44 @@ def _make(tx: Tx, view: View, model: Create) -> str:
         mtu=None if model.mtu is UNSET else model.mtu,
         port_security_enabled=model.port_security_enabled,
         dns_domain=model.dns_domain,
+        qos_policy_id=_policy(tx, view, model, project_id),
         zone_hints=tuple(model.availability_zone_hints),
-        segment=segment,
+        segments=_segments(model),
     )
     return actions.create(tx, view.cloud, new)
+
+
+def _policy(tx: Tx, view: View, model: Create, project_id: str) -> str | None:
+    """The QoS policy that was asked for, else the project's default one."""
+    if model.qos_policy_id is UNSET:
+        return qos.default_of(tx, project_id)
+    if model.qos_policy_id:
+        qos.check_usable(tx, str(model.qos_policy_id), project_id, admin=view.sees_all)
+    return model.qos_policy_id or None
+
+
+def _segments(model: Create) -> tuple[Segment, ...]:
+    """What was asked for by the provider or the multi-provider extension. Raises SegmentsSetInConjunctionWithProviders,
+    SegmentsContainDuplicateEntry, InvalidInput."""
+    one = Segment(
+        kind=resource.given(model.kind) or None,
+        physical=resource.given(model.physical) or None,
+        number=resource.given(model.segment),
+    )
+    several = tuple(
+        Segment(kind=each.kind or None, physical=each.physical or None, number=each.segment)
+        for each in resource.given(model.segments) or ()
+    )
+    if one != Segment():
+        if several:
+            raise problems.bad(
+                "Segments and provider values cannot both be set.", "SegmentsSetInConjunctionWithProviders"
+            )
+        return (one,)
+    whole = [each for each in several if not (each.kind and types.type_of(each.kind).ranged and each.number is None)]
+    if len(set(whole)) != len(whole):
+        raise problems.bad("Duplicate segment entry in request.", "SegmentsContainDuplicateEntry")
+    return several
 
 
 def update(call: Call) -> Reply:
@@ -72,9 +105,16 @@ def update(call: Call) -> Reply:
 
 def _change(tx: Tx, view: View, row: Any, model: Update) -> None:
     values = resource.settings_of(model)
-    for name in ("kind", "physical", "segment"):
+    if values.get("qos_policy_id"):
+        qos.check_usable(tx, values["qos_policy_id"], row.project_id, admin=view.sees_all)
+    if values.pop("segments", None):
+        raise problems.bad("Invalid input for operation: Plugin does not support updating provider attributes.")
+    for name in ("kind", "physical"):
         if name in values and values.pop(name) != getattr(row, name):
             raise problems.bad("Invalid input for operation: Plugin does not support updating provider attributes.")
+    number = values.pop("segment", row.segment)
+    if number is not None and number != row.segment:
+        segments.renumber(tx, view.cloud, row, number)
     actions.update(tx, view.cloud, row, values)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Index, Table, UniqueConstraint
+from sqlalchemy import Boolean, Column, Index, Table, UniqueConstraint, false
 
 from nephos.kernel.db.schema import boolean, document, integer, key, metadata, text, when
 
@@ -18,12 +18,14 @@ network = Table(
     text("physical", null=True),
     integer("segment", null=True),
     text("segment_key", null=True),
+    Column("multi", Boolean, nullable=False, default=False, server_default=false()),
     integer("mtu"),
     boolean("port_security_enabled", default=True),
     boolean("external"),
     boolean("is_default"),
     text("dns_domain", default=""),
     document("zone_hints"),
+    text("qos_policy_id", null=True, index=True),
     document("tags"),
     integer("revision", default=1),
     when("created_at"),
@@ -31,7 +33,8 @@ network = Table(
     UniqueConstraint("segment_key"),
     Index("ix_network_network_name", "name"),
 )
-"""`segment_key` is what no two networks may share: type, physical network and segment; NULL for local networks."""
+"""`kind`, `physical`, `segment` and `segment_key` are those of the network's first segment; `multi` tells that it has
+more."""
 
 rbac = Table(
     "network_rbac",

@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 from msgspec import UNSET, Meta, UnsetType, field
-from sqlalchemy import ColumnElement, and_, exists, func, or_, select
+from sqlalchemy import ColumnElement, Row, and_, bindparam, func, or_, select
 
+from nephos.kernel.db.engine import Tx
 from nephos.network import resource
-from nephos.network.networks.store import EXTERNAL, SHARED, network, rbac
+from nephos.network.networks.store import network
 from nephos.network.resource import Item, Loaded, Noun, View
+from nephos.network.segments import actions as segments
+from nephos.network.sharing import scope
+from nephos.network.subnetpools.store import subnetpool
 from nephos.network.subnets.store import subnet
 
 Name = Annotated[str, Meta(max_length=255)]
 Words = Annotated[str, Meta(max_length=255)]
 _MTU = Annotated[int, Meta(ge=0, le=65535)]
+
+
+class Part(resource.Base, kw_only=True):
+    """One segment of a network of several (extension multi-provider)."""
+
+    kind: str | None = field(name="provider:network_type", default=None)
+    physical: str | None = field(name="provider:physical_network", default=None)
+    segment: int | None = field(name="provider:segmentation_id", default=None)
 
 
 class Create(resource.Owned, kw_only=True):
@@ -29,10 +42,12 @@ class Create(resource.Owned, kw_only=True):
     mtu: _MTU | UnsetType = UNSET
     port_security_enabled: bool = True
     dns_domain: Words = ""
+    qos_policy_id: str | UnsetType | None = UNSET
     availability_zone_hints: list[str] = []
     kind: str | UnsetType | None = field(name="provider:network_type", default=UNSET)
     physical: str | UnsetType | None = field(name="provider:physical_network", default=UNSET)
     segment: int | UnsetType | None = field(name="provider:segmentation_id", default=UNSET)
+    segments: list[Part] | UnsetType | None = UNSET
 
 
 class Update(resource.Base, kw_only=True):
@@ -47,22 +62,11 @@ class Update(resource.Base, kw_only=True):
     mtu: _MTU | UnsetType = UNSET
     port_security_enabled: bool | UnsetType = UNSET
     dns_domain: Words | UnsetType = UNSET
+    qos_policy_id: str | UnsetType | None = UNSET
     kind: str | UnsetType | None = field(name="provider:network_type", default=UNSET)
     physical: str | UnsetType | None = field(name="provider:physical_network", default=UNSET)
     segment: int | UnsetType | None = field(name="provider:segmentation_id", default=UNSET)
-
-
-def shared_with(project_id: str | ColumnElement[str] = resource.VIEWER) -> ColumnElement[bool]:
-    """Whether a network is shared with a project, or with all."""
-    whom = or_(rbac.c.target == "*", rbac.c.target == project_id)
-    return exists().where(rbac.c.object_id == network.c.id, rbac.c.action == SHARED, whom)
-
-
-def seen_by(project_id: str | ColumnElement[str] = resource.VIEWER) -> ColumnElement[bool]:
-    """Whether a policy lets the project see a network: to use it, or as an external one."""
-    whom = or_(rbac.c.target == "*", rbac.c.target == project_id)
-    what = or_(rbac.c.action == SHARED, rbac.c.action == EXTERNAL)
-    return exists().where(rbac.c.object_id == network.c.id, what, whom)
+    segments: list[Part] | UnsetType | None = UNSET
 
 
 _subnets = (
@@ -70,6 +74,13 @@ _subnets = (
     .where(subnet.c.network_id == network.c.id)
     .scalar_subquery()
     .label("subnet_ids")
+)
+
+
+_scopes = (
+    select(subnet.c.network_id, subnet.c.version, subnetpool.c.address_scope_id)
+    .join(subnetpool, subnetpool.c.id == subnet.c.pool_id)
+    .where(subnet.c.network_id.in_(bindparam("networks", expanding=True)), subnetpool.c.address_scope_id.is_not(None))
 )
 
 
@@ -84,6 +95,7 @@ def _target(row: Any) -> dict[str, Any]:
 
 
 def _render(row: Any, loaded: Loaded, view: View) -> Item:
+    scopes = loaded["scopes"]
     subnets = row.subnet_ids.split(",") if row.subnet_ids else []
     item: Item = {
         "id": row.id,
@@ -96,24 +108,38 @@ def _render(row: Any, loaded: Loaded, view: View) -> Item:
         "mtu": row.mtu,
         "port_security_enabled": row.port_security_enabled,
         "dns_domain": row.dns_domain,
+        "qos_policy_id": row.qos_policy_id,
         "availability_zone_hints": row.zone_hints or [],
         "availability_zones": [view.cloud.settings.compute.zone] if subnets else [],
-        "ipv4_address_scope": None,
-        "ipv6_address_scope": None,
-        "provider:network_type": row.kind,
-        "provider:physical_network": row.physical,
-        "provider:segmentation_id": row.segment,
+        "ipv4_address_scope": scopes.get((row.id, 4)),
+        "ipv6_address_scope": scopes.get((row.id, 6)),
     }
+    if row.multi:
+        item["segments"] = [_provider(each.kind, each.physical, each.number) for each in loaded["segments"][row.id]]
+    else:
+        item.update(_provider(row.kind, row.physical, row.segment))
     if row.external:
         item["is_default"] = row.is_default
     item.update(resource.standard(row))
     return item
 
 
-def _shared(values: list[str], view: View) -> ColumnElement[bool]:
-    wanted = {resource.boolean(value) for value in values}
-    clause = shared_with()
-    return or_(*[clause if each else ~clause for each in sorted(wanted)])
+def _provider(kind: str, physical: str | None, number: int | None) -> Item:
+    return {
+        "provider:network_type": kind,
+        "provider:physical_network": physical,
+        "provider:segmentation_id": number,
+    }
+
+
+def _load(tx: Tx, rows: Sequence[Row[Any]], view: View) -> Loaded:
+    several = [row.id for row in rows if row.multi]
+    filled = [row.id for row in rows if row.subnet_ids]
+    scopes = tx.all(_scopes, {"networks": filled}) if filled else ()
+    return {
+        "segments": segments.of_networks(tx, several) if several else {},
+        "scopes": {(each.network_id, each.version): each.address_scope_id for each in scopes},
+    }
 
 
 def _status(values: list[str], view: View) -> ColumnElement[bool]:
@@ -121,16 +147,18 @@ def _status(values: list[str], view: View) -> ColumnElement[bool]:
 
 
 _c = network.c
+_seen = scope.shared_with(_c.id)
 NOUN = Noun(
     name="network",
     plural="networks",
     title="Network",
     table=network,
-    select=select(network, shared_with().label("shared"), _subnets),
-    scope=or_(network.c.project_id == resource.VIEWER, seen_by()),
+    select=select(network, _seen.label("shared"), _subnets),
+    scope=or_(network.c.project_id == resource.VIEWER, scope.seen_by(_c.id)),
     render=_render,
+    load=_load,
     target=_target,
-    hidden=("provider:network_type", "provider:physical_network", "provider:segmentation_id"),
+    hidden=("provider:network_type", "provider:physical_network", "provider:segmentation_id", "segments"),
     guarded=frozenset(
         {
             "shared",
@@ -140,17 +168,19 @@ NOUN = Noun(
             "provider:network_type",
             "provider:physical_network",
             "provider:segmentation_id",
+            "segments",
         }
     ),
     filters={
         **resource.standard_filters(network),
         "admin_state_up": resource.flag(_c.admin_state_up),
         "status": _status,
-        "shared": _shared,
+        "shared": scope.flag(_seen),
         "router:external": resource.flag(_c.external),
         "is_default": resource.flag(_c.is_default),
         "mtu": resource.number(_c.mtu),
         "dns_domain": resource.equals(_c.dns_domain),
+        "qos_policy_id": resource.equals(_c.qos_policy_id),
         "provider:network_type": resource.equals(_c.kind),
         "provider:physical_network": resource.equals(_c.physical),
         "provider:segmentation_id": resource.number(_c.segment),

@@ -6,20 +6,24 @@ from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 import msgspec
-from sqlalchemy import bindparam, delete, func, insert, select, update
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import bindparam, delete, func, insert, or_, select, update
 
+from nephos import errors
 from nephos.kernel import clock
 from nephos.kernel.cloud import Cloud
 from nephos.kernel.db.engine import Tx
 from nephos.network import addressing, problems, resource, touch
 from nephos.network.floatingips.store import floatingip
+from nephos.network.forwardings import actions as forwardings
 from nephos.network.groups import actions as groups
-from nephos.network.ports.store import ACTIVE, COMPUTE, DHCP, DOWN, FLOATING, GATEWAY, ROUTER, port, port_group
+from nephos.network.ports.store import ACTIVE, COMPUTE, DHCP, DOWN, FLOATING, GATEWAY, HA, ROUTER, port, port_group
+from nephos.network.ndpproxies import actions as ndpproxies
 from nephos.network.quotas import actions as quotas
 from nephos.network.routers.store import router
+from nephos.network.segments import actions as segments
 from nephos.network.subnets import addresses
 from nephos.network.subnets.addresses import Wanted
+from nephos.network.trunks.store import subport, trunk
 
 MOST_INDEX = 65535
 _TRIES = 8
@@ -48,7 +52,22 @@ _set_status = (
 )
 _delete = delete(port).where(port.c.id == bindparam("id"))
 _delete_groups = delete(port_group).where(port_group.c.port_id == bindparam("port"))
-_insert = insert(port)
+_children = (
+    select(port)
+    .join(subport, subport.c.port_id == port.c.id)
+    .join(trunk, trunk.c.id == subport.c.trunk_id)
+    .where(trunk.c.port_id == bindparam("parent"))
+)
+_child_ids = (
+    select(subport.c.port_id)
+    .join(trunk, trunk.c.id == subport.c.trunk_id)
+    .where(trunk.c.port_id.in_(bindparam("parents", expanding=True)))
+)
+_trunk_of = (
+    select(trunk.c.id, trunk.c.port_id)
+    .outerjoin(subport, subport.c.trunk_id == trunk.c.id)
+    .where(or_(trunk.c.port_id == bindparam("port"), subport.c.port_id == bindparam("port")))
+)
 _insert_groups = insert(port_group)
 
 
@@ -77,6 +96,9 @@ class New(msgspec.Struct, frozen=True, kw_only=True):
     made_by_compute: bool = False
     nic_tag: str | None = None
     nic_order: int = 0
+    qos_policy_id: str | None = None
+    extras: dict[str, Any] | None = None
+    tags: Sequence[str] = ()
 
 
 def get(tx: Tx, port_id: str) -> Any:
@@ -105,16 +127,24 @@ def create(tx: Tx, cloud: Cloud, new: New, subnets: Sequence[Any] | None = None)
         wanted = [groups.ensure_default(tx, cloud, new.project_id)] if new.project_id else []
     check_secured(new.port_security, wanted, new.pairs)
     port_id = clock.uuid4()
-    mac = _insert_row(tx, _columns(tx, new, port_id), new.mac)
-    addresses.take(
-        tx,
-        port_id=port_id,
-        network_id=new.network_id,
-        owner=new.device_owner,
-        mac=mac,
-        wanted=new.fixed,
-        subnets=subnets,
-    )
+    rows = addresses.subnets_of(tx, new.network_id) if subnets is None else subnets
+    routed = not wired and any(row.segment_id for row in rows)
+    deferred = routed and new.host_id is None and new.fixed is None
+    if routed and new.host_id is not None:
+        rows = _reachable(tx, new.network_id, new.host_id, rows)
+    mac = _insert_row(tx, {**_columns(tx, new, port_id), "deferred": deferred}, new.mac)
+    if not deferred:
+        took = addresses.take(
+            tx,
+            port_id=port_id,
+            network_id=new.network_id,
+            owner=new.device_owner,
+            mac=mac,
+            wanted=new.fixed,
+            subnets=rows,
+        )
+        if routed:
+            _check_one_segment(took, rows)
     if wanted:
         tx.execute(_insert_groups, [{"port_id": port_id, "group_id": each} for each in wanted])
     if new.host_id is not None:
@@ -122,13 +152,53 @@ def create(tx: Tx, cloud: Cloud, new: New, subnets: Sequence[Any] | None = None)
     return port_id
 
 
+def _reachable(tx: Tx, network_id: str, host_id: str, rows: Sequence[Any]) -> list[Any]:
+    """The subnets of a routed network that are on the host's segment. Raises HostNotConnectedToAnySegment (409)."""
+    segment_id = segments.of_host(tx, network_id, host_id)
+    return [row for row in rows if row.segment_id == segment_id]
+
+
+def _check_one_segment(took: Sequence[addresses.Taken], rows: Sequence[Any]) -> None:
+    by_id = {row.id: row.segment_id for row in rows}
+    if len({by_id[one.subnet_id] for one in took}) > 1:
+        raise problems.bad("Cannot allocate addresses from different segments.", "FixedIpsSubnetsNotOnSameSegment")
+
+
+def _check_segment(tx: Tx, row: Any, host_id: str) -> None:
+    """A port that comes to a host of a routed network gets the addresses that wait for it, and keeps only such as work
+    there. Raises HostNotConnectedToAnySegment, HostNotCompatibleWithFixedIps (409)."""
+    routed = segments.routed(tx, row.network_id)
+    if not routed or row.device_owner.startswith("network:"):
+        return
+    segment_id = segments.of_host(tx, row.network_id, host_id)
+    have = addresses.of_ports(tx, [row.id]).get(row.id, [])
+    if row.deferred and not have:
+        rows = [each for each in addresses.subnets_of(tx, row.network_id) if each.segment_id == segment_id]
+        addresses.take(
+            tx,
+            port_id=row.id,
+            network_id=row.network_id,
+            owner=row.device_owner,
+            mac=row.mac,
+            wanted=None,
+            subnets=rows,
+        )
+    elif any(routed.get(one.subnet_id) != segment_id for one in have):
+        raise problems.refused(
+            f"Host {host_id} is not connected to a segment where the existing fixed_ips on port {row.id} will function "
+            "given the routed network topology.",
+            "HostNotCompatibleWithFixedIps",
+        )
+
+
 def _insert_row(tx: Tx, values: dict[str, Any], wanted: str | None) -> str:
     """Insert the port and answer its MAC: the one wanted, or a random one that the network's unique key lets in."""
     for _ in range(1 if wanted else _TRIES):
         mac = wanted or addressing.new_mac()
         try:
-            tx.execute(_insert, {**values, "mac": mac})
-        except IntegrityError as taken:
+            with tx.savepoint():
+                tx.insert(port, {**values, "mac": mac})
+        except errors.Conflict as taken:
             if wanted:
                 raise mac_in_use(values["network_id"], wanted) from taken
         else:
@@ -161,7 +231,9 @@ def _columns(tx: Tx, new: New, port_id: str) -> dict[str, Any]:
         "made_by_compute": new.made_by_compute,
         "nic_tag": new.nic_tag,
         "nic_order": new.nic_order,
-        "tags": [],
+        "qos_policy_id": new.qos_policy_id,
+        "extras": new.extras,
+        "tags": list(new.tags),
         "revision": 1,
         "created_at": tx.now,
         "updated_at": tx.now,
@@ -210,12 +282,15 @@ def bind(tx: Tx, cloud: Cloud, row: Any, host_id: str) -> None:
     """The port lives on this host from now on; it becomes ACTIVE when its guest runs. Again: nothing."""
     if row.host_id == host_id:
         return
+    _check_segment(tx, row, host_id)
     wanted = groups_of(tx, [row.id]).get(row.id, [])
     if row.host_id is not None:
         _leave(tx, cloud, row, wanted)
     index = None if row.device_owner.startswith("network:") else _free_index(tx, host_id)
     tx.execute(_place, {"key": row.id, "host": host_id, "index": index, "state": DOWN, "now": tx.now})
     tell_placed(tx, cloud, host_id, row.network_id, [row.id], wanted, guest=index is not None)
+    for child in tx.all(_children, {"parent": row.id}):
+        bind(tx, cloud, child, host_id)
 
 
 def unbind(tx: Tx, cloud: Cloud, row: Any) -> None:
@@ -224,6 +299,8 @@ def unbind(tx: Tx, cloud: Cloud, row: Any) -> None:
         return
     wanted = groups_of(tx, [row.id]).get(row.id, [])
     _leave(tx, cloud, row, wanted)
+    for child in tx.all(_children, {"parent": row.id}):
+        unbind(tx, cloud, child)
 
 
 def _leave(tx: Tx, cloud: Cloud, row: Any, wanted: Sequence[str]) -> None:
@@ -250,9 +327,10 @@ def tell_gone(
 
 
 def activate(tx: Tx, port_ids: Collection[str]) -> None:
-    """What these ports belong to runs."""
+    """What these ports belong to runs, and so do the ports behind their tags."""
     if port_ids:
-        tx.execute(_set_status, {"ports": list(port_ids), "state": ACTIVE, "now": tx.now})
+        behind = tx.column(_child_ids, {"parents": list(port_ids)})
+        tx.execute(_set_status, {"ports": [*port_ids, *behind], "state": ACTIVE, "now": tx.now})
 
 
 # --- changing and removing -------------------------------------------------------------------------------------------
@@ -273,6 +351,8 @@ def change(
     check_secured(
         values.get("port_security_enabled", row.port_security_enabled), have if wanted is None else wanted, pairs
     )
+    if values.get("mac", row.mac) is None:
+        values["mac"] = _other_mac(tx, row.network_id)
     mac = values.get("mac", row.mac)
     if mac != row.mac:
         if row.device_owner.startswith("network:") or row.status == ACTIVE:
@@ -297,14 +377,24 @@ def change(
     _tell_changed(tx, cloud, row, {*have, *(wanted or ())})
 
 
+def _other_mac(tx: Tx, network_id: str) -> str:
+    """A random MAC that no port of the network has. Raises MacAddressGenerationFailure (409)."""
+    for _ in range(_TRIES):
+        mac = addressing.new_mac()
+        if tx.first(_mac_taken, {"network": network_id, "mac": mac}) is None:
+            return mac
+    raise problems.refused(f"Unable to generate unique mac on network {network_id}.", "MacAddressGenerationFailure")
+
+
 def _tell_changed(tx: Tx, cloud: Cloud, row: Any, concerned: Collection[str]) -> None:
     if row.host_id is None:
         return
     told = touch.Told(tx, cloud).add(row.host_id, "port", [row.id]).networks([row.network_id])
     told.groups_of_host(row.host_id, concerned).members(concerned)
-    if row.device_owner in (ROUTER, GATEWAY):
-        told.add(row.host_id, "router", [row.device_id])
     told.send()
+    if row.device_owner in (ROUTER, GATEWAY):
+        touch.router(tx, cloud, row.host_id, row.device_id)
+    touch.guests(tx, cloud, [row.id])
 
 
 def _change_addresses(tx: Tx, cloud: Cloud, row: Any, mac: str, owner: str, fixed: Sequence[Wanted]) -> None:
@@ -347,14 +437,26 @@ def remove(tx: Tx, cloud: Cloud, row: Any) -> None:
     """With its addresses; floating IPs that lead to it lead nowhere then."""
     wanted = groups_of(tx, [row.id]).get(row.id, [])
     unhook_floating(tx, cloud, row.id)
+    if tx.first(_trunk_of, {"port": row.id}) is not None:
+        for child in tx.all(_children, {"parent": row.id}):
+            unbind(tx, cloud, child)
+            resource.revise(tx, port, child.id, {"device_owner": ""})
+        tx.execute(delete(subport).where(subport.c.port_id == row.id))
+        tx.execute(delete(trunk).where(trunk.c.port_id == row.id))
     tx.execute(_delete, {"id": row.id})
     if row.host_id is not None:
         tell_gone(tx, cloud, row.host_id, row.network_id, [row.id], wanted)
 
 
 def check_deletable(tx: Tx, row: Any) -> None:
-    """Raises ServicePortInUse (409) for a port that belongs to a router or floating IP, naming it."""
-    if row.device_owner in (ROUTER, GATEWAY, FLOATING):
+    """Raises ServicePortInUse for a port that belongs to a router or floating IP, PortInUseAsTrunkParent and
+    PortInUseAsSubPort for one of a trunk (409), naming it."""
+    held = tx.first(_trunk_of, {"port": row.id})
+    if held is not None:
+        kind = "PortInUseAsTrunkParent" if held.port_id == row.id else "PortInUseAsSubPort"
+        words = "parent port" if held.port_id == row.id else "subport"
+        raise problems.refused(f"Port {row.id} is currently a {words} for trunk {held.id}.", kind)
+    if row.device_owner in (ROUTER, GATEWAY, FLOATING, HA):
         table = floatingip if row.device_owner == FLOATING else router
         if tx.first(select(table.c.id).where(table.c.id == row.device_id)) is not None:
             raise problems.refused(
@@ -365,7 +467,10 @@ def check_deletable(tx: Tx, row: Any) -> None:
 
 
 def unhook_floating(tx: Tx, cloud: Cloud, port_id: str, only: Collection[str] | None = None) -> None:
-    """Floating IPs of a port, or of some addresses of it, lead nowhere from now on."""
+    """Floating IPs of a port, or of some addresses of it, lead nowhere from now on; port forwardings and NDP proxies to
+    them go."""
+    forwardings.unhook(tx, cloud, port_id, only)
+    ndpproxies.unhook(tx, cloud, port_id, only)
     statement = select(floatingip.c.id, floatingip.c.router_id).where(floatingip.c.fixed_port_id == port_id)
     if only is not None:
         if not only:

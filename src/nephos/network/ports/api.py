@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 from msgspec import UNSET, UnsetType
 from sqlalchemy import select
 
@@ -17,7 +18,8 @@ from nephos.network.groups import actions as groups
 from nephos.network.networks.wire import NOUN as NETWORK
 from nephos.network.ports import actions, dhcp
 from nephos.network.ports.store import DHCP, ROUTER
-from nephos.network.ports.wire import NOUN, Create, DhcpOption, FixedIp, Pair, Update
+from nephos.network.ports.wire import EXTRAS, NOUN, Create, DhcpOption, FixedIp, Pair, Update
+from nephos.network.qos import actions as qos
 from nephos.network.resource import V, View
 from nephos.network.routers.store import router
 from nephos.network.subnets.addresses import Wanted
@@ -68,10 +70,13 @@ def _make(tx: Tx, view: View, model: Create) -> str:
         port_security=bool(secured),
         pairs=_pairs(model.allowed_address_pairs or []),
         dhcp_options=_options([], model.extra_dhcp_opts or []),
-        vnic_type=_vnic(model.vnic_type),
+        vnic_type=check_vnic(model.vnic_type),
         profile=model.profile or {},
         dns_name=addressing.hostname("dns_name", model.dns_name),
         host_id=_host(tx, model.host_id),
+        qos_policy_id=_policy(tx, view, model.qos_policy_id or None, project_id),
+        extras=_extras(model, {}) or None,
+        tags=list(dict.fromkeys(model.tags)),
     )
     return actions.create(tx, view.cloud, new)
 
@@ -93,19 +98,25 @@ def _change(tx: Tx, view: View, row: Any, model: Update) -> None:
             tx, view, values.get("device_owner", row.device_owner), values.get("device_id", row.device_id), row
         )
     if "mac" in values:
-        values["mac"] = addressing.mac("mac_address", values["mac"])
+        values["mac"] = addressing.mac("mac_address", values["mac"]) if values["mac"] is not None else None
     if "pairs" in values:
         values["pairs"] = [list(pair) for pair in _pairs(values["pairs"] or [])]
     if "dhcp_options" in values:
         values["dhcp_options"] = _options(row.dhcp_options or [], values["dhcp_options"] or [])
     if "vnic_type" in values:
-        values["vnic_type"] = _vnic(values["vnic_type"])
+        values["vnic_type"] = check_vnic(values["vnic_type"])
     if "dns_name" in values:
         addressing.hostname("dns_name", values["dns_name"])
     if "host_id" in values:
         values["host_id"] = _host(tx, values["host_id"])
     if "profile" in values:
         values["profile"] = values["profile"] or {}
+    for name in EXTRAS:
+        values.pop(name, None)
+    if extras := _extras(model, row.extras or {}):
+        values["extras"] = extras
+    if "qos_policy_id" in values:
+        values["qos_policy_id"] = _policy(tx, view, values["qos_policy_id"] or None, row.project_id)
     actions.change(
         tx,
         view.cloud,
@@ -190,7 +201,23 @@ def _options(have: list[dict[str, Any]], given: list[DhcpOption]) -> list[dict[s
     return list(found.values())
 
 
-def _vnic(kind: str) -> str:
+def _extras(model: Create | Update, have: dict[str, Any]) -> dict[str, Any]:
+    """The attributes that are only kept: those that were, with those that the request sets."""
+    given = {name: getattr(model, name, UNSET) for name in EXTRAS}
+    found = {name: msgspec.to_builtins(value) for name, value in given.items() if value is not UNSET}
+    if "dns_domain" in found:
+        found["dns_domain"] = addressing.hostname("dns_domain", found["dns_domain"])
+    return {**have, **found}
+
+
+def _policy(tx: Tx, view: View, policy_id: str | None, project_id: str) -> str | None:
+    if policy_id is not None:
+        qos.check_usable(tx, policy_id, project_id, admin=view.sees_all)
+    return policy_id
+
+
+def check_vnic(kind: str) -> str:
+    """Raises BadRequest for a type of NIC that there is not."""
     if kind not in _VNIC:
         raise problems.invalid("binding:vnic_type", f"'{kind}' is not in {list(_VNIC)}")
     return kind

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Column, ForeignKey, Index, Table, Text, UniqueConstraint
+from sqlalchemy import Boolean, Column, ForeignKey, Index, Table, Text, UniqueConstraint, false
 
 from nephos.kernel.db.schema import boolean, document, integer, key, metadata, text, when
 
@@ -27,9 +27,12 @@ port = Table(
     text("dns_name", default=""),
     document("dhcp_options"),
     document("pairs"),
+    text("qos_policy_id", null=True, index=True),
+    document("extras"),
     boolean("made_by_compute"),
     text("nic_tag", null=True),
     integer("nic_order", default=0),
+    Column("deferred", Boolean, nullable=False, default=False, server_default=false()),
     text("taken_address", null=True),
     when("taken_at", null=True),
     document("tags"),
@@ -41,7 +44,9 @@ port = Table(
     Index("ix_network_port_device_id", "device_id"),
     Index("ix_network_port_network_host", "network_id", "host_id"),
 )
-"""`taken_address` is the address that the guest really took, and `taken_at` when (S2-54)."""
+"""`taken_address` is the address that the guest really took, and `taken_at` when (S2-54). `extras` holds what only the
+API reads: dns_domain, data_plane_status, propagate_uplink_status, numa_affinity_policy, hints and trusted, as set. A `deferred` port of a routed network gets
+its addresses when it is bound to a host."""
 
 port_group = Table(
     "network_port_group",
@@ -51,10 +56,11 @@ port_group = Table(
 )
 
 COMPUTE = "compute:"
-DHCP, ROUTER, GATEWAY, FLOATING = (
+DHCP, ROUTER, GATEWAY, FLOATING, HA = (
     "network:dhcp",
     "network:router_interface",
     "network:router_gateway",
     "network:floatingip",
+    "network:router_ha_interface",
 )
 ACTIVE, DOWN = "ACTIVE", "DOWN"

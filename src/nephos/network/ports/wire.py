@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
+from uuid import UUID
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType, field
@@ -14,15 +17,39 @@ from nephos.kernel import clock
 from nephos.kernel.db.engine import Tx
 from nephos.network import addressing, problems, resource
 from nephos.network.networks.store import network
-from nephos.network.networks.wire import shared_with
 from nephos.network.ports import actions
 from nephos.network.ports.store import port, port_group
+from nephos.network.qos import actions as qos
 from nephos.network.resource import Item, Loaded, Noun, View
+from nephos.network.sharing import scope
 from nephos.network.subnets import addresses
 from nephos.network.subnets.store import address
+from nephos.network.trunks import actions as trunks
 
 Name = Annotated[str, Meta(max_length=255)]
 Words = Annotated[str, Meta(max_length=255)]
+
+
+Affinity = Literal["required", "preferred", "legacy", "socket"]
+Tags = Annotated[list[Annotated[str, Meta(min_length=1, max_length=255)]], Meta(max_length=50)]
+
+
+class Steering(resource.Base, kw_only=True):
+    """other_config of an Open vSwitch interface."""
+
+    steering: Literal["thread", "hash"] = field(name="tx-steering")
+
+
+class SwitchHint(resource.Base, kw_only=True):
+    """What Open vSwitch is hinted."""
+
+    other_config: Steering
+
+
+class Hints(resource.Base, kw_only=True):
+    """Hints for a switch (extension port-hints)."""
+
+    openvswitch: SwitchHint
 
 
 class FixedIp(resource.Base, kw_only=True):
@@ -66,6 +93,13 @@ class Create(resource.Owned, kw_only=True):
     vnic_type: Name = field(name="binding:vnic_type", default="normal")
     host_id: Name | UnsetType | None = field(name="binding:host_id", default=UNSET)
     profile: dict[str, Any] | UnsetType | None = field(name="binding:profile", default=UNSET)
+    qos_policy_id: str | UnsetType | None = UNSET
+    tags: Tags = []
+    dns_domain: Words | UnsetType = UNSET
+    propagate_uplink_status: bool | UnsetType = UNSET
+    numa_affinity_policy: Affinity | UnsetType | None = UNSET
+    hints: Hints | UnsetType | None = UNSET
+    trusted: bool | UnsetType | None = UNSET
 
 
 class Update(resource.Base, kw_only=True):
@@ -74,7 +108,7 @@ class Update(resource.Base, kw_only=True):
     name: Name | UnsetType = UNSET
     description: Words | UnsetType = UNSET
     admin_state_up: bool | UnsetType = UNSET
-    mac_address: str | UnsetType = UNSET
+    mac_address: str | UnsetType | None = UNSET
     fixed_ips: list[FixedIp] | UnsetType | None = UNSET
     device_id: Name | UnsetType = UNSET
     device_owner: Name | UnsetType = UNSET
@@ -86,6 +120,24 @@ class Update(resource.Base, kw_only=True):
     vnic_type: Name | UnsetType = field(name="binding:vnic_type", default=UNSET)
     host_id: Name | UnsetType | None = field(name="binding:host_id", default=UNSET)
     profile: dict[str, Any] | UnsetType | None = field(name="binding:profile", default=UNSET)
+    qos_policy_id: str | UnsetType | None = UNSET
+    dns_domain: Words | UnsetType = UNSET
+    propagate_uplink_status: bool | UnsetType = UNSET
+    numa_affinity_policy: Affinity | UnsetType | None = UNSET
+    hints: Hints | UnsetType | None = UNSET
+    trusted: bool | UnsetType | None = UNSET
+    data_plane_status: Literal["ACTIVE", "DOWN"] | UnsetType | None = UNSET
+
+
+EXTRAS = (
+    "dns_domain",
+    "propagate_uplink_status",
+    "numa_affinity_policy",
+    "hints",
+    "trusted",
+    "data_plane_status",
+)
+"""Attributes that are kept as they were set and change nothing on a host."""
 
 
 class Page(msgspec.Struct):
@@ -94,6 +146,8 @@ class Page(msgspec.Struct):
     addresses: dict[str, list[addresses.Taken]]
     groups: dict[str, list[str]]
     hosts: dict[str, str]
+    trunks: dict[str, tuple[str, list[Any]]]
+    limits: dict[str, list[Any]]
 
 
 def _target(row: Any) -> dict[str, Any]:
@@ -111,7 +165,10 @@ def _load(tx: Tx, rows: Sequence[Any], view: View) -> Loaded:
     names: dict[str, str] = {}
     if any(row.host_id for row in rows):
         names = {row.id: row.name for row in hosts.all_hosts(tx)}
-    return {"page": Page(addresses.of_ports(tx, ids), actions.groups_of(tx, ids), names)}
+    policies = {row.qos_policy_id or row.network_policy_id for row in rows} - {None}
+    limits = qos.rules_of(tx, policies) if policies and view.admin else {}
+    page = Page(addresses.of_ports(tx, ids), actions.groups_of(tx, ids), names, trunks.of_parents(tx, ids), limits)
+    return {"page": page}
 
 
 def _render(row: Any, loaded: Loaded, view: View) -> Item:
@@ -126,6 +183,7 @@ def _render(row: Any, loaded: Loaded, view: View) -> Item:
         "status": row.status,
         "mac_address": row.mac,
         "fixed_ips": [{"subnet_id": one.subnet_id, "ip_address": one.address} for one in fixed],
+        "ip_allocation": "deferred" if row.deferred else "immediate" if fixed else "none",
         "device_id": row.device_id,
         "device_owner": row.device_owner,
         "security_groups": sorted(page.groups.get(row.id, ())),
@@ -138,16 +196,77 @@ def _render(row: Any, loaded: Loaded, view: View) -> Item:
         "binding:host_id": page.hosts.get(row.host_id, "") if bound else "",
         "binding:profile": row.profile or {},
         "binding:vif_type": "bridge" if bound else "unbound",
-        "binding:vif_details": _details(row) if bound else {},
+        "binding:vif_details": vif_details(row) if bound else {},
+        "qos_policy_id": row.qos_policy_id,
+        "qos_network_policy_id": row.network_policy_id,
+        "resource_request": _request(row, page.limits.get(row.qos_policy_id or row.network_policy_id, ())),
+        **_extras(row.extras or {}),
         **resource.standard(row),
     }
+    if row.id in page.trunks:
+        trunk_id, behind = page.trunks[row.id]
+        item["trunk_details"] = {
+            "trunk_id": trunk_id,
+            "sub_ports": [
+                {
+                    "port_id": each.port_id,
+                    "segmentation_type": each.kind,
+                    "segmentation_id": each.number,
+                    "mac_address": each.mac,
+                }
+                for each in behind
+            ],
+        }
     if view.admin and row.taken_at is not None:
         item["nephos:address_taken"] = row.taken_address
         item["nephos:address_taken_at"] = clock.iso(row.taken_at)
     return item
 
 
-def _details(row: Any) -> dict[str, Any]:
+def _extras(given: dict[str, Any]) -> Item:
+    return {
+        "dns_domain": given.get("dns_domain", ""),
+        "propagate_uplink_status": given.get("propagate_uplink_status", True),
+        "numa_affinity_policy": given.get("numa_affinity_policy"),
+        "hints": given.get("hints"),
+        "trusted": given.get("trusted"),
+        "data_plane_status": given.get("data_plane_status"),
+    }
+
+
+_RESOURCES = {
+    ("minimum_bandwidth", "egress"): "NET_BW_EGR_KILOBIT_PER_SEC",
+    ("minimum_bandwidth", "ingress"): "NET_BW_IGR_KILOBIT_PER_SEC",
+    ("minimum_packet_rate", "egress"): "NET_PACKET_RATE_EGR_KILOPACKET_PER_SEC",
+    ("minimum_packet_rate", "ingress"): "NET_PACKET_RATE_IGR_KILOPACKET_PER_SEC",
+    ("minimum_packet_rate", "any"): "NET_PACKET_RATE_KILOPACKET_PER_SEC",
+}
+
+
+def _request(row: Any, rules: Sequence[Any]) -> Item | None:
+    """What a scheduler would have to find for the port's minimum rules (extension port-resource-request-groups)."""
+    kinds: dict[str, dict[str, int]] = {}
+    for each in rules:
+        name = _RESOURCES.get((each.kind, each.direction))
+        if name is not None and (each.kind != "minimum_bandwidth" or row.network_physical):
+            kinds.setdefault(each.kind, {})[name] = each.amount
+    if not kinds:
+        return None
+    wanted = [f"CUSTOM_VNIC_TYPE_{row.vnic_type.upper().replace('-', '_')}"]
+    groups = []
+    for kind, amounts in kinds.items():
+        physical = [_trait(row.network_physical)] if kind == "minimum_bandwidth" else []
+        key = str(UUID(bytes=hashlib.sha256(f"{row.id} {kind}".encode()).digest()[:16], version=4))
+        groups.append({"id": key, "required": [*physical, *wanted], "resources": amounts})
+    return {"request_groups": groups, "same_subtree": [each["id"] for each in groups]}
+
+
+def _trait(physical: str) -> str:
+    return "CUSTOM_PHYSNET_" + re.sub(r"[^A-Z0-9_]", "_", physical.upper())
+
+
+def vif_details(row: Any) -> dict[str, Any]:
+    """binding:vif_details of a port on a Linux bridge."""
     return {"port_filter": row.port_security_enabled, "connectivity": "l2", "bridge_name": f"brq{row.network_id[:11]}"}
 
 
@@ -204,13 +323,23 @@ NOUN = Noun(
     select=select(
         port,
         network.c.project_id.label("network_project_id"),
-        shared_with().label("network_shared"),
+        network.c.qos_policy_id.label("network_policy_id"),
+        network.c.physical.label("network_physical"),
+        scope.shared_with(network.c.id).label("network_shared"),
     ).join(network, network.c.id == port.c.network_id),
     scope=or_(port.c.project_id == resource.VIEWER, network.c.project_id == resource.VIEWER),
     render=_render,
     load=_load,
     target=_target,
-    hidden=("binding:vif_type", "binding:vif_details", "binding:host_id", "binding:profile"),
+    hidden=(
+        "binding:vif_type",
+        "binding:vif_details",
+        "binding:host_id",
+        "binding:profile",
+        "resource_request",
+        "hints",
+        "trusted",
+    ),
     guarded=frozenset(
         {
             "device_id",
@@ -222,6 +351,10 @@ NOUN = Noun(
             "binding:profile",
             "binding:vnic_type",
             "allowed_address_pairs",
+            "hints",
+            "trusted",
+            "data_plane_status",
+            "tags",
         }
     ),
     filters={
@@ -236,6 +369,8 @@ NOUN = Noun(
         "security_groups": _groups,
         "port_security_enabled": resource.flag(_c.port_security_enabled),
         "dns_name": resource.equals(_c.dns_name),
+        "qos_policy_id": resource.equals(_c.qos_policy_id),
+        "qos_network_policy_id": resource.equals(network.c.qos_policy_id),
         "binding:host_id": _host,
         "binding:vnic_type": resource.equals(_c.vnic_type),
     },
@@ -260,6 +395,9 @@ NOUN = Noun(
             "tenant_id",
             "project_id",
             "dns_assignment",
+            "qos_network_policy_id",
+            "resource_request",
+            "trunk_details",
             "binding:vif_type",
             "binding:vif_details",
         }

@@ -9,6 +9,7 @@ from sqlalchemy import Table, bindparam, delete, func, select
 from nephos.kernel.cloud import Cloud
 from nephos.kernel.db.engine import Tx
 from nephos.network import problems
+from nephos.network.addressgroups.store import address_group
 from nephos.network.floatingips.store import floatingip
 from nephos.network.groups.store import group, rule
 from nephos.network.networks.store import network, rbac
@@ -17,6 +18,7 @@ from nephos.network.quotas.store import quota
 from nephos.network.routers.store import router
 from nephos.network.subnetpools.store import subnetpool
 from nephos.network.subnets.store import subnet
+from nephos.network.trunks.store import trunk
 
 TABLES: Mapping[str, Table] = {
     "network": network,
@@ -28,6 +30,8 @@ TABLES: Mapping[str, Table] = {
     "security_group": group,
     "security_group_rule": rule,
     "rbac_policy": rbac,
+    "address_group": address_group,
+    "trunk": trunk,
 }
 _limit = select(quota.c.limit).where(
     quota.c.project_id == bindparam("project"), quota.c.resource == bindparam("resource")

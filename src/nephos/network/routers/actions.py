@@ -13,12 +13,15 @@ from nephos.kernel import clock
 from nephos.kernel.cloud import Cloud
 from nephos.kernel.db.engine import Tx
 from nephos.network import addressing, problems, resource, touch
+from nephos.network.flavors import actions as flavors
 from nephos.network.floatingips.store import floatingip
+from nephos.network.ndpproxies.store import ndp_proxy
 from nephos.network.networks import actions as networks
 from nephos.network.ports import actions as ports
 from nephos.network.ports.store import GATEWAY, ROUTER, port
 from nephos.network.quotas import actions as quotas
-from nephos.network.routers.placing import place
+from nephos.network.routers import ha as net
+from nephos.network.routers.placing import displace, place
 from nephos.network.routers.store import router
 from nephos.network.subnets import actions as subnets
 from nephos.network.subnets import addresses
@@ -72,9 +75,15 @@ def create(
     admin_state_up: bool = True,
     gateway: Gateway | None = None,
     zone_hints: Sequence[str] = (),
+    ha: bool = False,
+    flavor_id: str | None = None,
+    ndp_proxy: bool = False,
+    ecmp: bool = False,
 ) -> str:
-    """Raises OverQuota, and what setting the gateway raises."""
+    """Raises OverQuota, NoVRIDAvailable, FlavorNotFound, and what setting the gateway raises."""
     quotas.take(tx, cloud, project_id, "router")
+    if flavor_id is not None:
+        ha = flavors.of_router(tx, flavor_id, ha=ha)
     known = touch.zones(tx, cloud) if zone_hints else set()
     for hint in zone_hints:
         if hint not in known:
@@ -95,20 +104,61 @@ def create(
             "revision": 1,
             "created_at": tx.now,
             "updated_at": tx.now,
+            "ha": ha,
+            "ha_number": net.number(tx, project_id) if ha else None,
+            "flavor_id": flavor_id,
+            "ecmp": ecmp,
         },
     )
     if gateway is not None:
         set_gateway(tx, cloud, get(tx, router_id), gateway)
+    if ndp_proxy:
+        update(tx, cloud, get(tx, router_id), {"ndp_proxy": True})
     return router_id
 
 
 def update(tx: Tx, cloud: Cloud, row: Any, values: dict[str, Any]) -> None:
-    """Set name, description, admin_state_up and routes. Raises BadRequest for routes that lead nowhere."""
+    """Set name, description, admin_state_up, routes, ha, ndp_proxy and ecmp.
+
+    Raises BadRequest for routes that lead nowhere and for a change of `ha` while the router is up (as Neutron does),
+    RouterGatewayNotValid for NDP proxy without an IPv6 gateway.
+    """
     if "routes" in values:
         values["routes"] = checked_routes(tx, row.id, values["routes"] or [])
+    if values.get("ndp_proxy"):
+        _check_ndp_gateway(tx, row)
+    if values.get("ha", row.ha) != row.ha:
+        _change_ha(tx, cloud, row, values)
     resource.revise(tx, router, row.id, values)
-    if {"routes", "admin_state_up"} & values.keys():
-        touch.router(tx, cloud, row.host_id, row.id)
+    if {"routes", "admin_state_up", "ha", "ndp_proxy", "ecmp"} & values.keys():
+        place(tx, cloud, get(tx, row.id))
+
+
+def _change_ha(tx: Tx, cloud: Cloud, row: Any, values: dict[str, Any]) -> None:
+    """It lives nowhere for a moment: its namespace is made anew in its other form."""
+    if row.admin_state_up and values.get("admin_state_up", True):
+        raise problems.bad(
+            "Bad router request: Cannot change HA attribute of active routers. Please set router admin_state_up to "
+            "False prior to upgrade.",
+            "BadRequest",
+        )
+    if row.host_id is not None:
+        displace(tx, cloud, row)
+    values["ha_number"] = net.number(tx, row.project_id) if values["ha"] else None
+    if not values["ha"]:
+        values["ha"] = False
+        resource.revise(tx, router, row.id, {"ha": False, "ha_number": None})
+        net.tidy(tx, cloud, row.project_id)
+
+
+def _check_ndp_gateway(tx: Tx, row: Any) -> None:
+    outer = tx.all(_attached, {"router": row.id, "owners": [GATEWAY]})
+    if not any(each.version == 6 for each in outer):
+        raise problems.refused(
+            f"Can not set enable_ndp_proxy to True for router {row.id}: it has no external gateway, or the external "
+            "gateway port has no IPv6 address.",
+            "RouterGatewayNotValid",
+        )
 
 
 def remove(tx: Tx, cloud: Cloud, row: Any) -> None:
@@ -118,8 +168,14 @@ def remove(tx: Tx, cloud: Cloud, row: Any) -> None:
         raise problems.refused(
             f"Router {row.id} still has ports: {', '.join(each.id for each in left)}.", "RouterInUse"
         )
+    for each in gateways_of(tx, row)[1:]:
+        ports.remove(tx, cloud, ports.get(tx, each))
     clear_gateway(tx, cloud, row)
+    if row.ha:
+        displace(tx, cloud, get(tx, row.id))
     tx.execute(delete(router).where(router.c.id == row.id))
+    if row.ha:
+        net.tidy(tx, cloud, row.project_id)
 
 
 # --- the gateway -----------------------------------------------------------------------------------------------------
@@ -127,6 +183,23 @@ def remove(tx: Tx, cloud: Cloud, row: Any) -> None:
 
 def set_gateway(tx: Tx, cloud: Cloud, row: Any, wanted: Gateway) -> None:
     """Raises BadRequest for a network that is not external, Conflict while floating IPs use the present one."""
+    external = _external(tx, wanted)
+    present = ports.get(tx, row.gateway_port_id) if row.gateway_port_id else None
+    values: dict[str, Any] = {} if wanted.snat is None else {"snat": wanted.snat}
+    if wanted.snat is None and row.gateway_network_id != external.id:
+        values["snat"] = True
+    if present is not None and row.gateway_network_id != external.id:
+        clear_gateway(tx, cloud, row)
+        present = None
+    if present is None:
+        values |= {"gateway_network_id": external.id, "gateway_port_id": _gateway_port(tx, cloud, row, wanted)}
+    elif wanted.fixed is not None:
+        ports.change(tx, cloud, present, {}, fixed=wanted.fixed)
+    resource.revise(tx, router, row.id, values)
+    place(tx, cloud, get(tx, row.id))
+
+
+def _external(tx: Tx, wanted: Gateway) -> Any:
     external = networks.get(tx, wanted.network_id)
     if not external.external:
         raise problems.bad(f"Bad router request: Network {external.id} is not an external network.", "BadRequest")
@@ -136,55 +209,140 @@ def set_gateway(tx: Tx, cloud: Cloud, row: Any, wanted: Gateway) -> None:
             raise problems.bad(
                 f"Bad router request: External IP {one.address} is the same as the gateway IP.", "BadRequest"
             )
-    present = ports.get(tx, row.gateway_port_id) if row.gateway_port_id else None
-    values: dict[str, Any] = {} if wanted.snat is None else {"snat": wanted.snat}
-    if wanted.snat is None and row.gateway_network_id != external.id:
-        values["snat"] = True
-    if present is not None and row.gateway_network_id != external.id:
-        clear_gateway(tx, cloud, row)
-        present = None
-    if present is None:
-        _check_gateway_ranges(tx, row, external.id)
-        new = ports.New(
-            project_id="",
-            network_id=external.id,
-            device_id=row.id,
-            device_owner=GATEWAY,
-            groups=(),
-            port_security=False,
-            fixed=wanted.fixed,
-            counted=False,
-        )
-        values |= {"gateway_network_id": external.id, "gateway_port_id": ports.create(tx, cloud, new)}
-    elif wanted.fixed is not None:
-        ports.change(tx, cloud, present, {}, fixed=wanted.fixed)
-    resource.revise(tx, router, row.id, values)
-    place(tx, cloud, get(tx, row.id))
+    return external
+
+
+def _gateway_port(tx: Tx, cloud: Cloud, row: Any, wanted: Gateway) -> str:
+    _check_gateway_ranges(tx, row, wanted.network_id)
+    new = ports.New(
+        project_id="",
+        network_id=wanted.network_id,
+        device_id=row.id,
+        device_owner=GATEWAY,
+        groups=(),
+        port_security=False,
+        fixed=wanted.fixed,
+        counted=False,
+    )
+    return ports.create(tx, cloud, new)
 
 
 def clear_gateway(tx: Tx, cloud: Cloud, row: Any) -> None:
-    """Raises RouterExternalGatewayInUseByFloatingIp naming it."""
+    """The main gateway goes, and the next one becomes the main one. Raises RouterExternalGatewayInUseByFloatingIp
+    naming it."""
     if row.gateway_port_id is None:
         return
-    user = tx.first(select(floatingip.c.id, floatingip.c.address).where(floatingip.c.router_id == row.id))
-    if user is not None:
-        raise problems.refused(
-            f"Gateway cannot be updated for router {row.id}, since a gateway to external network "
-            f"{row.gateway_network_id} "
-            f"is required by one or more floating IPs: {user.address} ({user.id}).",
-            "RouterExternalGatewayInUseByFloatingIp",
-        )
-    leg = ports.get(tx, row.gateway_port_id)
+    remove_gateway(tx, cloud, row, row.gateway_port_id)
+
+
+def gateways_of(tx: Tx, row: Any) -> list[str]:
+    """The gateways' ports, the main one first."""
+    found = [each.id for each in ports.of_device(tx, row.id, GATEWAY)]
+    return sorted(found, key=lambda key: key != row.gateway_port_id)
+
+
+def add_gateway(tx: Tx, cloud: Cloud, row: Any, wanted: Gateway) -> None:
+    """One more gateway; the first is the main one. Raises as `set_gateway`."""
+    if row.gateway_port_id is None:
+        set_gateway(tx, cloud, row, wanted)
+        return
+    _external(tx, wanted)
+    _gateway_port(tx, cloud, row, wanted)
+    resource.revise(tx, router, row.id)
+    place(tx, cloud, get(tx, row.id))
+
+
+def set_gateways(tx: Tx, cloud: Cloud, row: Any, wanted: Sequence[Gateway]) -> None:
+    """The gateways become these: one that is there, on the same network, stays and takes the addresses wanted; others
+    go, the missing come. Raises as `set_gateway` and `remove_gateway`."""
+    left = gateways_of(tx, row)
+    kept: list[str | None] = []
+    for each in wanted:
+        same = [key for key in left if ports.get(tx, key).network_id == each.network_id]
+        named = {one.address for one in each.fixed or () if one.address is not None}
+        taken = addresses.of_ports(tx, same)
+        same.sort(key=lambda key: not named & {one.address for one in taken.get(key, ())})
+        kept.append(same[0] if same else None)
+        left = [key for key in left if key not in kept]
+    for key in sorted(left, key=lambda key: key == row.gateway_port_id):
+        remove_gateway(tx, cloud, get(tx, row.id), key)
+    for key, each in zip(kept, wanted, strict=True):
+        if key is None:
+            add_gateway(tx, cloud, get(tx, row.id), each)
+        elif each.fixed is not None:
+            ports.change(tx, cloud, ports.get(tx, key), {}, fixed=each.fixed)
+    resource.revise(tx, router, row.id)
+    place(tx, cloud, get(tx, row.id))
+
+
+def find_gateway(tx: Tx, row: Any, wanted: Gateway) -> Any:
+    """The port of the gateway that is meant: by its network, and by an address where there are several there.
+
+    Raises UnableToMatchGateways (400).
+    """
+    legs = [ports.get(tx, key) for key in gateways_of(tx, row)]
+    here = [each for each in legs if each.network_id == wanted.network_id]
+    named = {one.address for one in wanted.fixed or () if one.address is not None}
+    if named:
+        taken = addresses.of_ports(tx, [each.id for each in here])
+        here = [each for each in here if named & {one.address for one in taken.get(each.id, ())}]
+    if len(here) == 1:
+        return here[0]
+    why = "there are several gateways to it and none of their addresses is given" if here else "there is no such gateway"
+    raise problems.bad(
+        f"Unable to match a requested gateway port to existing gateway ports for router {row.id}: network "
+        f"{wanted.network_id}, {why}.",
+        "UnableToMatchGateways",
+    )
+
+
+def remove_gateway(tx: Tx, cloud: Cloud, row: Any, port_id: str) -> None:
+    """Raises RouterExternalGatewayInUseByFloatingIp naming the floating IP that needs it, RouterInUseByNDPProxy."""
+    leg = ports.get(tx, port_id)
+    others = [each for each in gateways_of(tx, row) if each != port_id]
+    networks_left = {ports.get(tx, each).network_id for each in others}
+    if leg.network_id not in networks_left:
+        _check_no_floating(tx, row, leg.network_id)
+    if not others:
+        user = tx.first(select(ndp_proxy.c.id).where(ndp_proxy.c.router_id == row.id))
+        if user is not None:
+            raise problems.refused(
+                f"Unable to unset external gateway of router {row.id}. There are one or more ndp proxies still in use "
+                f"on the router: {user.id}.",
+                "RouterGatewayInUseByNDPProxy",
+            )
     ports.remove(tx, cloud, leg)
-    resource.revise(tx, router, row.id, {"gateway_network_id": None, "gateway_port_id": None, "snat": True})
+    values: dict[str, Any] = {}
+    if port_id == row.gateway_port_id:
+        following = next(iter(others), None)
+        network_id = ports.get(tx, following).network_id if following else None
+        values = {"gateway_network_id": network_id, "gateway_port_id": following}
+        if following is None:
+            values |= {"snat": True, "ndp_proxy": False}
+    resource.revise(tx, router, row.id, values)
     touch.router(tx, cloud, row.host_id, row.id)
     place(tx, cloud, get(tx, row.id))
 
 
+def _check_no_floating(tx: Tx, row: Any, network_id: str) -> None:
+    user = tx.first(
+        select(floatingip.c.id, floatingip.c.address).where(
+            floatingip.c.router_id == row.id, floatingip.c.network_id == network_id
+        )
+    )
+    if user is not None:
+        raise problems.refused(
+            f"Gateway cannot be updated for router {row.id}, since a gateway to external network {network_id} is "
+            f"required by one or more floating IPs: {user.address} ({user.id}).",
+            "RouterExternalGatewayInUseByFloatingIp",
+        )
+
+
 def _check_gateway_ranges(tx: Tx, row: Any, network_id: str) -> None:
     mine = tx.all(_attached, {"router": row.id, "owners": [ROUTER]})
+    others = [each for each in tx.all(_attached, {"router": row.id, "owners": [GATEWAY]}) if each.network_id != network_id]
     for outer in addresses.subnets_of(tx, network_id):
-        for each in mine:
+        for each in (*mine, *others):
             _check_apart(outer.id, outer.cidr, each.subnet_id, each.cidr)
 
 
@@ -335,6 +493,13 @@ def _check_not_needed(tx: Tx, row: Any, leg: Any) -> None:
                 "required by "
                 f"one or more floating IPs: {one.id}.",
                 "RouterInterfaceInUseByFloatingIP",
+            )
+    for proxy in tx.all(select(ndp_proxy.c.id, ndp_proxy.c.address).where(ndp_proxy.c.router_id == row.id)):
+        if ipaddress.ip_address(proxy.address) in range_:
+            raise problems.refused(
+                f"Unable to remove subnet {leg.subnet_id} from router {row.id}. There are one or more ndp proxies still "
+                f"in use on the subnet: {proxy.id}.",
+                "RouterInterfaceInUseByNDPProxy",
             )
     for destination, nexthop in row.routes or ():
         if ipaddress.ip_address(nexthop) in range_:

@@ -12,20 +12,21 @@ from nephos.kernel.db.engine import Tx
 from nephos.kernel.http import call as http
 from nephos.kernel.http.call import Call, Reply
 from nephos.kernel.http.routes import Route
-from nephos.network import addressing, problems, resource
+from nephos.network import addressing, notifications, problems, resource
 from nephos.network.networks.store import SHARED, rbac
 from nephos.network.networks.wire import NOUN as NETWORK
 from nephos.network.ports.wire import NOUN as PORT
 from nephos.network.ports.wire import FixedIp
 from nephos.network.resource import V, View
 from nephos.network.routers import actions
-from nephos.network.routers.wire import NOUN, Create, GatewayInfo, InterfaceBody, Routes, Update
+from nephos.network.routers.wire import NOUN, Create, GatewayInfo, Gateways, InterfaceBody, Routes, Update
 from nephos.network.subnets.addresses import Wanted
 from nephos.network.subnets.wire import NOUN as SUBNET
 
 _create = resource.Body(NOUN, Create, bulk=True)
 _update = resource.Body(NOUN, Update)
 _routes = resource.Body(NOUN, Routes)
+_external_gateways = resource.Body(NOUN, Gateways)
 
 
 def index(call: Call) -> Reply:
@@ -45,7 +46,7 @@ def _make(tx: Tx, view: View, model: Create) -> str:
     target = {"project_id": project_id, "tenant_id": project_id}
     view.call.permit(target)
     _create.enforce(view, model, target, "create")
-    _refuse_kinds(model)
+    _refuse_distributed(model)
     info = model.external_gateway_info
     return actions.create(
         tx,
@@ -56,13 +57,16 @@ def _make(tx: Tx, view: View, model: Create) -> str:
         admin_state_up=model.admin_state_up,
         gateway=None if info is UNSET else _gateway(tx, view, info),
         zone_hints=model.availability_zone_hints,
+        ha=model.ha is True,
+        flavor_id=model.flavor_id or None,
+        ndp_proxy=model.enable_ndp_proxy is True,
+        ecmp=model.enable_default_route_ecmp is True,
     )
 
 
-def _refuse_kinds(model: Create | Update) -> None:
-    for name in ("distributed", "ha"):
-        if getattr(model, name) is True:
-            raise problems.bad(f"Invalid input for operation: {name} routers are not available in this cloud.")
+def _refuse_distributed(model: Create | Update) -> None:
+    if model.distributed is True:
+        raise problems.bad("Invalid input for operation: distributed routers are not available in this cloud.")
 
 
 def _gateway(tx: Tx, view: View, info: GatewayInfo | None) -> actions.Gateway | None:
@@ -103,10 +107,12 @@ def update(call: Call) -> Reply:
 
 
 def _change(tx: Tx, view: View, row: Any, model: Update) -> None:
-    _refuse_kinds(model)
-    values = resource.settings_of(model)
-    for name in ("distributed", "ha", "external_gateway_info"):
+    _refuse_distributed(model)
+    values = resource.settings_of(model, enable_ndp_proxy="ndp_proxy", enable_default_route_ecmp="ecmp")
+    for name in ("distributed", "external_gateway_info"):
         values.pop(name, None)
+    values = {name: value for name, value in values.items() if value is not None or name == "routes"}
+    late = {name: values.pop(name) for name in ("ndp_proxy",) if values.get(name)}
     if model.routes is not UNSET:
         values["routes"] = _pairs(model.routes or [])
     actions.update(tx, view.cloud, row, values)
@@ -119,6 +125,8 @@ def _change(tx: Tx, view: View, row: Any, model: Update) -> None:
             actions.set_gateway(tx, view.cloud, row, wanted)
         if row.routes:
             actions.checked_routes(tx, row.id, row.routes)
+    if late:
+        actions.update(tx, view.cloud, actions.get(tx, row.id), late)
 
 
 def _pairs(routes: Sequence[Any]) -> list[tuple[str, str]]:
@@ -137,23 +145,23 @@ def _interface(call: Call, rule: str, work: Work) -> Reply:
     if wanted.subnet_id is None and wanted.port_id is None:
         raise problems.bad("Bad router request: Either subnet_id or port_id must be specified.", "BadRequest")
 
-    def one(tx: Tx) -> tuple[str, actions.Interface]:
+    def one(tx: Tx) -> dict[str, Any]:
         row = resource.fetch(tx, NOUN, view, call.params["id"], rule)
         resource.if_match(call, NOUN, row)
-        return row.project_id, work(tx, view, row, wanted)
-
-    project_id, done = view.cloud.database.write(one)
-    return Reply(
-        {
-            "id": call.params["id"],
-            "project_id": project_id,
-            "tenant_id": project_id,
+        done = work(tx, view, row, wanted)
+        shown = {
+            "id": row.id,
+            "project_id": row.project_id,
+            "tenant_id": row.project_id,
             "port_id": done.port_id,
             "network_id": done.network_id,
             "subnet_id": done.subnet_ids[0],
             "subnet_ids": list(done.subnet_ids),
         }
-    )
+        notifications.interface(tx, "create" if work is _add else "delete", shown)
+        return shown
+
+    return Reply(view.cloud.database.write(one))
 
 
 def add_interface(call: Call) -> Reply:
@@ -213,6 +221,66 @@ def _change_routes(call: Call, rule: str, work: Callable[..., None]) -> Reply:
     return Reply({"router": view.cloud.database.write(one)})
 
 
+# --- several gateways ------------------------------------------------------------------------------------------------
+
+
+def add_gateways(call: Call) -> Reply:
+    return _gateways(call, "add_external_gateways", _add_gateways)
+
+
+def _add_gateways(tx: Tx, view: View, row: Any, wanted: Sequence[actions.Gateway]) -> None:
+    for each in wanted:
+        actions.add_gateway(tx, view.cloud, actions.get(tx, row.id), each)
+
+
+def update_gateways(call: Call) -> Reply:
+    return _gateways(call, "update_external_gateways", _update_gateways)
+
+
+def _update_gateways(tx: Tx, view: View, row: Any, wanted: Sequence[actions.Gateway]) -> None:
+    """The gateways become these: what is there and not named goes, what is named and not there comes; the first is the
+    main one."""
+    actions.set_gateways(tx, view.cloud, row, wanted)
+
+
+def remove_gateways(call: Call) -> Reply:
+    return _gateways(call, "remove_external_gateways", _remove_gateways)
+
+
+def _remove_gateways(tx: Tx, view: View, row: Any, wanted: Sequence[actions.Gateway]) -> None:
+    found = [actions.find_gateway(tx, row, each).id for each in wanted]
+    # The main one last: what is needed of it is then needed of none that stays.
+    for port_id in sorted(set(found), key=lambda key: key == row.gateway_port_id):
+        actions.remove_gateway(tx, view.cloud, actions.get(tx, row.id), port_id)
+
+
+def _gateways(call: Call, rule: str, work: Callable[..., None]) -> Reply:
+    view, key, model = View(call), call.params["id"], _external_gateways.one(call)
+
+    def one(tx: Tx) -> resource.Item:
+        row = resource.fetch(tx, NOUN, view, key, rule)
+        resource.if_match(call, NOUN, row)
+        for each in model.external_gateways:
+            for name in each.__struct_fields__:
+                inner = f"{rule}:external_gateways:{name}"
+                if getattr(each, name) is not UNSET and inner in view.cloud.policies:
+                    view.call.permit(NOUN.target(row), rule=inner)
+        wanted = [_gateway(tx, view, each) for each in model.external_gateways]
+        if any(each is None for each in wanted):
+            raise problems.invalid("external_gateways", "a gateway has no network_id")
+        if rule != "remove_external_gateways" and model.external_gateways:
+            snat = model.external_gateways[0].enable_snat
+            if snat is not UNSET and snat != row.snat:
+                resource.revise(tx, NOUN.table, key, {"snat": snat})
+        work(tx, view, row, wanted)
+        row = actions.get(tx, key)
+        if row.routes:
+            actions.checked_routes(tx, key, row.routes)
+        return resource.reply(tx, NOUN, view, [key])[0]
+
+    return Reply({"router": view.cloud.database.write(one)})
+
+
 ROUTES = (
     Route("GET", V + "/routers", index, "get_router", target="later"),
     Route("POST", V + "/routers", create, "create_router", 201, target="later"),
@@ -225,4 +293,11 @@ ROUTES = (
     ),
     Route("PUT", V + "/routers/{id}/add_extraroutes", add_routes, "add_extraroutes", target="later"),
     Route("PUT", V + "/routers/{id}/remove_extraroutes", remove_routes, "remove_extraroutes", target="later"),
+    Route("PUT", V + "/routers/{id}/add_external_gateways", add_gateways, "add_external_gateways", target="later"),
+    Route(
+        "PUT", V + "/routers/{id}/update_external_gateways", update_gateways, "update_external_gateways", target="later"
+    ),
+    Route(
+        "PUT", V + "/routers/{id}/remove_external_gateways", remove_gateways, "remove_external_gateways", target="later"
+    ),
 )

@@ -7,10 +7,12 @@ from typing import Annotated, Any
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
-from sqlalchemy import ColumnElement, select
+from sqlalchemy import ColumnElement, bindparam, select
 
 from nephos.kernel.db.engine import Tx
 from nephos.network import resource
+from nephos.network.conntrack import actions as helpers
+from nephos.network.ports.store import GATEWAY, port
 from nephos.network.ports.wire import FixedIp
 from nephos.network.resource import Item, Loaded, Noun, View
 from nephos.network.routers.store import router
@@ -45,6 +47,9 @@ class Create(resource.Owned, kw_only=True):
     availability_zone_hints: list[str] = []
     distributed: bool | UnsetType | None = UNSET
     ha: bool | UnsetType | None = UNSET
+    flavor_id: str | UnsetType | None = UNSET
+    enable_ndp_proxy: bool | UnsetType | None = UNSET
+    enable_default_route_ecmp: bool | UnsetType | None = UNSET
 
 
 class Update(resource.Base, kw_only=True):
@@ -57,6 +62,14 @@ class Update(resource.Base, kw_only=True):
     routes: list[Route] | UnsetType | None = UNSET
     distributed: bool | UnsetType | None = UNSET
     ha: bool | UnsetType | None = UNSET
+    enable_ndp_proxy: bool | UnsetType | None = UNSET
+    enable_default_route_ecmp: bool | UnsetType | None = UNSET
+
+
+class Gateways(resource.Base, kw_only=True):
+    """PUT /routers/{id}/add_external_gateways, update_external_gateways and remove_external_gateways."""
+
+    external_gateways: Annotated[list[GatewayInfo], Meta(max_length=50)]
 
 
 class Routes(resource.Base, kw_only=True):
@@ -72,39 +85,65 @@ class InterfaceBody(msgspec.Struct, kw_only=True):
     port_id: str | None = None
 
 
+_outer = (
+    select(port.c.id, port.c.device_id, port.c.network_id)
+    .where(port.c.device_id.in_(bindparam("routers", expanding=True)), port.c.device_owner == GATEWAY)
+    .order_by(port.c.created_at, port.c.id)
+)
+
+
 def _load(tx: Tx, rows: Sequence[Any], view: View) -> Loaded:
-    legs = [row.gateway_port_id for row in rows if row.gateway_port_id]
-    return addresses.of_ports(tx, legs) if legs else {}
+    """Router → (network, addresses) of its gateways, the main one first, and its connection tracking helpers."""
+    found: dict[str, Any] = {"helpers": helpers.of_routers(tx, [row.id for row in rows])}
+    outside = [row for row in rows if row.gateway_port_id]
+    if not outside:
+        return found
+    main = {row.gateway_port_id for row in outside}
+    legs = sorted(tx.all(_outer, {"routers": [row.id for row in outside]}), key=lambda leg: leg.id not in main)
+    taken = addresses.of_ports(tx, [leg.id for leg in legs])
+    for leg in legs:
+        found.setdefault(leg.device_id, []).append((leg.network_id, taken.get(leg.id, ())))
+    return found
+
+
+def _gateway(network_id: str, taken: Sequence[addresses.Taken]) -> Item:
+    fixed = [{"subnet_id": one.subnet_id, "ip_address": one.address} for one in taken]
+    return {"network_id": network_id, "external_fixed_ips": fixed}
 
 
 def _render(row: Any, loaded: Loaded, view: View) -> Item:
-    gateway: Item | None = None
-    if row.gateway_network_id is not None:
-        gateway = {
-            "network_id": row.gateway_network_id,
-            "enable_snat": row.snat,
-            "external_fixed_ips": [
-                {"subnet_id": one.subnet_id, "ip_address": one.address} for one in loaded.get(row.gateway_port_id, ())
-            ],
-        }
+    gateways = [_gateway(*each) for each in loaded.get(row.id, ())]
     return {
         "id": row.id,
         "name": row.name,
         "admin_state_up": row.admin_state_up,
         "status": "ACTIVE",
-        "external_gateway_info": gateway,
+        "external_gateway_info": {**gateways[0], "enable_snat": row.snat} if gateways else None,
+        "external_gateways": gateways,
         "routes": [{"destination": to, "nexthop": by} for to, by in row.routes or ()],
         "availability_zone_hints": row.zone_hints or [],
         "availability_zones": [view.cloud.settings.compute.zone] if row.host_id else [],
         "distributed": False,
-        "ha": False,
-        "flavor_id": None,
+        "ha": row.ha,
+        "flavor_id": row.flavor_id,
+        "enable_ndp_proxy": row.ndp_proxy,
+        "enable_default_route_ecmp": row.ecmp,
+        "conntrack_helpers": [
+            {"protocol": each.protocol, "port": each.port, "helper": each.helper}
+            for each in loaded["helpers"].get(row.id, ())
+        ],
         **resource.standard(row),
     }
 
 
 def _status(values: list[str], view: View) -> ColumnElement[bool]:
     return router.c.id.is_not(None) if "ACTIVE" in values else router.c.id.is_(None)
+
+
+def _distributed(values: list[str], view: View) -> ColumnElement[bool]:
+    """None is."""
+    wanted = {resource.boolean(value) for value in values}
+    return router.c.id.is_not(None) if False in wanted else router.c.id.is_(None)
 
 
 _c = router.c
@@ -118,13 +157,21 @@ NOUN = Noun(
     render=_render,
     load=_load,
     hidden=("distributed", "ha"),
-    guarded=frozenset({"external_gateway_info", "distributed", "ha"}),
+    guarded=frozenset(
+        {"external_gateway_info", "external_gateways", "distributed", "ha", "enable_default_route_ecmp"}
+    ),
     filters={
         **resource.standard_filters(router),
         "admin_state_up": resource.flag(_c.admin_state_up),
         "status": _status,
+        "ha": resource.flag(_c.ha),
+        "distributed": _distributed,
+        "flavor_id": resource.equals(_c.flavor_id),
+        "enable_ndp_proxy": resource.flag(_c.ndp_proxy),
     },
-    sorts=resource.standard_sorts(router, admin_state_up=_c.admin_state_up, status=_c.admin_state_up),
+    sorts=resource.standard_sorts(
+        router, admin_state_up=_c.admin_state_up, status=_c.admin_state_up, flavor_id=_c.flavor_id
+    ),
     read_only=frozenset(
         {
             "id",
@@ -137,6 +184,9 @@ NOUN = Noun(
             "project_id",
             "availability_zones",
             "availability_zone_hints",
+            "external_gateways",
+            "flavor_id",
+            "conntrack_helpers",
         }
     ),
 )

@@ -1,4 +1,4 @@
-"""Policies that share a network with a project or with all."""
+"""Policies that share a network, group, pool, scope or QoS policy with a project or with all."""
 
 from __future__ import annotations
 
@@ -14,15 +14,19 @@ from nephos.network.networks import actions as networks
 from nephos.network.networks.store import EXTERNAL, SHARED, network, rbac
 from nephos.network.quotas import actions as quotas
 from nephos.network.routers.store import router
+from nephos.network.sharing.grants import share
+from nephos.network.sharing.kinds import KINDS
 
 
-def create(tx: Tx, cloud: Cloud, *, row: Any, project_id: str, action: str, target: str) -> str:
-    """`row` is the network. Raises OverQuota, Conflict for a policy that is there already."""
+def create(
+    tx: Tx, cloud: Cloud, *, row: Any, project_id: str, action: str, target: str, object_type: str = "network"
+) -> str:
+    """`row` is what is shared. Raises OverQuota, Conflict for a policy that is there already."""
     quotas.take(tx, cloud, project_id, "rbac_policy")
     same = select(rbac.c.id).where(rbac.c.object_id == row.id, rbac.c.action == action, rbac.c.target == target)
     if tx.first(same) is not None:
         raise problems.refused("An RBAC policy already exists with those values.", "DuplicateRbacPolicy")
-    policy_id = networks.share(tx, row.id, project_id, action, target)
+    policy_id = share(tx, object_type, row.id, project_id, action, target)
     if action == EXTERNAL and not row.external:
         _set_external(tx, cloud, row.id, external=True)
     return policy_id
@@ -53,6 +57,9 @@ def remove(tx: Tx, cloud: Cloud, policy: Any) -> None:
 
 def check_unused(tx: Tx, policy: Any) -> None:
     """Raises RbacPolicyInUse (409)."""
+    if policy.object_type != "network":
+        _check_others(tx, policy)
+        return
     row = networks.get(tx, policy.object_id)
     if policy.action == SHARED:
         try:
@@ -77,6 +84,28 @@ def check_unused(tx: Tx, policy: Any) -> None:
                 f"RBAC policy on object {row.id} cannot be removed because other objects depend on it: {user}.",
                 "RbacPolicyInUse",
             )
+
+
+def _check_others(tx: Tx, policy: Any) -> None:
+    """Nobody uses the object whom only this policy lets in."""
+    kind = KINDS[policy.object_type]
+    table = kind.noun.table
+    owner = tx.scalar(select(table.c.project_id).where(table.c.id == policy.object_id))
+    kept = tx.column(
+        select(rbac.c.target).where(
+            rbac.c.object_id == policy.object_id, rbac.c.action == policy.action, rbac.c.id != policy.id
+        )
+    )
+    if "*" in kept:
+        return
+    for users in kind.users:
+        for row in tx.all(users(policy.object_id)):
+            if row.project_id not in (owner, *kept) and policy.target in ("*", row.project_id):
+                raise problems.refused(
+                    f"RBAC policy on object {policy.object_id} cannot be removed because other objects depend on it: "
+                    f"{row.id}.",
+                    "RbacPolicyInUse",
+                )
 
 
 def _set_external(tx: Tx, cloud: Cloud, network_id: str, *, external: bool) -> None:

@@ -10,10 +10,10 @@ from nephos.kernel.db.engine import Tx
 from nephos.kernel.http.call import Call, Reply
 from nephos.kernel.http.routes import Route
 from nephos.network import problems, resource
-from nephos.network.networks.store import EXTERNAL, SHARED
-from nephos.network.networks.wire import NOUN as NETWORK
+from nephos.network.networks.store import EXTERNAL
 from nephos.network.resource import V, View
 from nephos.network.sharing import actions
+from nephos.network.sharing.kinds import KINDS
 from nephos.network.sharing.wire import NOUN, Create, Update
 
 _create = resource.Body(NOUN, Create, bulk=True)
@@ -42,19 +42,29 @@ def _make(tx: Tx, view: View, model: Create) -> str:
     whole = {"project_id": project_id, "tenant_id": project_id, "target_tenant": target, "target_project": target}
     view.call.permit(whole)
     _create.enforce(view, model, whole, "create")
-    if model.object_type != "network":
-        raise problems.invalid("object_type", f"'{model.object_type}' is not in ['network']")
-    if model.action not in (SHARED, EXTERNAL):
+    kind = KINDS.get(model.object_type)
+    if kind is None:
+        raise problems.invalid("object_type", f"'{model.object_type}' is not in {sorted(KINDS)}")
+    if model.action not in kind.actions:
         raise problems.bad(
-            f"Invalid action '{model.action}' for object type 'network'. Valid actions: {SHARED}, {EXTERNAL}",
+            f"Invalid action '{model.action}' for object type '{model.object_type}'. Valid actions: "
+            f"{', '.join(kind.actions)}",
             "InvalidInput",
         )
-    row = resource.fetch(tx, NETWORK, view, model.object_id)
+    row = resource.fetch(tx, kind.noun, view, model.object_id)
     if row.project_id != view.project_id and not view.admin:
-        raise problems.missing("Network", model.object_id)
+        raise problems.missing(kind.noun.title, model.object_id, kind.noun.missing)
     if model.action == EXTERNAL:
         view.call.permit({}, rule="update_network:router:external")
-    return actions.create(tx, view.cloud, row=row, project_id=project_id, action=model.action, target=target)
+    return actions.create(
+        tx,
+        view.cloud,
+        row=row,
+        project_id=project_id,
+        action=model.action,
+        target=target,
+        object_type=model.object_type,
+    )
 
 
 def _whom(tenant: str | UnsetType, project: str | UnsetType) -> str | None:

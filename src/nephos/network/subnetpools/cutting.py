@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from sqlalchemy import bindparam, select
@@ -12,6 +12,7 @@ from nephos.kernel.db.engine import Tx
 from nephos.network import addressing, problems
 from nephos.network.addressing import IPNetwork
 from nephos.network.subnetpools.store import subnetpool
+from nephos.network.subnetpools.wire import visible
 from nephos.network.subnets.store import subnet
 
 _by_id = select(subnetpool).where(subnetpool.c.id == bindparam("id"))
@@ -26,6 +27,14 @@ def get(tx: Tx, pool_id: str) -> Any:
     return row
 
 
+def scopes_of(tx: Tx, pool_ids: Collection[str | None]) -> dict[str | None, str | None]:
+    """The address scope of each pool that has one."""
+    statement = select(subnetpool.c.id, subnetpool.c.address_scope_id).where(
+        subnetpool.c.id.in_([each for each in pool_ids if each]), subnetpool.c.address_scope_id.is_not(None)
+    )
+    return {row.id: row.address_scope_id for row in tx.all(statement)}
+
+
 def version_of(tx: Tx, pool_id: str) -> int:
     return int(get(tx, pool_id).version)
 
@@ -33,7 +42,8 @@ def version_of(tx: Tx, pool_id: str) -> int:
 def check_visible(tx: Tx, pool_id: str, project_id: str, *, sees_all: bool) -> None:
     """Raises SubnetPoolNotFound for a pool that the project may not use."""
     row = get(tx, pool_id)
-    if not (sees_all or row.shared or row.project_id == project_id):
+    shared = select(subnetpool.c.id).where(subnetpool.c.id == pool_id, visible(project_id))
+    if not (sees_all or row.project_id == project_id or tx.first(shared) is not None):
         raise problems.missing("Subnet pool", pool_id, "SubnetPoolNotFound")
 
 

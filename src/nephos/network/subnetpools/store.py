@@ -21,8 +21,10 @@ subnetpool = Table(
     integer("default_quota", null=True),
     boolean("shared"),
     boolean("is_default"),
+    text("address_scope_id", null=True, index=True),
     document("tags"),
     integer("revision", default=1),
     when("created_at"),
     when("updated_at"),
 )
+"""`shared` is of pools from before there were policies for them; newer ones have a policy for all projects."""

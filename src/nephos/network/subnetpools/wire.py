@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from msgspec import UNSET, Meta, UnsetType
-from sqlalchemy import or_, select
+from sqlalchemy import ColumnElement, or_, select
 
 from nephos.network import resource
 from nephos.network.resource import Item, Loaded, Noun, View
+from nephos.network.sharing import scope
 from nephos.network.subnetpools.store import subnetpool
 
 Name = Annotated[str, Meta(max_length=255)]
@@ -28,7 +29,7 @@ class Create(resource.Owned, kw_only=True):
     max_prefixlen: Length | UnsetType = UNSET
     is_default: bool = False
     shared: bool = False
-    address_scope_id: None = None
+    address_scope_id: str | UnsetType | None = UNSET
 
 
 class Update(resource.Base, kw_only=True):
@@ -42,11 +43,11 @@ class Update(resource.Base, kw_only=True):
     min_prefixlen: Length | UnsetType = UNSET
     max_prefixlen: Length | UnsetType = UNSET
     is_default: bool | UnsetType = UNSET
-    address_scope_id: UnsetType | None = UNSET
+    address_scope_id: str | UnsetType | None = UNSET
 
 
 def _target(row: Any) -> dict[str, Any]:
-    return {"project_id": row.project_id, "tenant_id": row.project_id, "shared": row.shared}
+    return {"project_id": row.project_id, "tenant_id": row.project_id, "shared": bool(row.seen)}
 
 
 def _render(row: Any, loaded: Loaded, view: View) -> Item:
@@ -59,40 +60,47 @@ def _render(row: Any, loaded: Loaded, view: View) -> Item:
         "min_prefixlen": str(row.min_prefixlen),
         "max_prefixlen": str(row.max_prefixlen),
         "default_quota": row.default_quota,
-        "shared": row.shared,
+        "shared": bool(row.seen),
         "is_default": row.is_default,
-        "address_scope_id": None,
+        "address_scope_id": row.address_scope_id,
         **resource.standard(row),
     }
 
 
 _c = subnetpool.c
+
+
+def visible(project_id: str | ColumnElement[str] = resource.VIEWER) -> ColumnElement[bool]:
+    """Whether a pool is shared with a project, or with all."""
+    return or_(_c.shared.is_(True), scope.shared_with(_c.id, project_id))
+
+
 NOUN = Noun(
     name="subnetpool",
     plural="subnetpools",
     title="Subnet pool",
     table=subnetpool,
-    select=select(subnetpool),
-    scope=or_(subnetpool.c.project_id == resource.VIEWER, subnetpool.c.shared.is_(True)),
+    select=select(subnetpool, visible().label("seen")),
+    scope=or_(_c.project_id == resource.VIEWER, visible()),
     render=_render,
     target=_target,
     guarded=frozenset({"shared", "is_default"}),
     filters={
         **resource.standard_filters(subnetpool),
         "ip_version": resource.number(_c.version),
-        "shared": resource.flag(_c.shared),
+        "shared": scope.flag(visible()),
         "is_default": resource.flag(_c.is_default),
         "default_prefixlen": resource.number(_c.default_prefixlen),
         "min_prefixlen": resource.number(_c.min_prefixlen),
         "max_prefixlen": resource.number(_c.max_prefixlen),
         "default_quota": resource.number(_c.default_quota),
-        "address_scope_id": lambda values, _: _c.id.is_(None),
+        "address_scope_id": resource.equals(_c.address_scope_id),
     },
     sorts=resource.standard_sorts(
         subnetpool,
         ip_version=_c.version,
         is_default=_c.is_default,
-        shared=_c.shared,
+        address_scope_id=_c.address_scope_id,
         default_prefixlen=_c.default_prefixlen,
         min_prefixlen=_c.min_prefixlen,
         max_prefixlen=_c.max_prefixlen,

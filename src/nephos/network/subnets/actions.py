@@ -17,6 +17,7 @@ from nephos.network.networks.store import network
 from nephos.network.ports import dhcp
 from nephos.network.ports import store as ports
 from nephos.network.quotas import actions as quotas
+from nephos.network.segments import actions as segments
 from nephos.network.subnetpools import cutting
 from nephos.network.subnets import addresses, plan
 from nephos.network.subnets.store import address, subnet
@@ -48,6 +49,7 @@ class New(msgspec.Struct, frozen=True, kw_only=True):
     service_types: tuple[str, ...] = ()
     pool_id: str | None = None
     prefixlen: int | None = None
+    segment_id: str | None = None
 
 
 def get(tx: Tx, subnet_id: str) -> Any:
@@ -62,6 +64,7 @@ def create(tx: Tx, cloud: Cloud, new: New) -> str:
     """Raises OverQuota, InvalidInput (a range that overlaps), and what `plan` and the subnet pool raise."""
     quotas.take(tx, cloud, new.project_id, "subnet")
     siblings = addresses.subnets_of(tx, new.network_id)
+    segments.check_subnet(tx, new.network_id, new.segment_id, siblings)
     if new.pool_id is not None:
         range_ = cutting.cut(tx, new.pool_id, new.version, new.cidr, new.prefixlen, new.project_id)
     elif new.cidr is not None:
@@ -77,6 +80,7 @@ def create(tx: Tx, cloud: Cloud, new: New) -> str:
     plan.check_range(range_, dhcp=new.dhcp)
     plan.check_modes(new.version, range_.prefixlen, dhcp=new.dhcp, ra=new.ra_mode, address=new.address_mode)
     _check_overlap(range_, siblings, new.network_id)
+    _check_scope(tx, new, siblings)
     _check_mtu(tx, new)
     gateway = plan.gateway_of(range_, new.gateway, given=new.gateway != "")
     if new.pools is None:
@@ -104,6 +108,7 @@ def create(tx: Tx, cloud: Cloud, new: New) -> str:
             "address_mode": new.address_mode,
             "service_types": _service_types(new.service_types),
             "pool_id": new.pool_id,
+            "segment_id": new.segment_id,
             "next": 0,
             "tags": [],
             "revision": 1,
@@ -137,6 +142,8 @@ def update(tx: Tx, cloud: Cloud, row: Any, values: dict[str, Any]) -> None:
         values["routes"] = plan.routes(row.version, values["routes"] or ())
     if "service_types" in values:
         values["service_types"] = _service_types(values["service_types"])
+    if values.get("segment_id", row.segment_id) != row.segment_id:
+        _check_segment(tx, row, values["segment_id"])
     if values.get("dhcp") and not row.dhcp:
         plan.check_range(range_, dhcp=True)
     if values.get("dhcp") is False:
@@ -164,6 +171,23 @@ def remove(tx: Tx, cloud: Cloud, row: Any) -> None:
     _changed(tx, cloud, row.network_id)
 
 
+def _check_segment(tx: Tx, row: Any, segment_id: str | None) -> None:
+    """Only the only subnet of a network with one segment may join it later, and none leaves (Neutron's rule)."""
+    if row.segment_id is not None:
+        raise problems.bad(
+            "A subnet that is already associated with a segment cannot have its segment association changed.",
+            "SubnetSegmentAssociationChangeNotAllowed",
+        )
+    if len(segments.of_networks(tx, [row.network_id]).get(row.network_id, ())) > 1:
+        raise problems.bad(
+            f"The network '{row.network_id}' has multiple segments, it is only possible to associate an existing "
+            "subnet with a segment on networks with a single segment.",
+            "NoUpdateSubnetWhenMultipleSegmentsOnNetwork",
+        )
+    others = [each for each in addresses.subnets_of(tx, row.network_id) if each.id != row.id]
+    segments.check_subnet(tx, row.network_id, segment_id, others)
+
+
 def _changed(tx: Tx, cloud: Cloud, network_id: str) -> None:
     resource.revise(tx, network, network_id)
     dhcp.ensure(tx, cloud, network_id)
@@ -178,6 +202,22 @@ def _check_overlap(range_: addressing.IPNetwork, siblings: Sequence[Any], networ
                 f"Invalid input for operation: Requested subnet with cidr: {range_} for network: {network_id} overlaps "
                 f"with another subnet: {row.cidr} of subnet {row.id}."
             )
+
+
+def _check_scope(tx: Tx, new: New, siblings: Sequence[Any]) -> None:
+    """Subnets of one version on a network are of one address scope, or of none."""
+    if not any(row.version == new.version for row in siblings):
+        return
+    pools = {row.pool_id for row in siblings if row.version == new.version}
+    if pools == {new.pool_id}:
+        return
+    scopes = cutting.scopes_of(tx, {*pools, new.pool_id})
+    if len({scopes.get(pool_id) for pool_id in (*pools, new.pool_id)}) > 1:
+        raise problems.bad(
+            "Subnets of the same address family hosted on the same network must all be allocated from subnet pools "
+            "of the same address scope.",
+            "NetworkAddressScopeAffinityError",
+        )
 
 
 def _check_mtu(tx: Tx, new: New) -> None:

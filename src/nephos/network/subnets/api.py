@@ -62,6 +62,7 @@ def _make(tx: Tx, view: View, model: Create) -> str:
         address_mode=model.ipv6_address_mode or None,
         service_types=tuple(model.service_types or ()),
         pool_id=pool_id,
+        segment_id=resource.given(model.segment_id),
         prefixlen=model.prefixlen if isinstance(model.prefixlen, int) else None,
     )
     return actions.create(tx, view.cloud, new)

@@ -25,6 +25,7 @@ subnet = Table(
     text("address_mode", null=True),
     document("service_types"),
     text("pool_id", null=True, index=True),
+    text("segment_id", null=True, index=True),
     integer("next", default=0),
     document("tags"),
     integer("revision", default=1),

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 from msgspec import UNSET, Meta, UnsetType
-from sqlalchemy import ColumnElement, false, or_, select, true
+from sqlalchemy import or_, select
 
 from nephos.network import resource
 from nephos.network.networks.store import network
-from nephos.network.networks.wire import seen_by, shared_with
 from nephos.network.resource import Item, Loaded, Noun, View
+from nephos.network.sharing import scope
 from nephos.network.subnets.store import subnet
 
 Name = Annotated[str, Meta(max_length=255)]
@@ -52,6 +52,7 @@ class Create(resource.Owned, kw_only=True):
     use_default_subnetpool: bool = False
     prefixlen: Annotated[int, Meta(ge=0, le=128)] | UnsetType | None = UNSET
     service_types: list[str] | UnsetType = UNSET
+    segment_id: str | UnsetType | None = UNSET
 
 
 class Update(resource.Base, kw_only=True):
@@ -65,6 +66,7 @@ class Update(resource.Base, kw_only=True):
     dns_nameservers: list[str] | UnsetType | None = UNSET
     host_routes: list[HostRoute] | UnsetType | None = UNSET
     service_types: list[str] | UnsetType = UNSET
+    segment_id: str | UnsetType | None = UNSET
 
 
 def _target(row: Any) -> dict[str, Any]:
@@ -94,17 +96,13 @@ def _render(row: Any, loaded: Loaded, view: View) -> Item:
         "subnetpool_id": row.pool_id,
         "service_types": row.service_types or [],
         "router:external": row.external,
+        "segment_id": row.segment_id,
         **resource.standard(row),
     }
 
 
-def _shared(values: list[str], view: View) -> ColumnElement[bool]:
-    clause = shared_with()
-    wanted = {resource.boolean(value) for value in values}
-    return true() if len(wanted) == 2 else clause if True in wanted else ~clause if wanted else false()
-
-
 _c = subnet.c
+_seen = scope.shared_with(network.c.id)
 NOUN = Noun(
     name="subnet",
     plural="subnets",
@@ -114,12 +112,15 @@ NOUN = Noun(
         subnet,
         network.c.project_id.label("network_project_id"),
         network.c.external.label("external"),
-        shared_with().label("shared"),
+        _seen.label("shared"),
     ).join(network, network.c.id == subnet.c.network_id),
-    scope=or_(subnet.c.project_id == resource.VIEWER, network.c.project_id == resource.VIEWER, seen_by()),
+    scope=or_(
+        subnet.c.project_id == resource.VIEWER, network.c.project_id == resource.VIEWER, scope.seen_by(network.c.id)
+    ),
     render=_render,
     target=_target,
-    guarded=frozenset({"service_types"}),
+    hidden=("segment_id",),
+    guarded=frozenset({"service_types", "segment_id"}),
     filters={
         **resource.standard_filters(subnet),
         "network_id": resource.equals(_c.network_id),
@@ -128,10 +129,11 @@ NOUN = Noun(
         "gateway_ip": resource.equals(_c.gateway),
         "enable_dhcp": resource.flag(_c.dhcp),
         "subnetpool_id": resource.equals(_c.pool_id),
+        "segment_id": resource.equals(_c.segment_id),
         "ipv6_ra_mode": resource.equals(_c.ra_mode),
         "ipv6_address_mode": resource.equals(_c.address_mode),
         "router:external": resource.flag(network.c.external),
-        "shared": _shared,
+        "shared": scope.flag(_seen),
     },
     sorts=resource.standard_sorts(
         subnet,

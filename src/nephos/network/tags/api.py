@@ -17,10 +17,12 @@ from nephos.network.floatingips.wire import NOUN as FLOATINGIP
 from nephos.network.groups.wire import GROUP
 from nephos.network.networks.wire import NOUN as NETWORK
 from nephos.network.ports.wire import NOUN as PORT
+from nephos.network.qos.wire import POLICY
 from nephos.network.resource import Noun, V, View
 from nephos.network.routers.wire import NOUN as ROUTER
 from nephos.network.subnetpools.wire import NOUN as SUBNETPOOL
 from nephos.network.subnets.wire import NOUN as SUBNET
+from nephos.network.trunks.wire import NOUN as TRUNK
 
 MOST, LONGEST = 50, 255
 TAGGED: dict[str, Noun] = {
@@ -31,6 +33,8 @@ TAGGED: dict[str, Noun] = {
     "subnetpools": SUBNETPOOL,
     "floatingips": FLOATINGIP,
     "security-groups": GROUP,
+    "trunks": TRUNK,
+    "qos/policies": POLICY,
 }
 
 

@@ -20,6 +20,127 @@ def upgrade() -> None:
     sa.PrimaryKeyConstraint('id', name=op.f('pk_identity_key')),
     sa.UniqueConstraint('kind', 'number', name=op.f('uq_identity_key_kind_number'))
     )
+    op.create_table('network_address_group',
+    sa.Column('id', sa.Text(), nullable=False),
+    sa.Column('project_id', sa.Text(), nullable=False),
+    sa.Column('name', sa.Text(), nullable=False),
+    sa.Column('description', sa.Text(), nullable=False),
+    sa.Column('addresses', sa.Text(), nullable=True),
+    sa.Column('tags', sa.Text(), nullable=True),
+    sa.Column('revision', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), nullable=False),
+    sa.Column('created_at', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), nullable=False),
+    sa.Column('updated_at', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), nullable=False),
+    sa.PrimaryKeyConstraint('id', name=op.f('pk_network_address_group'))
+    )
+    with op.batch_alter_table('network_address_group', schema=None) as batch_op:
+        batch_op.create_index(batch_op.f('ix_network_address_group_project_id'), ['project_id'], unique=False)
+
+    op.create_table('network_address_scope',
+    sa.Column('id', sa.Text(), nullable=False),
+    sa.Column('project_id', sa.Text(), nullable=False),
+    sa.Column('name', sa.Text(), nullable=False),
+    sa.Column('version', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), nullable=False),
+    sa.Column('revision', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), nullable=False),
+    sa.Column('created_at', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), nullable=False),
+    sa.Column('updated_at', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), nullable=False),
+    sa.PrimaryKeyConstraint('id', name=op.f('pk_network_address_scope'))
+    )
+    with op.batch_alter_table('network_address_scope', schema=None) as batch_op:
+        batch_op.create_index(batch_op.f('ix_network_address_scope_project_id'), ['project_id'], unique=False)
+
+    op.create_table('network_default_rule',
+    sa.Column('id', sa.Text(), nullable=False),
+    sa.Column('description', sa.Text(), nullable=False),
+    sa.Column('direction', sa.Text(), nullable=False),
+    sa.Column('version', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), nullable=False),
+    sa.Column('protocol', sa.Text(), nullable=True),
+    sa.Column('port_min', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), nullable=True),
+    sa.Column('port_max', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), nullable=True),
+    sa.Column('remote_cidr', sa.Text(), nullable=True),
+    sa.Column('remote_group_id', sa.Text(), nullable=True),
+    sa.Column('remote_address_group_id', sa.Text(), nullable=True),
+    sa.Column('in_default', sa.Boolean(), nullable=False),
+    sa.Column('in_others', sa.Boolean(), nullable=False),
+    sa.Column('removed', sa.Boolean(), nullable=False),
+    sa.Column('revision', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), nullable=False),
+    sa.Column('created_at', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), nullable=False),
+    sa.Column('updated_at', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), nullable=False),
+    sa.PrimaryKeyConstraint('id', name=op.f('pk_network_default_rule'))
+    )
+    op.create_table('network_flavor',
+    sa.Column('id', sa.Text(), nullable=False),
+    sa.Column('name', sa.Text(), nullable=False),
+    sa.Column('description', sa.Text(), nullable=False),
+    sa.Column('service_type', sa.Text(), nullable=False),
+    sa.Column('enabled', sa.Boolean(), nullable=False),
+    sa.Column('revision', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), nullable=False),
+    sa.Column('created_at', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), nullable=False),
+    sa.Column('updated_at', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), nullable=False),
+    sa.PrimaryKeyConstraint('id', name=op.f('pk_network_flavor'))
+    )
+    op.create_table('network_ha_network',
+    sa.Column('project_id', sa.Text(), nullable=False),
+    sa.Column('network_id', sa.Text(), nullable=False),
+    sa.PrimaryKeyConstraint('project_id', name=op.f('pk_network_ha_network')),
+    sa.UniqueConstraint('network_id', name=op.f('uq_network_ha_network_network_id'))
+    )
+    op.create_table('network_metering_label',
+    sa.Column('id', sa.Text(), nullable=False),
+    sa.Column('project_id', sa.Text(), nullable=False),
+    sa.Column('name', sa.Text(), nullable=False),
+    sa.Column('description', sa.Text(), nullable=False),
+    sa.Column('shared', sa.Boolean(), nullable=False),
+    sa.Column('revision', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), nullable=False),
+    sa.Column('created_at', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), nullable=False),
+    sa.Column('updated_at', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), nullable=False),
+    sa.PrimaryKeyConstraint('id', name=op.f('pk_network_metering_label'))
+    )
+    with op.batch_alter_table('network_metering_label', schema=None) as batch_op:
+        batch_op.create_index(batch_op.f('ix_network_metering_label_project_id'), ['project_id'], unique=False)
+
+    op.create_table('network_qos_policy',
+    sa.Column('id', sa.Text(), nullable=False),
+    sa.Column('project_id', sa.Text(), nullable=False),
+    sa.Column('name', sa.Text(), nullable=False),
+    sa.Column('description', sa.Text(), nullable=False),
+    sa.Column('default_of', sa.Text(), nullable=True),
+    sa.Column('tags', sa.Text(), nullable=True),
+    sa.Column('revision', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), nullable=False),
+    sa.Column('created_at', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), nullable=False),
+    sa.Column('updated_at', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), nullable=False),
+    sa.PrimaryKeyConstraint('id', name=op.f('pk_network_qos_policy'))
+    )
+    with op.batch_alter_table('network_qos_policy', schema=None) as batch_op:
+        batch_op.create_index(batch_op.f('ix_network_qos_policy_project_id'), ['project_id'], unique=False)
+        batch_op.create_index('uq_network_qos_policy_default_of', ['default_of'], unique=True)
+
+    op.create_table('network_segment_range',
+    sa.Column('id', sa.Text(), nullable=False),
+    sa.Column('name', sa.Text(), nullable=False),
+    sa.Column('description', sa.Text(), nullable=False),
+    sa.Column('is_default', sa.Boolean(), nullable=False),
+    sa.Column('shared', sa.Boolean(), nullable=False),
+    sa.Column('project_id', sa.Text(), nullable=True),
+    sa.Column('kind', sa.Text(), nullable=False),
+    sa.Column('physical', sa.Text(), nullable=True),
+    sa.Column('minimum', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), nullable=False),
+    sa.Column('maximum', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), nullable=False),
+    sa.Column('revision', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), nullable=False),
+    sa.Column('created_at', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), nullable=False),
+    sa.Column('updated_at', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), nullable=False),
+    sa.PrimaryKeyConstraint('id', name=op.f('pk_network_segment_range'))
+    )
+    op.create_table('network_service_profile',
+    sa.Column('id', sa.Text(), nullable=False),
+    sa.Column('description', sa.Text(), nullable=False),
+    sa.Column('driver', sa.Text(), nullable=False),
+    sa.Column('metainfo', sa.Text(), nullable=False),
+    sa.Column('enabled', sa.Boolean(), nullable=False),
+    sa.Column('revision', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), nullable=False),
+    sa.Column('created_at', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), nullable=False),
+    sa.Column('updated_at', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), nullable=False),
+    sa.PrimaryKeyConstraint('id', name=op.f('pk_network_service_profile'))
+    )
     op.create_table('notification',
     sa.Column('id', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), autoincrement=True, nullable=False),
     sa.Column('sink', sa.Text(), nullable=False),
@@ -44,11 +165,212 @@ def upgrade() -> None:
     sa.Column('error', sa.Text(), nullable=True),
     sa.PrimaryKeyConstraint('name', name=op.f('pk_notification_sink'))
     )
+    op.create_table('network_conntrack_helper',
+    sa.Column('id', sa.Text(), nullable=False),
+    sa.Column('router_id', sa.Text(), nullable=False),
+    sa.Column('protocol', sa.Text(), nullable=False),
+    sa.Column('port', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), nullable=False),
+    sa.Column('helper', sa.Text(), nullable=False),
+    sa.Column('revision', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), nullable=False),
+    sa.Column('created_at', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), nullable=False),
+    sa.Column('updated_at', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), nullable=False),
+    sa.ForeignKeyConstraint(['router_id'], ['network_router.id'], ondelete='CASCADE'),
+    sa.PrimaryKeyConstraint('id', name=op.f('pk_network_conntrack_helper')),
+    sa.UniqueConstraint('router_id', 'protocol', 'port', 'helper', name=op.f('uq_network_conntrack_helper_router_id_protocol_port_helper'))
+    )
+    with op.batch_alter_table('network_conntrack_helper', schema=None) as batch_op:
+        batch_op.create_index(batch_op.f('ix_network_conntrack_helper_router_id'), ['router_id'], unique=False)
+
+    op.create_table('network_flavor_profile',
+    sa.Column('flavor_id', sa.Text(), nullable=False),
+    sa.Column('profile_id', sa.Text(), nullable=False),
+    sa.ForeignKeyConstraint(['flavor_id'], ['network_flavor.id'], ondelete='CASCADE'),
+    sa.ForeignKeyConstraint(['profile_id'], ['network_service_profile.id'], ),
+    sa.PrimaryKeyConstraint('flavor_id', 'profile_id', name=op.f('pk_network_flavor_profile'))
+    )
+    with op.batch_alter_table('network_flavor_profile', schema=None) as batch_op:
+        batch_op.create_index(batch_op.f('ix_network_flavor_profile_profile_id'), ['profile_id'], unique=False)
+
+    op.create_table('network_metering_rule',
+    sa.Column('id', sa.Text(), nullable=False),
+    sa.Column('label_id', sa.Text(), nullable=False),
+    sa.Column('direction', sa.Text(), nullable=False),
+    sa.Column('excluded', sa.Boolean(), nullable=False),
+    sa.Column('remote', sa.Text(), nullable=True),
+    sa.Column('source', sa.Text(), nullable=True),
+    sa.Column('destination', sa.Text(), nullable=True),
+    sa.Column('revision', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), nullable=False),
+    sa.Column('created_at', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), nullable=False),
+    sa.Column('updated_at', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), nullable=False),
+    sa.ForeignKeyConstraint(['label_id'], ['network_metering_label.id'], ondelete='CASCADE'),
+    sa.PrimaryKeyConstraint('id', name=op.f('pk_network_metering_rule'))
+    )
+    with op.batch_alter_table('network_metering_rule', schema=None) as batch_op:
+        batch_op.create_index(batch_op.f('ix_network_metering_rule_label_id'), ['label_id'], unique=False)
+
+    op.create_table('network_ndp_proxy',
+    sa.Column('id', sa.Text(), nullable=False),
+    sa.Column('project_id', sa.Text(), nullable=False),
+    sa.Column('name', sa.Text(), nullable=False),
+    sa.Column('description', sa.Text(), nullable=False),
+    sa.Column('router_id', sa.Text(), nullable=False),
+    sa.Column('port_id', sa.Text(), nullable=False),
+    sa.Column('address', sa.Text(), nullable=False),
+    sa.Column('revision', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), nullable=False),
+    sa.Column('created_at', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), nullable=False),
+    sa.Column('updated_at', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), nullable=False),
+    sa.ForeignKeyConstraint(['router_id'], ['network_router.id'], ondelete='CASCADE'),
+    sa.PrimaryKeyConstraint('id', name=op.f('pk_network_ndp_proxy')),
+    sa.UniqueConstraint('router_id', 'address', name=op.f('uq_network_ndp_proxy_router_id_address'))
+    )
+    with op.batch_alter_table('network_ndp_proxy', schema=None) as batch_op:
+        batch_op.create_index(batch_op.f('ix_network_ndp_proxy_port_id'), ['port_id'], unique=False)
+        batch_op.create_index(batch_op.f('ix_network_ndp_proxy_project_id'), ['project_id'], unique=False)
+        batch_op.create_index(batch_op.f('ix_network_ndp_proxy_router_id'), ['router_id'], unique=False)
+
+    op.create_table('network_port_forwarding',
+    sa.Column('id', sa.Text(), nullable=False),
+    sa.Column('floatingip_id', sa.Text(), nullable=False),
+    sa.Column('description', sa.Text(), nullable=False),
+    sa.Column('protocol', sa.Text(), nullable=False),
+    sa.Column('outside_first', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), nullable=False),
+    sa.Column('outside_last', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), nullable=False),
+    sa.Column('port_id', sa.Text(), nullable=False),
+    sa.Column('address', sa.Text(), nullable=False),
+    sa.Column('inside_first', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), nullable=False),
+    sa.Column('inside_last', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), nullable=False),
+    sa.Column('revision', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), nullable=False),
+    sa.Column('created_at', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), nullable=False),
+    sa.Column('updated_at', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), nullable=False),
+    sa.ForeignKeyConstraint(['floatingip_id'], ['network_floatingip.id'], ondelete='CASCADE'),
+    sa.PrimaryKeyConstraint('id', name=op.f('pk_network_port_forwarding'))
+    )
+    with op.batch_alter_table('network_port_forwarding', schema=None) as batch_op:
+        batch_op.create_index(batch_op.f('ix_network_port_forwarding_floatingip_id'), ['floatingip_id'], unique=False)
+        batch_op.create_index(batch_op.f('ix_network_port_forwarding_port_id'), ['port_id'], unique=False)
+
+    op.create_table('network_qos_rule',
+    sa.Column('id', sa.Text(), nullable=False),
+    sa.Column('policy_id', sa.Text(), nullable=False),
+    sa.Column('kind', sa.Text(), nullable=False),
+    sa.Column('direction', sa.Text(), nullable=True),
+    sa.Column('amount', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), nullable=False),
+    sa.Column('burst', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), nullable=False),
+    sa.Column('revision', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), nullable=False),
+    sa.Column('created_at', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), nullable=False),
+    sa.Column('updated_at', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), nullable=False),
+    sa.ForeignKeyConstraint(['policy_id'], ['network_qos_policy.id'], ondelete='CASCADE'),
+    sa.PrimaryKeyConstraint('id', name=op.f('pk_network_qos_rule'))
+    )
+    with op.batch_alter_table('network_qos_rule', schema=None) as batch_op:
+        batch_op.create_index(batch_op.f('ix_network_qos_rule_policy_id'), ['policy_id'], unique=False)
+
+    op.create_table('network_router_host',
+    sa.Column('router_id', sa.Text(), nullable=False),
+    sa.Column('host_id', sa.Text(), nullable=False),
+    sa.Column('port_id', sa.Text(), nullable=False),
+    sa.Column('state', sa.Text(), nullable=False),
+    sa.Column('since', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), nullable=False),
+    sa.ForeignKeyConstraint(['router_id'], ['network_router.id'], ondelete='CASCADE'),
+    sa.PrimaryKeyConstraint('router_id', 'host_id', name=op.f('pk_network_router_host'))
+    )
+    with op.batch_alter_table('network_router_host', schema=None) as batch_op:
+        batch_op.create_index(batch_op.f('ix_network_router_host_host_id'), ['host_id'], unique=False)
+
+    op.create_table('network_segment',
+    sa.Column('id', sa.Text(), nullable=False),
+    sa.Column('network_id', sa.Text(), nullable=False),
+    sa.Column('name', sa.Text(), nullable=True),
+    sa.Column('description', sa.Text(), nullable=True),
+    sa.Column('kind', sa.Text(), nullable=False),
+    sa.Column('physical', sa.Text(), nullable=True),
+    sa.Column('number', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), nullable=True),
+    sa.Column('segment_key', sa.Text(), nullable=True),
+    sa.Column('position', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), nullable=False),
+    sa.Column('revision', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), nullable=False),
+    sa.Column('created_at', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), nullable=False),
+    sa.Column('updated_at', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), nullable=False),
+    sa.ForeignKeyConstraint(['network_id'], ['network_network.id'], ),
+    sa.PrimaryKeyConstraint('id', name=op.f('pk_network_segment')),
+    sa.UniqueConstraint('segment_key', name=op.f('uq_network_segment_segment_key'))
+    )
+    with op.batch_alter_table('network_segment', schema=None) as batch_op:
+        batch_op.create_index(batch_op.f('ix_network_segment_network_id'), ['network_id'], unique=False)
+
+    op.create_table('network_binding',
+    sa.Column('port_id', sa.Text(), nullable=False),
+    sa.Column('host_id', sa.Text(), nullable=False),
+    sa.Column('vnic_type', sa.Text(), nullable=False),
+    sa.Column('profile', sa.Text(), nullable=True),
+    sa.ForeignKeyConstraint(['port_id'], ['network_port.id'], ondelete='CASCADE'),
+    sa.PrimaryKeyConstraint('port_id', 'host_id', name=op.f('pk_network_binding'))
+    )
+    op.create_table('network_trunk',
+    sa.Column('id', sa.Text(), nullable=False),
+    sa.Column('project_id', sa.Text(), nullable=False),
+    sa.Column('name', sa.Text(), nullable=False),
+    sa.Column('description', sa.Text(), nullable=False),
+    sa.Column('admin_state_up', sa.Boolean(), nullable=False),
+    sa.Column('port_id', sa.Text(), nullable=False),
+    sa.Column('tags', sa.Text(), nullable=True),
+    sa.Column('revision', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), nullable=False),
+    sa.Column('created_at', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), nullable=False),
+    sa.Column('updated_at', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), nullable=False),
+    sa.ForeignKeyConstraint(['port_id'], ['network_port.id'], ),
+    sa.PrimaryKeyConstraint('id', name=op.f('pk_network_trunk')),
+    sa.UniqueConstraint('port_id', name=op.f('uq_network_trunk_port_id'))
+    )
+    with op.batch_alter_table('network_trunk', schema=None) as batch_op:
+        batch_op.create_index(batch_op.f('ix_network_trunk_project_id'), ['project_id'], unique=False)
+
+    op.create_table('network_subport',
+    sa.Column('port_id', sa.Text(), nullable=False),
+    sa.Column('trunk_id', sa.Text(), nullable=False),
+    sa.Column('kind', sa.Text(), nullable=False),
+    sa.Column('number', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), nullable=False),
+    sa.ForeignKeyConstraint(['port_id'], ['network_port.id'], ),
+    sa.ForeignKeyConstraint(['trunk_id'], ['network_trunk.id'], ondelete='CASCADE'),
+    sa.PrimaryKeyConstraint('port_id', name=op.f('pk_network_subport')),
+    sa.UniqueConstraint('trunk_id', 'number', name=op.f('uq_network_subport_trunk_id_number'))
+    )
+    with op.batch_alter_table('network_subport', schema=None) as batch_op:
+        batch_op.create_index(batch_op.f('ix_network_subport_trunk_id'), ['trunk_id'], unique=False)
+
     with op.batch_alter_table('identity_credential', schema=None) as batch_op:
         batch_op.add_column(sa.Column('key_id', sa.Text(), nullable=True))
         batch_op.create_index(batch_op.f('ix_identity_credential_key_id'), ['key_id'], unique=False)
 
     with op.batch_alter_table('identity_epoch', schema=None) as batch_op:
         batch_op.add_column(sa.Column('key_epoch', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), nullable=True))
+
+    with op.batch_alter_table('network_network', schema=None) as batch_op:
+        batch_op.add_column(sa.Column('multi', sa.Boolean(), server_default=sa.text('0'), nullable=False))
+        batch_op.add_column(sa.Column('qos_policy_id', sa.Text(), nullable=True))
+        batch_op.create_index(batch_op.f('ix_network_network_qos_policy_id'), ['qos_policy_id'], unique=False)
+
+    with op.batch_alter_table('network_port', schema=None) as batch_op:
+        batch_op.add_column(sa.Column('qos_policy_id', sa.Text(), nullable=True))
+        batch_op.add_column(sa.Column('extras', sa.Text(), nullable=True))
+        batch_op.add_column(sa.Column('deferred', sa.Boolean(), server_default=sa.text('0'), nullable=False))
+        batch_op.create_index(batch_op.f('ix_network_port_qos_policy_id'), ['qos_policy_id'], unique=False)
+
+    with op.batch_alter_table('network_router', schema=None) as batch_op:
+        batch_op.add_column(sa.Column('ha', sa.Boolean(), server_default=sa.text('0'), nullable=False))
+        batch_op.add_column(sa.Column('ha_number', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), nullable=True))
+        batch_op.add_column(sa.Column('flavor_id', sa.Text(), nullable=True))
+        batch_op.add_column(sa.Column('ndp_proxy', sa.Boolean(), server_default=sa.text('0'), nullable=False))
+        batch_op.add_column(sa.Column('ecmp', sa.Boolean(), server_default=sa.text('0'), nullable=False))
+
+    with op.batch_alter_table('network_rule', schema=None) as batch_op:
+        batch_op.add_column(sa.Column('remote_address_group_id', sa.Text(), nullable=True))
+        batch_op.create_index(batch_op.f('ix_network_rule_remote_address_group_id'), ['remote_address_group_id'], unique=False)
+
+    with op.batch_alter_table('network_subnet', schema=None) as batch_op:
+        batch_op.add_column(sa.Column('segment_id', sa.Text(), nullable=True))
+        batch_op.create_index(batch_op.f('ix_network_subnet_segment_id'), ['segment_id'], unique=False)
+
+    with op.batch_alter_table('network_subnetpool', schema=None) as batch_op:
+        batch_op.add_column(sa.Column('address_scope_id', sa.Text(), nullable=True))
+        batch_op.create_index(batch_op.f('ix_network_subnetpool_address_scope_id'), ['address_scope_id'], unique=False)
 
     # ### end Alembic commands ###

@@ -1,0 +1,104 @@
+"""Port forwardings as the API shows and takes them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from msgspec import UNSET, Meta, UnsetType
+from sqlalchemy import bindparam, case, cast, func, select
+from sqlalchemy.types import String
+
+from nephos.network import resource
+from nephos.network.floatingips.store import floatingip
+from nephos.network.forwardings.store import forwarding
+from nephos.network.resource import Item, Loaded, Noun, View
+
+Number = Annotated[int, Meta(ge=1, le=65535)]
+Range = Annotated[str, Meta(pattern=r"^[0-9]{1,5}(:[0-9]{1,5})?$")] | Number
+Words = Annotated[str, Meta(max_length=255)]
+
+
+class Create(resource.Owned, kw_only=True):
+    """POST /floatingips/{id}/port_forwardings."""
+
+    protocol: str
+    internal_port_id: str
+    internal_ip_address: str | None = None
+    internal_port: Number | None = None
+    internal_port_range: Range | None = None
+    external_port: Number | None = None
+    external_port_range: Range | None = None
+    description: Words = ""
+
+
+class Update(resource.Base, kw_only=True):
+    """PUT /floatingips/{id}/port_forwardings/{id}."""
+
+    protocol: str | UnsetType = UNSET
+    internal_port_id: str | UnsetType = UNSET
+    internal_ip_address: str | UnsetType = UNSET
+    internal_port: Number | UnsetType = UNSET
+    internal_port_range: Range | UnsetType = UNSET
+    external_port: Number | UnsetType = UNSET
+    external_port_range: Range | UnsetType = UNSET
+    description: Words | UnsetType = UNSET
+
+
+def shown(row: Any) -> Item:
+    """Without its id: so a floating IP tells its port forwardings."""
+    return {
+        "protocol": row.protocol,
+        "external_port": row.outside_first if row.outside_first == row.outside_last else None,
+        "external_port_range": f"{row.outside_first}:{row.outside_last}",
+        "internal_port": row.inside_first if row.inside_first == row.inside_last else None,
+        "internal_port_range": f"{row.inside_first}:{row.inside_last}",
+        "internal_ip_address": row.address,
+    }
+
+
+def _render(row: Any, loaded: Loaded, view: View) -> Item:
+    return {
+        "id": row.id,
+        **shown(row),
+        "internal_port_id": row.port_id,
+        "description": row.description,
+    }
+
+
+def _target(row: Any) -> dict[str, Any]:
+    return {"ext_parent:project_id": row.owner, "project_id": row.owner}
+
+
+_c = forwarding.c
+_single = case((_c.outside_first == _c.outside_last, _c.outside_first), else_=None)
+_span = func.concat(cast(_c.outside_first, String(5)), ":", cast(_c.outside_last, String(5)))
+NOUN = Noun(
+    name="floatingip_port_forwarding",
+    word="port_forwarding",
+    plural="port_forwardings",
+    title="Port Forwarding",
+    table=forwarding,
+    select=select(forwarding, floatingip.c.project_id.label("owner"))
+    .join(floatingip, floatingip.c.id == _c.floatingip_id)
+    .where(_c.floatingip_id == bindparam("above")),
+    scope=floatingip.c.project_id == resource.VIEWER,
+    render=_render,
+    target=_target,
+    filters={
+        "id": resource.equals(_c.id),
+        "protocol": resource.equals(_c.protocol),
+        "internal_port_id": resource.equals(_c.port_id),
+        "external_port": resource.number(_single),
+        "external_port_range": resource.equals(_span),
+        "description": resource.equals(_c.description),
+    },
+    sorts={
+        "id": _c.id,
+        "protocol": _c.protocol,
+        "internal_port_id": _c.port_id,
+        "external_port": _c.outside_first,
+        "external_port_range": _c.outside_first,
+    },
+    read_only=frozenset({"id", "project_id", "tenant_id"}),
+)
+"""Those of the floating IP that the statements know as `above`."""
