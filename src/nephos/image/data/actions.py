@@ -5,6 +5,7 @@ from __future__ import annotations
 from sqlalchemy import select
 
 from nephos import errors
+from nephos.image import notifications
 from nephos.image.data.receive import Received
 from nephos.image.images import actions, store
 from nephos.image.images.actions import ACTIVE, IMPORTING, QUEUED, SAVING, UPLOADING, Image
@@ -24,6 +25,7 @@ def begin(tx: Tx, image: Image, upload_id: str, status: str) -> None:
         raise errors.Conflict(f"Image status transition from {row.status} to {status} is not allowed")
     check_formats(image)
     actions.change(tx, row.id, status=status, upload_id=upload_id)
+    notifications.tell(tx, row.id, notifications.PREPARE)
 
 
 def check_formats(image: Image) -> None:
@@ -36,31 +38,41 @@ def check_formats(image: Image) -> None:
 
 def give_up(tx: Tx, image_id: str, upload_id: str) -> None:
     """The bytes did not come: the image waits for them again."""
-    actions.change(
-        tx, image_id, when=_i.c.upload_id == upload_id, status=QUEUED, upload_id=None, size=None, virtual_size=None
-    )
+    waiting = _i.c.upload_id == upload_id
+    if actions.change(tx, image_id, when=waiting, status=QUEUED, upload_id=None, size=None, virtual_size=None):
+        notifications.not_uploaded(tx, image_id)
 
 
 def saved(tx: Tx, image_id: str, upload_id: str, name: str, received: Received) -> bool:
     """The bytes are stored under a name: the image is active. False when it was deleted meanwhile."""
-    return actions.change(tx, image_id, when=_i.c.upload_id == upload_id, **_active(name, received))
+    kept = actions.change(tx, image_id, when=_i.c.upload_id == upload_id, **_active(name, received))
+    if kept:
+        notifications.tell(tx, image_id, notifications.UPLOAD, notifications.ACTIVATE)
+    return kept
 
 
 def staged(tx: Tx, image_id: str, upload_id: str, name: str, size: int) -> bool:
     """The bytes wait to be imported. False when the image was deleted meanwhile."""
-    return actions.change(tx, image_id, when=_i.c.upload_id == upload_id, upload_id=None, size=size, bytes_name=name)
+    waiting = _i.c.upload_id == upload_id
+    kept = actions.change(tx, image_id, when=waiting, upload_id=None, size=size, bytes_name=name)
+    if kept:
+        notifications.tell(tx, image_id, notifications.UPLOAD)
+    return kept
 
 
 def imported(tx: Tx, image_id: str, name: str, received: Received) -> bool:
     """The staged bytes are stored under a name: the image is active. False when it was deleted meanwhile."""
-    return actions.change(tx, image_id, when=_i.c.status == IMPORTING, **_active(name, received))
+    kept = actions.change(tx, image_id, when=_i.c.status == IMPORTING, **_active(name, received))
+    if kept:
+        notifications.tell(tx, image_id, notifications.UPLOAD, notifications.ACTIVATE)
+    return kept
 
 
 def not_imported(tx: Tx, image_id: str) -> None:
     """An import failed: the image waits for bytes again."""
-    actions.change(
-        tx, image_id, when=_i.c.status == IMPORTING, status=QUEUED, bytes_name=None, size=None, virtual_size=None
-    )
+    importing = _i.c.status == IMPORTING
+    if actions.change(tx, image_id, when=importing, status=QUEUED, bytes_name=None, size=None, virtual_size=None):
+        notifications.not_uploaded(tx, image_id)
 
 
 def _active(name: str, received: Received) -> dict[str, object]:

@@ -10,6 +10,7 @@ from sqlalchemy import and_, bindparam, case, delete, exists, func, literal, or_
 from sqlalchemy.sql import ColumnElement
 
 from nephos import errors
+from nephos.image import notifications
 from nephos.image.images import store
 from nephos.image.images.store import Extras
 from nephos.image.members.store import member
@@ -158,6 +159,7 @@ def create(tx: Tx, values: Mapping[str, Any], tags: Iterable[str], properties: M
     tx.insert(_i, {**values, "status": QUEUED, "created_at": tx.now, "updated_at": tx.now})
     tx.insert(_t, [{"image_id": image_id, "value": each} for each in tags])
     tx.insert(_p, [{"image_id": image_id, "name": name, "value": value} for name, value in properties.items()])
+    notifications.tell(tx, image_id, notifications.CREATE)
 
 
 def check_limits(tags: list[str], properties: Mapping[str, str]) -> None:
@@ -201,6 +203,7 @@ def add_tag(tx: Tx, old: Image, value: str) -> None:
     if value not in old.extras.tags:
         replace_extras(tx, old, [*old.extras.tags, value], old.extras.properties)
         change(tx, old.row.id)
+        notifications.tell(tx, old.row.id, notifications.UPDATE)
 
 
 def remove_tag(tx: Tx, old: Image, value: str) -> None:
@@ -209,6 +212,7 @@ def remove_tag(tx: Tx, old: Image, value: str) -> None:
         raise errors.NotFound(f"Image {old.row.id} has no tag {value!r}.")
     tx.execute(delete(_t).where(_t.c.image_id == old.row.id, _t.c.value == value))
     change(tx, old.row.id)
+    notifications.tell(tx, old.row.id, notifications.UPDATE)
 
 
 def remove(tx: Tx, old: Image) -> str | None:
@@ -221,6 +225,7 @@ def remove(tx: Tx, old: Image) -> str | None:
     tx.execute(delete(member).where(member.c.image_id == row.id))
     tx.execute(delete(_i).where(_i.c.id == row.id))
     tx.insert(store.used_id, {"id": row.id, "deleted_at": tx.now})
+    notifications.deleted(tx, row, old.extras)
     return row.bytes_name  # type: ignore[no-any-return]
 
 
@@ -231,6 +236,7 @@ def set_active(tx: Tx, old: Image, *, active: bool) -> None:
         raise errors.Forbidden(f"Not allowed to {verb} image in status '{old.row.status}'.")
     if old.row.status != wanted:
         change(tx, old.row.id, status=wanted)
+        notifications.tell(tx, old.row.id, notifications.UPDATE)
 
 
 def usage_of_project(tx: Tx, project_id: str) -> dict[str, int]:

@@ -7,6 +7,7 @@ from typing import Any
 from sqlalchemy import select
 
 from nephos import errors
+from nephos.image import notifications
 from nephos.image.images import actions, filters, store, wire
 from nephos.image.images.actions import Image
 from nephos.image.parts import parts
@@ -124,6 +125,7 @@ def update(call: Call) -> Reply:
         patched = wire.apply(current, changes, admin=actions.is_admin(who))
         actions.replace_extras(tx, current, patched.tags, patched.properties)
         actions.change(tx, image.row.id, **patched.values)
+        notifications.tell(tx, image.row.id, notifications.UPDATE)
         return actions.images_of(tx, [image.row.id])[image.row.id]
 
     changed = call.cloud.database.write(work) if changes else image

@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import delete, func, select, update
 
 from nephos import errors
+from nephos.image import notifications
 from nephos.image.images.actions import Image, change, is_admin
 from nephos.image.members.store import member
 from nephos.kernel.auth.who import Who
@@ -51,7 +52,9 @@ def add(tx: Tx, image: Image, member_id: str) -> Any:
         },
     )
     change(tx, image.row.id)
-    return tx.first(select(member).where(of_image, member.c.member_id == member_id))
+    row = tx.first(select(member).where(of_image, member.c.member_id == member_id))
+    notifications.member(tx, notifications.MEMBER_CREATE, row)
+    return row
 
 
 def answer(tx: Tx, image: Image, member_id: str, status: str) -> Any:
@@ -61,12 +64,16 @@ def answer(tx: Tx, image: Image, member_id: str, status: str) -> Any:
     row = tx.first(select(member).where(of_member))
     if row is None:
         raise errors.NotFound(f"{member_id} not found in the member list of the image {image.row.id}.")
+    notifications.member(tx, notifications.MEMBER_UPDATE, row)
     return row
 
 
 def remove(tx: Tx, image: Image, member_id: str) -> None:
     """Raises NotFound when it is no member."""
     of_member = (member.c.image_id == image.row.id) & (member.c.member_id == member_id)
-    if not tx.execute(delete(member).where(of_member)).rowcount:
+    row = tx.first(select(member).where(of_member))
+    if row is None:
         raise errors.NotFound(f"{member_id} not found in the member list of the image {image.row.id}.")
+    tx.execute(delete(member).where(of_member))
     change(tx, image.row.id)
+    notifications.member(tx, notifications.MEMBER_DELETE, row)
