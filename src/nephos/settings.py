@@ -113,6 +113,13 @@ class Quota(msgspec.Struct, forbid_unknown_fields=True):
     segment: int = -1
 
 
+class Limits(msgspec.Struct, forbid_unknown_fields=True):
+    """How unified limits of projects and their domains bind each other: not at all, or with `strict_two_level` a project
+    gets no more than its parent and there are no more than two levels of projects below a domain."""
+
+    model: Literal["flat", "strict_two_level"] = "flat"
+
+
 class NetworkRanges(msgspec.Struct, forbid_unknown_fields=True):
     """What tenants' networks are made of."""
 
@@ -201,6 +208,7 @@ class Settings(msgspec.Struct, forbid_unknown_fields=True):
     keys: Keys = msgspec.field(default_factory=Keys)
     security: Security = msgspec.field(default_factory=Security)
     quota: Quota = msgspec.field(default_factory=Quota)
+    limits: Limits = msgspec.field(default_factory=Limits)
     network: NetworkRanges = msgspec.field(default_factory=NetworkRanges)
     compute: Compute = msgspec.field(default_factory=Compute)
     notifications: Notifications = msgspec.field(default_factory=Notifications)

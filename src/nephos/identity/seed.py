@@ -13,6 +13,7 @@ from nephos.identity import part
 from nephos.identity.assignments.store import ALL, PROJECT, SYSTEM, USER, assignment
 from nephos.identity.catalog.store import endpoint, region, service
 from nephos.identity.keys import rotation
+from nephos.identity.limits import models
 from nephos.identity.projects.store import NO_DOMAIN, project
 from nephos.identity.roles.store import GLOBAL, implied, role
 from nephos.identity.users.store import user
@@ -42,6 +43,7 @@ def seed(cloud: Cloud, passwords: Mapping[str, str]) -> None:
     identity = part.of(cloud)
     rotation.start(cloud)
     with cloud.database.read() as tx:
+        models.check_depth(tx, cloud.settings)
         complete = _complete(tx)
         with_password = set(
             tx.column(select(user.c.name).where(user.c.domain_id == DOMAIN, user.c.password_hash.is_not(None)))

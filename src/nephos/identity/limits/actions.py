@@ -1,4 +1,4 @@
-"""What unified limits can do. The model is flat: a limit of one project says nothing about another.
+"""What unified limits can do. How those of a project and of its domain bind each other is the model's: `models`.
 
 Source: Keystone API v3.14, "Unified limits".
 """
@@ -16,10 +16,6 @@ from nephos.identity.limits.store import limit, registered_limit
 from nephos.identity.projects import actions as projects
 from nephos.kernel.db.engine import Tx
 
-MODEL = {
-    "name": "flat",
-    "description": "Limit enforcement and validation does not take project hierarchy into consideration.",
-}
 _r = registered_limit.c
 
 
@@ -105,8 +101,11 @@ def create(tx: Tx, new: Mapping[str, Any], service_id: str, region_id: str | Non
     if (project_id is None) is (domain_id is None):
         raise errors.BadRequest("Invalid input for limits: each is for a project or for a domain.")
     place = projects.get(tx, project_id or domain_id)
-    if place is None or place.is_domain is (domain_id is None):
+    if place is None or (domain_id is not None and not place.is_domain):
         raise errors.BadRequest(f"Could not find {'domain' if domain_id else 'project'}: {project_id or domain_id}.")
+    if place.is_domain:
+        # a domain is a project too, and its limit is the domain's whichever name it came by
+        project_id, domain_id = None, place.id
     registered = _same(tx, service_id, region_id, name)
     if registered is None:
         raise errors.BadRequest(
@@ -116,7 +115,8 @@ def create(tx: Tx, new: Mapping[str, Any], service_id: str, region_id: str | Non
     owner = limit.c.project_id == project_id if project_id is not None else limit.c.domain_id == domain_id
     if tx.first(same.where(owner)) is not None:
         raise errors.Conflict("Conflict occurred attempting to store limit - Duplicate entry.")
-    tx.insert(limit, {"created_at": tx.now, "registered_id": registered.id, **new})
+    places = {"project_id": project_id, "domain_id": domain_id}
+    tx.insert(limit, {"created_at": tx.now, "registered_id": registered.id, **new, **places})
     return find(tx, new["id"])
 
 

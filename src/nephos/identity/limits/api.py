@@ -8,7 +8,7 @@ from sqlalchemy import Row, or_, select
 
 from nephos.identity import listing
 from nephos.identity import wire as shared
-from nephos.identity.limits import actions, wire
+from nephos.identity.limits import actions, models, wire
 from nephos.identity.limits.store import limit, registered_limit
 from nephos.identity.projects import actions as projects
 from nephos.identity.projects.store import project
@@ -68,7 +68,7 @@ def delete_registered(call: Call) -> Reply:
 
 def show_model(call: Call) -> Reply:
     call.permit({})
-    return Reply({"model": actions.MODEL})
+    return Reply({"model": models.document(call.cloud.settings.limits.model)})
 
 
 def index(call: Call) -> Reply:
@@ -90,7 +90,7 @@ def create(call: Call) -> Reply:
     """All of them or none."""
     call.permit({})
     body = call.body(wire.LimitsBody)
-    ids = [clock.hex_id() for _ in body.limits]
+    ids, model = [clock.hex_id() for _ in body.limits], call.cloud.settings.limits.model
 
     def work(tx: Tx) -> list[Row[Any]]:
         made = []
@@ -103,6 +103,7 @@ def create(call: Call) -> Reply:
                 "description": one.description,
             }
             made.append(actions.create(tx, values, one.service_id, one.region_id, one.resource_name))
+        models.check(tx, model, made)
         return made
 
     return Reply({"limits": [wire.limit(call, row) for row in call.cloud.database.write(work)]})
@@ -128,9 +129,14 @@ def update(call: Call) -> Reply:
     body, _ = shared.member(call, "limit", wire.LimitUpdate)
     changes = shared.given(body)
     shared.something(changes, {}, "limit")
-    ident = call.params["limit_id"]
-    row = call.cloud.database.write(lambda tx: actions.change(tx, actions.find(tx, ident).id, changes))
-    return Reply({"limit": wire.limit(call, row)})
+    ident, model = call.params["limit_id"], call.cloud.settings.limits.model
+
+    def work(tx: Tx) -> Row[Any]:
+        row = actions.change(tx, actions.find(tx, ident).id, changes)
+        models.check(tx, model, [row])
+        return row
+
+    return Reply({"limit": wire.limit(call, call.cloud.database.write(work))})
 
 
 def delete(call: Call) -> Reply:

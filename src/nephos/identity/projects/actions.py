@@ -70,8 +70,8 @@ def tags_of(tx: Tx, ids: Iterable[str]) -> dict[str, list[str]]:
     return tags
 
 
-def create(tx: Tx, new: Mapping[str, Any], tags: Sequence[str]) -> Row[Any]:
-    """A project or a domain from the columns of its row.
+def create(tx: Tx, new: Mapping[str, Any], tags: Sequence[str], *, deepest: int = DEEPEST) -> Row[Any]:
+    """A project or a domain from the columns of its row, at most `deepest` levels below its domain.
 
     Raises Conflict for a taken name or id, BadRequest for a parent or domain that does not exist or fit, Forbidden for
     one that is disabled or too deep.
@@ -82,7 +82,7 @@ def create(tx: Tx, new: Mapping[str, Any], tags: Sequence[str]) -> Row[Any]:
             raise errors.BadRequest("A project acting as a domain has no parent and no domain.")
         values["domain_id"], values["parent_id"] = NO_DOMAIN, None
     else:
-        _fit(tx, values)
+        _fit(tx, values, deepest)
     if get(tx, values["id"]) is not None:
         raise errors.Conflict(f"Conflict occurred attempting to store project - Duplicate ID, {values['id']}.")
     _free(tx, values["domain_id"], values["name"], values["is_domain"])
@@ -92,7 +92,7 @@ def create(tx: Tx, new: Mapping[str, Any], tags: Sequence[str]) -> Row[Any]:
     return find(tx, values["id"])
 
 
-def _fit(tx: Tx, values: dict[str, Any]) -> None:
+def _fit(tx: Tx, values: dict[str, Any], deepest: int) -> None:
     """The place in the hierarchy: under a project of the same domain, or under the domain."""
     parent_id = values.get("parent_id") or values["domain_id"]
     parent = get(tx, parent_id)
@@ -110,9 +110,23 @@ def _fit(tx: Tx, values: dict[str, Any]) -> None:
         raise errors.Forbidden(
             f"Cannot create project: {parent.name if not parent.enabled else home.name} is disabled."
         )
-    if not parent.is_domain and len(above(tx, parent.parent_id, home_id)) + 1 > DEEPEST:
-        raise errors.Forbidden(f"Max hierarchy depth reached for {parent.id} branch: {DEEPEST} levels.")
+    if not parent.is_domain and len(above(tx, parent.parent_id, home_id)) + 1 > deepest:
+        raise errors.Forbidden(f"Max hierarchy depth reached for {parent.id} branch: {deepest} levels.")
     values["parent_id"] = parent.id
+
+
+def too_deep(tx: Tx, deepest: int) -> list[str]:
+    """The ids of projects that are more levels below their domain."""
+    rows = tx.all(select(project.c.id, project.c.parent_id).where(project.c.is_domain.is_(False)))
+    parents = {row.id: row.parent_id for row in rows}
+    found = []
+    for ident in parents:
+        level, at = 0, ident
+        while at in parents:
+            level, at = level + 1, parents[at]
+        if level > deepest:
+            found.append(ident)
+    return found
 
 
 def _free(tx: Tx, domain_id: str, name: str, is_domain: bool) -> None:

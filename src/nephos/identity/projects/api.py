@@ -10,6 +10,7 @@ from nephos import errors
 from nephos.identity import listing, part, targets
 from nephos.identity import wire as shared
 from nephos.identity.assignments import effective
+from nephos.identity.limits import models
 from nephos.identity.projects import actions, wire
 from nephos.identity.projects.store import project
 from nephos.kernel import clock
@@ -63,7 +64,8 @@ def create(call: Call) -> Reply:
         "options": shared.merged(None, body.options),
         "extra": extra or None,
     }
-    row = part.change(call.cloud, lambda tx: actions.create(tx, values, body.tags))
+    deepest = models.deepest(call.cloud.settings)
+    row = part.change(call.cloud, lambda tx: actions.create(tx, values, body.tags, deepest=deepest))
     return Reply({"project": wire.project(call, row, sorted(body.tags))})
 
 
