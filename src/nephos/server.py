@@ -24,8 +24,10 @@ from nephos.image.links import open_link
 from nephos.kernel import logs
 from nephos.kernel.db import migrate
 from nephos.kernel.db.engine import Tx
+from nephos.kernel.http import serving
 from nephos.kernel.http.front import Front
 from nephos.kernel.operations.worker import Worker
+from nephos.kernel.tls import keeper
 
 log = logging.getLogger(__name__)
 STATE = "NEPHOS_STATE"
@@ -63,14 +65,19 @@ def application() -> Front:
     for delivery in app.deliveries(cloud):
         delivery.start()
     address, _ = chosen.address
+    certificates = keeper.of(chosen)
     streams = Streams(
         cloud,
         host=address,
         port=chosen.streams_port,
         socket=chosen.streams_socket,
         open_image=lambda link: open_link(cloud, link),
+        keeper=certificates,
     )
     streams.start()
+    if certificates is not None:
+        certificates.on_change(serving.certificate_changed)
+        certificates.watch()
     atexit.register(cloud.database.close)
     log.info("serving at %s", chosen.url)
     return app.front(cloud)

@@ -7,6 +7,7 @@ nowhere else.
 from __future__ import annotations
 
 import tomllib
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -42,6 +43,25 @@ class Api(msgspec.Struct, forbid_unknown_fields=True):
     max_limit: int = 1000
     trusted_proxies: list[str] = []
     cors_origins: list[str] = []
+
+
+class Tls(msgspec.Struct, forbid_unknown_fields=True):
+    """HTTPS of the APIs, and TLS of the streams listener. `mode` is auto (on, but for a loopback address), on, or off: for
+    TLS that ends at a proxy.
+
+    The cloud issues its own certificates, for the listening address, this machine's name, the host of `public_url` and
+    `names`; servers' last `server_days`, hosts' `host_days`, and each is renewed when a third of that is left.
+    `certificate` and `key` are PEM files of an operator's own, which the server's user must be able to read; clients get
+    that one, agents go on to trust the cloud's.
+    """
+
+    mode: Literal["auto", "on", "off"] = "auto"
+    names: list[str] = []
+    certificate: str = ""
+    key: str = ""
+    authority_days: Annotated[int, msgspec.Meta(ge=1)] = 3650
+    server_days: Annotated[int, msgspec.Meta(ge=1)] = 90
+    host_days: Annotated[int, msgspec.Meta(ge=1)] = 90
 
 
 class Tokens(msgspec.Struct, forbid_unknown_fields=True):
@@ -204,6 +224,7 @@ class Settings(msgspec.Struct, forbid_unknown_fields=True):
     fake_hosts: int = 1
     log: Log = msgspec.field(default_factory=Log)
     api: Api = msgspec.field(default_factory=Api)
+    tls: Tls = msgspec.field(default_factory=Tls)
     tokens: Tokens = msgspec.field(default_factory=Tokens)
     keys: Keys = msgspec.field(default_factory=Keys)
     security: Security = msgspec.field(default_factory=Security)
@@ -227,9 +248,36 @@ class Settings(msgspec.Struct, forbid_unknown_fields=True):
         """What clients reach the HTTP listener by, without a slash at the end."""
         if self.public_url:
             return self.public_url.rstrip("/")
+        return self.local_url
+
+    @property
+    def local_url(self) -> str:
+        """What this machine reaches the HTTP listener by, whatever stands before it for others."""
         host, port = self.address
-        shown = "127.0.0.1" if host == "0.0.0.0" else f"[{host}]" if ":" in host else host
-        return f"http://{shown}:{port}"
+        shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)
+        return f"{'https' if self.https else 'http'}://{shown}:{port}"
+
+    @property
+    def client_authority(self) -> Path | None:
+        """What clients are told to verify the cloud by; None when they know its authority anyway, or there is no TLS."""
+        return self.authority_file if self.https and not self.tls.certificate else None
+
+    @property
+    def https(self) -> bool:
+        """Whether the listeners speak TLS."""
+        if self.tls.mode != "auto":
+            return self.tls.mode == "on"
+        return not is_loopback(self.address[0])
+
+    @property
+    def tls_dir(self) -> Path:
+        """The cloud's authority and the server's certificate."""
+        return self.server_dir / "tls"
+
+    @property
+    def authority_file(self) -> Path:
+        """The authority's certificate, for everybody: what clients of this machine verify the cloud by."""
+        return self.state / "ca.pem"
 
     @property
     def streams_port(self) -> int:
@@ -273,6 +321,13 @@ class Settings(msgspec.Struct, forbid_unknown_fields=True):
     def database_connections(self) -> int:
         """The most that one server asks a database for: one for each thread that may want one."""
         return self.connections or SERVER_THREADS + WORKER_THREADS
+
+
+def is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def load(state: Path) -> Settings:

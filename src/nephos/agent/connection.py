@@ -13,13 +13,17 @@ import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect, unix_connect
 
 from nephos import errors
+from nephos.agent.trust import Trust
 from nephos.hosts import wire
 from nephos.kernel import clock
+from nephos.kernel.tls import contexts
+from nephos.kernel.tls.authority import SERVER_NAME
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -33,18 +37,31 @@ SLOWEST_DIAL = 2.0
 
 
 class Dial:
-    """Where the server is: ws://HOST:PORT or a Unix socket's path."""
+    """Where the server is: wss://HOST:PORT, ws://HOST:PORT or a Unix socket's path. `trust` is for wss."""
 
-    def __init__(self, target: str) -> None:
-        self.target = target
+    def __init__(self, target: str, trust: Trust | None = None) -> None:
+        self.target, self.trust = target, trust
+
+    @property
+    def address(self) -> tuple[str, int]:
+        parts = urlsplit(self.target)
+        return parts.hostname or "", parts.port or 0
 
     def __call__(self) -> ClientConnection:
-        options: dict[str, Any] = {"compression": None, "max_size": 256 << 20, "open_timeout": 10}
+        options: dict[str, Any] = {"compression": None, "max_size": 256 << 20, "open_timeout": 10, "proxy": None}
+        if self.trust is not None:
+            options |= {"ssl": self.trust.context(), "server_hostname": SERVER_NAME}
         if self.target.startswith("/"):
             local: ClientConnection = unix_connect(self.target, "ws://nephos/agent", **options)
             return local
         remote: ClientConnection = connect(self.target.rstrip("/") + "/agent", **options)
         return remote
+
+    def explain(self, wrong: Exception) -> str:
+        """Why it cannot be reached, in words that name a certificate that is at fault."""
+        if self.trust is None:
+            return str(wrong)
+        return self.trust.explain(wrong, self.address, contexts.presented)
 
 
 class Connection:
@@ -117,7 +134,7 @@ class Connection:
                     self._greet(socket)
                     self._listen(socket)
             except Exception as wrong:
-                log.log(_how_bad(wrong), "the connection to %s ended: %s", self._dial.target, wrong)
+                log.log(_how_bad(wrong), "the connection to %s ended: %s", self._dial.target, self._dial.explain(wrong))
             finally:
                 self._socket = None
                 for waiting in list(self._pulls.values()):
@@ -160,6 +177,8 @@ class Connection:
                     waiting.put(message)
             elif isinstance(message, wire.Ack):
                 self._acknowledge(message)
+            elif isinstance(message, wire.Renewed):
+                self._renewed(message)
             elif isinstance(message, wire.Ask):
                 threading.Thread(target=self._answer, args=(socket, message), daemon=True).start()
 
@@ -184,6 +203,20 @@ class Connection:
 
     # --- pulling ---------------------------------------------------------------------------------------------
 
+    def _renew(self) -> None:
+        """Ask for a new certificate in good time: the connection that is open does not need one, the next one does."""
+        trust = self._dial.trust
+        if trust is not None and trust.due and self._names:
+            self._send(self._socket, wire.Renew(self._names[0]))
+
+    def _renewed(self, message: wire.Renewed) -> None:
+        try:
+            if self._dial.trust is not None and message.certificate:
+                self._dial.trust.take(message.certificate)
+                log.info("the certificate of host %s is renewed", message.host)
+        except errors.SettingsError as wrong:
+            log.error("the certificate of host %s is not renewed: %s", message.host, wrong.message)
+
     def _pull_loop(self) -> None:
         """Ask for the hosts that a bell named, and now and then for all: a bell may be lost while others ring."""
         all_at = clock.monotonic() + PULL_EVERY
@@ -198,6 +231,7 @@ class Connection:
             if clock.monotonic() >= all_at:
                 names.update(self._names)
                 all_at = clock.monotonic() + PULL_EVERY
+                self._renew()
             if names and self._socket is not None and not self._stop.is_set():
                 try:
                     self._pull(names)

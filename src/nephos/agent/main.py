@@ -11,7 +11,6 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -20,10 +19,12 @@ from nephos.agent.connection import Connection, Dial
 from nephos.agent.host import Host
 from nephos.agent.images import ImageCache
 from nephos.agent.tasks import Tasks
+from nephos.agent.trust import Trust
 from nephos.hosts import wire
 from nephos.hosts.reports import SIGNED
 from nephos.hypervisor.fake import FakeHypervisor
 from nephos.kernel import logs
+from nephos.kernel.tls.authority import SERVER_NAME
 from nephos.settings import Settings
 from nephos.wiring.fake import FakeWiring
 
@@ -85,14 +86,14 @@ class Agent:
 
     def __init__(self, chosen: Settings, target: str) -> None:
         self._settings = chosen
-        self._target = target
         self._key = key_of(chosen.agent_dir)
+        self._dial = Dial(target, Trust(chosen.agent_dir, self._key) if target.startswith("wss:") else None)
         self._stop = threading.Event()
         self._work = threading.Event()
         self._hosts: dict[str, Host] = {}
         self._wiring = threading.Thread(target=self._wire, name="wiring", daemon=True)
         self._connection = Connection(
-            Dial(target),
+            self._dial,
             hello=self._hello,
             changes=self._changes,
             asked=self._asked,
@@ -193,11 +194,7 @@ class Agent:
     def _read_range(self, link: str, offset: int, length: int) -> bytes:
         """Image bytes by HTTP GET with Range, on the connection that the agent dials."""
         path = f"/images/{link}"
-        if self._target.startswith("/"):
-            connection: http.client.HTTPConnection = _UnixConnection(self._target)
-        else:
-            parts = urlsplit(self._target)
-            connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=60)
+        connection = _Connection(self._dial)
         try:
             connection.request("GET", path, headers={"Range": f"bytes={offset}-{offset + length - 1}"})
             answer = connection.getresponse()
@@ -236,14 +233,19 @@ class Agent:
             log.exception("%s: wiring", host.name)
 
 
-class _UnixConnection(http.client.HTTPConnection):
-    """HTTP over a Unix socket."""
+class _Connection(http.client.HTTPConnection):
+    """HTTP to where the agent dials: over a Unix socket, TCP or TLS."""
 
-    def __init__(self, path: str) -> None:
-        super().__init__("nephos", timeout=60)
-        self._path = path
+    def __init__(self, dial: Dial) -> None:
+        super().__init__(*(dial.address if "://" in dial.target else ("nephos", 80)), timeout=60)
+        self._dial = dial
 
     def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(60)
-        self.sock.connect(self._path)
+        if "://" not in self._dial.target:
+            self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            self.sock.settimeout(60)
+            self.sock.connect(self._dial.target)
+            return
+        super().connect()
+        if self._dial.trust is not None:
+            self.sock = self._dial.trust.context().wrap_socket(self.sock, server_hostname=SERVER_NAME)

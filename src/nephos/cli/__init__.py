@@ -17,6 +17,7 @@ COMMANDS = {
     "audit": "list what is stuck, orphaned or left over",
     "trace": "follow packets from a port and say what eats them",
     "doctor": "check what this machine has and lacks",
+    "ca": "show, export and renew the certificates of the cloud's own authority",
     "image": "build guest images",
     "server": "run the server role (started by up)",
     "agent": "run the agent role (started by up)",

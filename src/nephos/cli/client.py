@@ -3,13 +3,31 @@
 from __future__ import annotations
 
 import json
+import ssl
 import urllib.error
 import urllib.request
 from typing import Any
 
 from nephos.cli.state import credentials
-from nephos.errors import Unavailable
+from nephos.errors import SettingsError, Unavailable
 from nephos.settings import Settings
+
+
+def opener(settings: Settings) -> urllib.request.OpenerDirector:
+    """Asks the cloud of this machine itself: no proxy, and no certificate but the one that it was given."""
+    handlers: list[urllib.request.BaseHandler] = [urllib.request.ProxyHandler({})]
+    if settings.https:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        if settings.tls.certificate:
+            # The operator's is known by itself, whoever issued it and for whatever name.
+            context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+            context.check_hostname = False
+        try:
+            context.load_verify_locations(settings.tls.certificate or settings.authority_file)
+        except OSError as wrong:
+            raise SettingsError(f"{settings.tls.certificate or settings.authority_file}: {wrong}") from wrong
+        handlers.append(urllib.request.HTTPSHandler(context=context))
+    return urllib.request.build_opener(*handlers)
 
 
 class Client:
@@ -18,7 +36,7 @@ class Client:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._token = ""
-        self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        self._opener = opener(settings)
 
     def get(self, path: str) -> Any:
         if not self._token:
@@ -39,7 +57,7 @@ class Client:
         return str(headers["X-Subject-Token"])
 
     def _call(self, method: str, path: str, body: Any, headers: dict[str, str]) -> tuple[Any, bytes]:
-        url = self._settings.url + path
+        url = self._settings.local_url + path
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(url, data, {"Content-Type": "application/json", **headers}, method=method)
         try:

@@ -23,6 +23,7 @@ def run(options: argparse.Namespace) -> None:
             "region_name": settings.region,
             "identity_api_version": "3",
             "interface": "public",
+            **({"cacert": str(settings.client_authority)} if settings.client_authority else {}),
         }
         for name, user in (("nephos", "demo"), ("nephos-admin", "admin"))
     }

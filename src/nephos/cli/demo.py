@@ -108,7 +108,8 @@ def _login(settings: Any, user: str) -> dict[str, Any]:
     host = settings.address[0]
     exempt = ",".join(filter(None, (os.environ.get("no_proxy"), "127.0.0.1", "localhost", host)))
     os.environ["no_proxy"] = os.environ["NO_PROXY"] = exempt
-    return {"auth": credentials(settings, user), "region_name": settings.region, "load_yaml_config": False}
+    trust = {"cacert": str(settings.client_authority)} if settings.client_authority else {}
+    return {"auth": credentials(settings, user), "region_name": settings.region, "load_yaml_config": False, **trust}
 
 
 def _images(admin: Any, image: Any) -> Any:

@@ -28,6 +28,8 @@ def run(options: argparse.Namespace) -> None:
         "OS_IDENTITY_API_VERSION": "3",
         "OS_INTERFACE": "public",
     }
+    if settings.client_authority is not None:
+        exports["OS_CACERT"] = str(settings.client_authority)
     if options.json:
         print(json.dumps(exports))
         return

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import argparse
 
-THREADS = 64
-"""Request threads. Slow transfers hold one each, so there are many more than cores; an idle one costs some kilobytes."""
-
 
 def options(parser: argparse.ArgumentParser) -> None:
     """None of its own."""
@@ -15,28 +12,14 @@ def options(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     import os
 
-    from granian import Granian
-    from granian.constants import Interfaces
-    from granian.log import LogLevels
-
     from nephos import settings
     from nephos.errors import SettingsError
+    from nephos.kernel.http import serving
+    from nephos.kernel.tls import keeper
 
     if os.geteuid() == 0:
         raise SettingsError("The server never runs as root; `nephos up` starts it as its own user.")
-    host, port = settings.load(options.state).address
+    chosen = settings.load(options.state)
+    certificates = keeper.of(chosen)
     os.environ["NEPHOS_STATE"] = str(options.state)
-    Granian(
-        "nephos.server:application",
-        factory=True,
-        address=host,
-        port=port,
-        interface=Interfaces.WSGI,
-        workers=1,
-        blocking_threads=THREADS,
-        backlog=1024,
-        backpressure=4 * THREADS,
-        log_level=LogLevels.error,
-        log_access=False,
-        respawn_failed_workers=True,
-    ).serve()
+    serving.serve("nephos.server:application", *chosen.address, certificates.shown if certificates else None)

@@ -38,6 +38,7 @@ def prepare(settings: Settings) -> None:
             )
     layout = (
         (settings.server_dir, 0o700, user.pw_uid, user.pw_gid),
+        (settings.tls_dir, 0o700, user.pw_uid, user.pw_gid),
         (settings.agent_dir, 0o711, 0, 0),
         (settings.run_dir, 0o755, 0, 0),
         (settings.secrets_dir, 0o700, 0, 0),
@@ -53,13 +54,38 @@ def prepare(settings: Settings) -> None:
         os.chown(log, owner, 0)
 
 
+def trust(settings: Settings) -> None:
+    """Have the certificates that a cloud with HTTPS needs, and the authority's where everybody may read it.
+
+    Raises SettingsError for an operator's certificate that the server could not serve.
+    """
+    from nephos.kernel.tls import authority, keeper
+
+    kept = keeper.of(settings)
+    if kept is None:
+        return
+    user = server_user()
+    for path in {*(kept.given or ())}:
+        for above in (path, *path.absolute().parents):
+            if not (_may_read if above == path else _may_enter)(above, user):
+                raise SettingsError(f"The server runs as {user.pw_name!r}, which cannot read {path}: see to {above}.")
+    authority.write(settings.authority_file, kept.authority.pem.read_bytes(), 0o644)
+
+
+def _may_read(path: Path, user: pwd.struct_passwd) -> bool:
+    return _may(path.stat(), user, 0o4)
+
+
 def _may_enter(path: Path, user: pwd.struct_passwd) -> bool:
-    status = path.stat()
+    return _may(path.stat(), user, 0o1)
+
+
+def _may(status: os.stat_result, user: pwd.struct_passwd, bit: int) -> bool:
     if status.st_uid == user.pw_uid:
-        return bool(status.st_mode & 0o100)
-    if status.st_gid == user.pw_gid:
-        return bool(status.st_mode & 0o010)
-    return bool(status.st_mode & 0o001)
+        return bool(status.st_mode & bit << 6)
+    if status.st_gid == user.pw_gid or status.st_gid in os.getgrouplist(user.pw_name, user.pw_gid):
+        return bool(status.st_mode & bit << 3)
+    return bool(status.st_mode & bit)
 
 
 def passwords(settings: Settings) -> dict[str, str]:

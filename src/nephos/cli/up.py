@@ -9,7 +9,6 @@ import subprocess
 import sys
 import time
 import urllib.error
-import urllib.request
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +21,11 @@ READY_SECONDS = 60.0
 def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--listen", metavar="HOST:PORT", help="the HTTP APIs' address (127.0.0.1:5000); streams take the next port"
+    )
+    parser.add_argument(
+        "--tls",
+        choices=("auto", "on", "off"),
+        help="HTTPS: but for loopback, always, or never: for TLS at a proxy (auto)",
     )
     parser.add_argument("--hypervisor", choices=("libvirt", "fake"), help="real guests, or simulated ones (libvirt)")
     parser.add_argument("--hosts", type=int, metavar="N", help="how many simulated hosts (1)")
@@ -53,6 +57,7 @@ def run(options: argparse.Namespace) -> None:
     try:
         _check(settings)
         _hand_over(settings)
+        state.trust(settings)
         enter = _enter(settings)
         if options.foreground:
             _say(options, settings, began, "starts")
@@ -76,6 +81,7 @@ def _settings(options: argparse.Namespace) -> Settings:
     settings = all_settings.load(options.state)
     settings.cloud_id = settings.cloud_id or clock.hex_id()
     settings.listen = options.listen or settings.listen
+    settings.tls.mode = options.tls or settings.tls.mode
     settings.hypervisor = options.hypervisor or settings.hypervisor
     settings.fake_hosts = options.hosts or settings.fake_hosts
     settings.host.name = options.name or settings.host.name
@@ -153,11 +159,12 @@ def _daemon(settings: Settings, enter: list[str]) -> int:
 
 def _wait(settings: Settings, supervisor: int) -> None:
     """Until the APIs answer. Raises SettingsError with the server's last words."""
+    from nephos.cli import client
     from nephos.errors import SettingsError
 
     end = time.monotonic() + READY_SECONDS
-    url = settings.url + "/healthcheck"
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    url = settings.local_url + "/healthcheck"
+    opener = client.opener(settings)
     while time.monotonic() < end:
         try:
             with opener.open(url, timeout=2) as answer:

@@ -25,8 +25,11 @@ _prune = delete(store.change).where(
 )
 
 
-def prove(cloud: Cloud, nonce: bytes, hello: wire.Hello) -> dict[str, str]:
-    """Check every host's signature. Answers host name → id; raises Unauthorized naming the host that fails."""
+def prove(cloud: Cloud, nonce: bytes, hello: wire.Hello, certified: str | None = None) -> dict[str, str]:
+    """Check every host's signature. Answers host name → id; raises Unauthorized naming the host that fails.
+
+    `certified` is the key of the certificate that opened the connection, where there was one: it must be the hosts' own.
+    """
     if not hello.hosts:
         raise errors.Unauthorized("An agent speaks for at least one host.")
     with cloud.database.read() as tx:
@@ -41,6 +44,8 @@ def prove(cloud: Cloud, nonce: bytes, hello: wire.Hello) -> dict[str, str]:
             key.verify(host.signature, SIGNED + nonce + host.name.encode())
         except (InvalidSignature, ValueError) as wrong:
             raise errors.Unauthorized(f"Host {host.name} does not prove that it is itself.") from wrong
+        if certified is not None and certified != row.public_key:
+            raise errors.Unauthorized(f"Host {host.name} presents a certificate of another host.")
         ids[host.name] = row.id
     return ids
 

@@ -1,4 +1,4 @@
-"""Hosts, what changed for each, and the work that waits for each."""
+"""Hosts, what changed for each, the work that waits for each, and invitations of new ones."""
 
 from __future__ import annotations
 
@@ -56,4 +56,15 @@ task = Table(
     when("created_at"),
     UniqueConstraint("id"),
     Index("ix_host_task_host", "host_id", "revision"),
+)
+
+invitation = Table(
+    "host_invitation",
+    metadata,
+    key(),
+    text("secret_hash"),
+    text("host", null=True),
+    when("expires_at"),
+    when("created_at"),
+    UniqueConstraint("secret_hash"),
 )

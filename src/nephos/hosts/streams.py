@@ -2,6 +2,9 @@
 
 It is the only asyncio in the product and runs in a thread of its own. Everything that touches the ledger goes to a
 small pool. It listens on a TCP port and on a Unix socket, which a local agent reaches from any network namespace.
+
+With TLS the port asks for a host's certificate where only agents have business. It keeps strangers from saying a word;
+who an agent is, it proves by signing a challenge with the key that the ledger knows, on either way in.
 """
 
 from __future__ import annotations
@@ -25,9 +28,11 @@ from websockets.datastructures import Headers
 from websockets.http11 import Request, Response
 
 from nephos import errors
-from nephos.hosts import desired, reports, wire
+from nephos.hosts import desired, enrolment, reports, wire
 from nephos.kernel import clock
 from nephos.kernel.cloud import Cloud
+from nephos.kernel.tls.contexts import Listening, peer_key
+from nephos.kernel.tls.keeper import Keeper
 
 log = logging.getLogger(__name__)
 ALIVE_EVERY = 10.0
@@ -63,8 +68,19 @@ class Connection:
 class Streams:
     """Start it with `start`, end it with `stop`; `ask` is what `Hosts.asker` becomes."""
 
-    def __init__(self, cloud: Cloud, *, host: str, port: int, socket: Path, open_image: OpenImage) -> None:
+    def __init__(
+        self,
+        cloud: Cloud,
+        *,
+        host: str,
+        port: int,
+        socket: Path,
+        open_image: OpenImage,
+        keeper: Keeper | None = None,
+    ) -> None:
+        """With a `keeper` of certificates the port speaks TLS."""
         self._cloud = cloud
+        self._keeper = keeper
         self._address = (host, port)
         self._socket = socket
         self._open_image = open_image
@@ -139,10 +155,19 @@ class Streams:
             "ping_interval": 20,
             "ping_timeout": 40,
         }
-        self._servers.append(await serve(self._serve, *self._address, **options))
+        tls = None
+        if self._keeper is not None:
+            tls = Listening(self._keeper)
+            self._keeper.on_change(lambda: self._in_loop(tls.renew))
+        context = tls.context if tls else None
+        self._servers.append(await serve(self._serve, *self._address, ssl=context, **options))
         self._socket.unlink(missing_ok=True)
         self._servers.append(await unix_serve(self._serve, str(self._socket), **options))
         self._socket.chmod(0o600)
+
+    def _in_loop(self, call: Callable[[], None]) -> None:
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(call)
 
     async def _close(self) -> None:
         for server in self._servers:
@@ -159,6 +184,15 @@ class Streams:
         if getattr(request, "method", "GET") != "GET":
             return _response(405, b"Only GET is served here.\n", {"Allow": "GET"})
         path = request.path.partition("?")[0]
+        if path in ("/join", "/ca.pem") and self._keeper is not None:
+            return None if path == "/join" else _response(200, self._keeper.authority.pem.read_bytes())
+        connection = socket.transport.get_extra_info("ssl_object")
+        if (
+            connection is not None
+            and peer_key(connection) is None
+            and (path == "/agent" or path.startswith("/images/"))
+        ):
+            return _response(401, b"An agent presents the certificate that its host got when it joined.\n")
         if path == "/agent":
             return None
         if path.startswith("/images/"):
@@ -192,6 +226,9 @@ class Streams:
         return await self._loop.run_in_executor(self._pool, call, *arguments)
 
     async def _serve(self, socket: ServerConnection) -> None:
+        if socket.request is not None and socket.request.path.partition("?")[0] == "/join":
+            await self._join(socket)
+            return
         try:
             connection = await self._greet(socket)
         except (websockets.ConnectionClosed, errors.NephosError, TimeoutError, ValueError) as wrong:
@@ -225,11 +262,28 @@ class Streams:
         hello = wire.decode(await asyncio.wait_for(socket.recv(), 10))
         if not isinstance(hello, wire.Hello):
             raise errors.Unauthorized("An agent says hello first.")
-        ids = await self._in_pool(reports.prove, self._cloud, nonce, hello)
+        certified = peer_key(socket.transport.get_extra_info("ssl_object"))
+        ids = await self._in_pool(reports.prove, self._cloud, nonce, hello, certified)
         await self._in_pool(reports.arrive, self._cloud, hello, ids)
         connection = Connection(socket, ids)
         await connection.send(wire.Welcome(ids))
         return connection
+
+    async def _join(self, socket: ServerConnection) -> None:
+        """Enrol one host that was invited, and give it its certificate."""
+        assert self._keeper is not None
+        try:
+            asked = wire.decode(await asyncio.wait_for(socket.recv(), 10))
+            if not isinstance(asked, wire.Join):
+                raise errors.Unauthorized("Who joins says so first.")
+            certificate = await self._in_pool(enrolment.join, self._cloud, self._keeper.authority, asked)
+            settings = self._cloud.settings
+            await socket.send(wire.encode(wire.Joined(settings.cloud_id, settings.region, certificate)))
+        except (websockets.ConnectionClosed, errors.NephosError, TimeoutError, ValueError) as wrong:
+            log.warning("a host may not join: %s", wrong)
+            await socket.close(1008, _reason(wrong))
+            return
+        log.info("host %s joined", asked.name)
 
     async def _message(self, connection: Connection, message: wire.Message) -> None:
         if isinstance(message, wire.Pull):
@@ -238,6 +292,10 @@ class Streams:
         elif isinstance(message, wire.Report):
             stale = await self._in_pool(self._report, connection, message)
             await connection.send(wire.Ack(message.number, stale))
+        elif isinstance(message, wire.Renew) and message.host in connection.ids:
+            authority = self._keeper.authority if self._keeper is not None else None
+            certificate = await self._in_pool(enrolment.renew, self._cloud, authority, connection.ids[message.host])
+            await connection.send(wire.Renewed(message.host, certificate))
         elif isinstance(message, wire.Answer):
             waiting = connection.answers.pop(message.number, None)
             if waiting is not None and not waiting.done():

@@ -51,6 +51,36 @@ class Welcome(Message, frozen=True):
     hosts: dict[str, str]
 
 
+class Renew(Message, frozen=True):
+    """Agent: one of its hosts wants a new certificate for the key that it proved."""
+
+    host: str
+
+
+class Renewed(Message, frozen=True):
+    """Server: the certificate, PEM; empty from a server that has no authority."""
+
+    host: str
+    certificate: bytes
+
+
+class Join(Message, frozen=True):
+    """A host that is not in the cloud yet, on a connection for this alone: the secret of its invitation, the name that
+    it wants and its Ed25519 key (hexadecimal)."""
+
+    secret: str
+    name: str
+    public_key: str
+
+
+class Joined(Message, frozen=True):
+    """Server: the host is enrolled. `certificate` is PEM, for the key that it sent."""
+
+    cloud_id: str
+    region: str
+    certificate: bytes
+
+
 class Bell(Message, frozen=True):
     """Server: something waits for these hosts."""
 
@@ -163,7 +193,7 @@ class Answer(Message, frozen=True):
 
 encode = msgspec.msgpack.Encoder().encode
 _decoder: msgspec.msgpack.Decoder[Message] = msgspec.msgpack.Decoder(
-    Challenge | Hello | Welcome | Bell | Pull | Changes | Report | Ack | Ask | Answer
+    Challenge | Hello | Welcome | Renew | Renewed | Join | Joined | Bell | Pull | Changes | Report | Ack | Ask | Answer
 )
 
 
