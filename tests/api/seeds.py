@@ -411,6 +411,7 @@ LINKS = (
 """What a world puts together with one another."""
 
 _INSTEAD: dict[str, dict[str, str]] = {
+    "GET nephos-operator /ports/{port}/trace": {"nephos-operator/ports": "network/ports"},
     "PUT identity /v3/regions/{region_id}": {"identity/regions": "unused/region"},
     "DELETE identity /v3/registered_limits/{registered_limit_id}": {
         "identity/registered_limits": "spare/registered_limit"

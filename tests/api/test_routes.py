@@ -17,6 +17,8 @@ from tests.api.world import SERVICES, World, name_of
 from tests.harness import Harness
 
 OTHERWISE: dict[str, int] = {
+    # the port is on no host
+    "GET nephos-operator /ports/{port}/trace": 409,
     # what is gone for good says so
     "GET identity /v2.0": 404,
     "POST identity /v2.0": 404,
