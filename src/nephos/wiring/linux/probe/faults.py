@@ -8,11 +8,12 @@ from pathlib import Path
 from nephos.wiring.base import Network
 from nephos.wiring.linux import names, netns, nft
 from nephos.wiring.linux.netlink import NTF_SELF
-from nephos.wiring.linux.networks import FLOOD
 from nephos.wiring.linux.probe.places import Place, Places
 from nephos.wiring.probe import At, Fault
 
 _TUNNEL_OVERHEAD = 50
+FLOOD = "00:00:00:00:00:00"
+"""What a tunnel's entries for every address are filed under."""
 _AGENT = "the host's agent repairs it within 5 seconds; is it running?"
 
 
