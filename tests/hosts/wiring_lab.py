@@ -216,7 +216,7 @@ class Cloud:
                 port_id=new_id(), network_id=public.id, mac=f"fa:16:3e:ab:{self._count:02x}:00",
                 addresses=(Address(f"172.24.4.{number}", 24, public.subnets[0].id),), nexthops=(PUBLIC_HOST,),
             )  # fmt: skip
-        router = Router(id=new_id(), interfaces=tuple(legs), gateway=gateway, **more)
+        router = Router(id=new_id(), interfaces=tuple(legs), gateways=(gateway,) if gateway else (), **more)
         self.routers[router.id] = router
         return router
 
@@ -233,8 +233,7 @@ class Cloud:
         routers = self.routers if host == 0 else {}
         here = {port.network_id for port in ports.values()}
         for router in routers.values():
-            here |= {leg.network_id for leg in router.interfaces}
-            here |= {router.gateway.network_id} if router.gateway else set()
+            here |= {leg.network_id for leg in router.legs}
         networks = {}
         for name in here | (set(self.networks) if host == 0 else set()):
             network = self.networks[name]

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
 import pytest
 from sqlalchemy import select
 
+from nephos.kernel.db.engine import Tx
 from nephos.network.routers import placing
 from nephos.network.routers.desired import routers as provide
 from nephos.network.routers.store import router
@@ -223,11 +225,16 @@ def test_ipv6_subnets_of_a_network_share_a_leg(site: Site) -> None:
 def test_what_nobody_reaches_goes_to_one_that_is_up_and_stays(site: Site) -> None:
     """Its wiring then says what is missing; every change would move the router otherwise."""
     some = next(iter(site.agent.ids.values()))
+    plain = SimpleNamespace(ha=False, zone_hints=[])
+
+    def choose(tx: Tx, needed: set[str], *present: str) -> list[str]:
+        return placing.choose(tx, site.cloud, plain, needed, present)
+
     with site.cloud.database.read() as tx:
-        assert placing.choose(tx, {"nobody has it"}, None) in site.agent.ids.values()
+        assert set(choose(tx, {"nobody has it"})) < set(site.agent.ids.values())
         for present in site.agent.ids.values():
-            assert placing.choose(tx, {"nobody has it"}, present) == present
-        assert placing.choose(tx, set(), some) == some
+            assert choose(tx, {"nobody has it"}, present) == [present]
+        assert choose(tx, set(), some) == [some]
 
 
 @pytest.mark.parametrize("verb", ["add_router_interface", "remove_router_interface"])

@@ -81,10 +81,11 @@ def arrive(cloud: Cloud, hello: wire.Hello, ids: dict[str, str]) -> None:
     cloud.database.write(work)
 
 
-def alive(cloud: Cloud, pulled: Mapping[str, int]) -> None:
+def alive(cloud: Cloud, pulled: Mapping[str, int], *, steady: bool = False) -> None:
     """These hosts (by id) were heard of just now, and have what changed up to these revisions.
 
-    A host that connects pulls everything, so nobody needs to know of those changes any more.
+    A host that connects pulls everything, so nobody needs to know of those changes any more. `steady` is that the
+    server has listened without a gap for longer than a host may be silent.
     """
 
     def work(tx: Tx) -> None:
@@ -96,6 +97,8 @@ def alive(cloud: Cloud, pulled: Mapping[str, int]) -> None:
             tx.execute(_prune, rows)
 
     cloud.database.write(work)
+    for turn in cloud.hosts.rounds if steady else ():
+        cloud.database.write(turn)
 
 
 def take(cloud: Cloud, report: wire.Report, ids: dict[str, str]) -> None:

@@ -29,6 +29,7 @@ from websockets.http11 import Request, Response
 
 from nephos import errors
 from nephos.hosts import desired, enrolment, reports, wire
+from nephos.hosts.actions import UP_SECONDS
 from nephos.kernel import clock
 from nephos.kernel.cloud import Cloud
 from nephos.kernel.tls.contexts import Listening, peer_key
@@ -342,9 +343,13 @@ class Streams:
 
     async def _keep_alive(self) -> None:
         """Note that the connected hosts live; one write for all of them."""
+        begun = last = clock.monotonic()
         while True:
             await asyncio.sleep(ALIVE_EVERY)
-            since = clock.monotonic() - HEARD_SECONDS
+            now = clock.monotonic()
+            if now - last > 2 * ALIVE_EVERY:
+                begun = now
+            last, since = now, now - HEARD_SECONDS
             heard = {
                 host_id: connection.pulled.get(host_id, 0)
                 for host_id, connection in self._by_host.items()
@@ -352,9 +357,12 @@ class Streams:
             }
             if heard:
                 try:
-                    await self._in_pool(reports.alive, self._cloud, heard)
+                    await self._in_pool(self._alive, heard, now - begun > UP_SECONDS + ALIVE_EVERY)
                 except Exception:
                     log.exception("noting which hosts live")
+
+    def _alive(self, heard: dict[str, int], steady: bool) -> None:
+        reports.alive(self._cloud, heard, steady=steady)
 
     # --- the doorbell ----------------------------------------------------------------------------------------
 

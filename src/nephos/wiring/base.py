@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from enum import StrEnum
-from typing import NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 import msgspec
 
@@ -85,12 +85,14 @@ class Endpoint(Wire, frozen=True):
     hostname: str | None = None
     tunnel: str | None = None
     dhcp_options: tuple[tuple[str, str], ...] = ()
+    dhcp6_options: tuple[tuple[str, str], ...] = ()
 
 
 class Network(Wire, frozen=True):
     """A network that this host carries.
 
-    `kind` is local, flat, vlan or vxlan; `segment` the VLAN id or VNI; `physical` the name of the physical network.
+    `kind` is local, flat, vlan, vxlan, gre or geneve; `segment` the VLAN id, VNI or GRE key; `physical` the name of the
+    physical network.
     `peers` are the tunnel addresses of the other hosts that carry it. `dhcp_mac` is the MAC of its DHCP port, which is
     the same on every host; None when no subnet has DHCP.
     """
@@ -176,15 +178,75 @@ class RouterGateway(Wire, frozen=True):
     snat: bool = True
 
 
+class Forwarding(Wire, frozen=True):
+    """Port forwarding: packets of `protocol` (tcp, udp, sctp, dccp, udplite) to `address`, ports `outside` (first, last),
+    go to `fixed`, ports `inside`: one, or as many as outside."""
+
+    protocol: str
+    address: str
+    outside: tuple[int, int]
+    fixed: str
+    inside: tuple[int, int]
+
+
+class Helper(Wire, frozen=True):
+    """A connection tracking helper of the kernel (ftp, tftp, sip…) for what goes to a port."""
+
+    helper: str
+    protocol: str
+    port: int
+
+
+class Meter(Wire, frozen=True):
+    """A metering label: bytes and packets that cross the gateways are counted by `rules`, in order; the first match
+    decides: (direction ingress or egress, excluded, source CIDR or None, destination CIDR or None)."""
+
+    id: str
+    rules: tuple[tuple[str, bool, str | None, str | None], ...] = ()
+
+
+class RouterHa(Wire, frozen=True):
+    """How the hosts of a highly available router elect the active one by VRRP (RFC 5798).
+
+    `leg` is this host's in the project's HA network, `number` the virtual router's (1 to 255) there and `virtual` its
+    address, which the active host has. All hosts are equal, and none takes over from one that is active.
+    """
+
+    leg: RouterInterface
+    number: int
+    virtual: Address
+
+
 class Router(Wire, frozen=True):
-    """A router whose namespace is on this host."""
+    """A router whose namespace is on this host; one with `ha` is on several, and active on one.
+
+    The first gateway is the main one: its next hops are the default routes, or share them with the others' where
+    `ecmp`. `proxied` are the IPv6 addresses that the gateways answer for when they are asked (NDP proxy); None is that
+    the router is not restricted to them.
+    """
 
     id: str
     interfaces: tuple[RouterInterface, ...] = ()
-    gateway: RouterGateway | None = None
+    gateways: tuple[RouterGateway, ...] = ()
     floating: tuple[Floating, ...] = ()
     routes: tuple[Route, ...] = ()
     admin_up: bool = True
+    ecmp: bool = False
+    ha: RouterHa | None = None
+    forwardings: tuple[Forwarding, ...] = ()
+    helpers: tuple[Helper, ...] = ()
+    proxied: tuple[str, ...] | None = None
+    meters: tuple[Meter, ...] = ()
+
+    @property
+    def gateway(self) -> RouterGateway | None:
+        """The main gateway."""
+        return self.gateways[0] if self.gateways else None
+
+    @property
+    def legs(self) -> tuple[RouterInterface | RouterGateway, ...]:
+        """Every leg, that of the HA network too."""
+        return (*self.interfaces, *self.gateways, *((self.ha.leg,) if self.ha else ()))
 
 
 Item = Network | Port | Group | Router
@@ -214,15 +276,23 @@ class Physical(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class WiringSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """A host's own wiring settings. `tunnel_address` must live on this host (S0-26); None means no tunnels."""
+    """A host's own wiring settings. `tunnel_address` must live on this host (S0-26); None means no tunnels.
+
+    `switch` is what joins the networks' bridges to other hosts: the kernel's own devices or Open vSwitch. `underlay` is
+    a bridge that carries the tunnels' packets, for hosts where `tunnel_address` is on no device yet: with its uplink and
+    `address`. Where Open vSwitch runs without its kernel module it can tunnel over nothing else.
+    """
 
     tunnel_address: str | None = None
     tunnel_port: int = 4789
     physical: dict[str, Physical] = {}
+    switch: Literal["linux", "openvswitch"] = "linux"
+    underlay: Physical | None = None
 
 
 class Fact(msgspec.Struct, frozen=True, kw_only=True):
-    """Something seen on the host: `kind` is address_taken (detail: the address), metadata_served (detail: the path)."""
+    """Something seen on the host: `kind` is address_taken (detail: the address), metadata_served (detail: the path),
+    router_state (`port_id` is the router's id, detail: active or standby)."""
 
     kind: str
     port_id: str
@@ -243,6 +313,11 @@ MetadataLookup = Callable[[str, str], bytes | None]
 
 class Wiring(Protocol):
     """A wiring driver. Calls come from one thread at a time, except `tap_name`."""
+
+    def check(self) -> None:
+        """Raises HostFault when the host's own settings cannot work, with the reason: a tunnel address where no tunnel's
+        packet can arrive (S0-27), a switch that is not there."""
+        ...
 
     def apply(self, desired: Desired, changed: frozenset[Key] | None = None) -> dict[Key, str]:
         """Make the host equal to `desired`. Never raises for one bad item: answers the items that failed, with why."""

@@ -161,9 +161,7 @@ def _check_port(port: Port, networks: dict[str, Network]) -> None:
 
 
 def _check_router(router: Router, networks: dict[str, Network]) -> None:
-    legs = [(leg.port_id, leg.network_id) for leg in router.interfaces]
-    if router.gateway is not None:
-        legs.append((router.gateway.port_id, router.gateway.network_id))
+    legs = [(leg.port_id, leg.network_id) for leg in router.legs]
     for port_id, network_id in legs:
         if router.admin_up and network_id not in networks:
             raise HostFault(f"network {network_id} of the router's port {port_id} is not wired here")

@@ -159,7 +159,9 @@ def remove_profile(tx: Tx, row: Any) -> None:
 def _check_driver(driver: str) -> None:
     if driver and driver not in _BY_DRIVER:
         known = ", ".join(sorted(_BY_DRIVER))
-        raise problems.missing("Service Profile driver", f"{driver} (known are {known})", "ServiceProfileDriverNotFound")
+        raise problems.missing(
+            "Service Profile driver", f"{driver} (known are {known})", "ServiceProfileDriverNotFound"
+        )
 
 
 def _check_idle(tx: Tx, row: Any) -> None:

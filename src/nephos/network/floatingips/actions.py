@@ -171,9 +171,7 @@ def associate(tx: Tx, cloud: Cloud, row: Any, port_id: str, fixed: str | None, *
             "BadRequest",
         )
     if forwardings.of_floating(tx, [row.id]):
-        raise problems.refused(
-            f"Floating IP {row.id} in use by Port Forwarding resources.", "FipInUseByPortForwarding"
-        )
+        raise problems.refused(f"Floating IP {row.id} in use by Port Forwarding resources.", "FipInUseByPortForwarding")
     if forwardings.of_port(tx, port_id):
         raise problems.bad(
             f"Cannot associate floating IP to port {port_id} because it already has a Port Forwarding binding.",

@@ -18,7 +18,9 @@ from nephos.network.routers.store import router
 
 PROTOCOLS = ("tcp", "udp", "sctp", "dccp", "udplite")
 _of = select(forwarding).where(forwarding.c.floatingip_id == bindparam("floating"))
-_inside = select(forwarding).where(forwarding.c.port_id == bindparam("port"), forwarding.c.protocol == bindparam("protocol"))
+_inside = select(forwarding).where(
+    forwarding.c.port_id == bindparam("port"), forwarding.c.protocol == bindparam("protocol")
+)
 _of_many = (
     select(forwarding)
     .where(forwarding.c.floatingip_id.in_(bindparam("floating", expanding=True)))

@@ -125,7 +125,8 @@ def _change(tx: Tx, view: View, row: Any, model: Update) -> None:
         or (row.outside_first, row.outside_last),
         port_id=port_id,
         address=address,
-        inside=_ports("internal", model.internal_port, model.internal_port_range) or (row.inside_first, row.inside_last),
+        inside=_ports("internal", model.internal_port, model.internal_port_range)
+        or (row.inside_first, row.inside_last),
     )
     description = None if model.description is UNSET else model.description
     actions.change(tx, view.cloud, above, row, new, router_id, description)

@@ -55,7 +55,8 @@ def create(tx: Tx, cloud: Cloud, leaf: Any, way: Any, wanted: str | None, values
     )
     if holder is not None:
         raise problems.refused(
-            f"Address {found.address} has NDP proxy {holder.id} on router {way.id} already.", "NeutronDbObjectDuplicateEntry"
+            f"Address {found.address} has NDP proxy {holder.id} on router {way.id} already.",
+            "NeutronDbObjectDuplicateEntry",
         )
     key = clock.uuid4()
     tx.insert(

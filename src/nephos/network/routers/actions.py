@@ -288,7 +288,9 @@ def find_gateway(tx: Tx, row: Any, wanted: Gateway) -> Any:
         here = [each for each in here if named & {one.address for one in taken.get(each.id, ())}]
     if len(here) == 1:
         return here[0]
-    why = "there are several gateways to it and none of their addresses is given" if here else "there is no such gateway"
+    why = (
+        "there are several gateways to it and none of their addresses is given" if here else "there is no such gateway"
+    )
     raise problems.bad(
         f"Unable to match a requested gateway port to existing gateway ports for router {row.id}: network "
         f"{wanted.network_id}, {why}.",
@@ -340,7 +342,9 @@ def _check_no_floating(tx: Tx, row: Any, network_id: str) -> None:
 
 def _check_gateway_ranges(tx: Tx, row: Any, network_id: str) -> None:
     mine = tx.all(_attached, {"router": row.id, "owners": [ROUTER]})
-    others = [each for each in tx.all(_attached, {"router": row.id, "owners": [GATEWAY]}) if each.network_id != network_id]
+    others = [
+        each for each in tx.all(_attached, {"router": row.id, "owners": [GATEWAY]}) if each.network_id != network_id
+    ]
     for outer in addresses.subnets_of(tx, network_id):
         for each in (*mine, *others):
             _check_apart(outer.id, outer.cidr, each.subnet_id, each.cidr)

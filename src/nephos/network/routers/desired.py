@@ -46,15 +46,15 @@ _forwardings = (
     .where(floatingip.c.router_id.in_(_in))
     .order_by(floatingip.c.address, forwarding.c.protocol, forwarding.c.outside_first)
 )
-_helpers = (
-    select(helper).where(helper.c.router_id.in_(_in)).order_by(helper.c.protocol, helper.c.port, helper.c.helper)
-)
+_helpers = select(helper).where(helper.c.router_id.in_(_in)).order_by(helper.c.protocol, helper.c.port, helper.c.helper)
 _proxied = (
     select(ndp_proxy.c.router_id, ndp_proxy.c.address)
     .where(ndp_proxy.c.router_id.in_(_in))
     .order_by(ndp_proxy.c.address)
 )
-_labels = select(metering.label.c.id, metering.label.c.project_id, metering.label.c.shared).order_by(metering.label.c.id)
+_labels = select(metering.label.c.id, metering.label.c.project_id, metering.label.c.shared).order_by(
+    metering.label.c.id
+)
 _meter_rules = select(metering.rule).order_by(metering.rule.c.label_id, metering.rule.c.created_at, metering.rule.c.id)
 _bindings = select(router_host).where(router_host.c.router_id.in_(_in)).order_by(router_host.c.host_id)
 Loaded = dict[str, list[Any]]
@@ -77,12 +77,16 @@ def routers(tx: Tx, host_id: str, ids: Sequence[str] | None) -> Mapping[str, bas
     found = {}
     for row in rows:
         own = legs.get(row.id, [])
-        outer = sorted((leg for leg in own if leg.device_owner == GATEWAY), key=lambda leg: leg.id != row.gateway_port_id)
+        outer = sorted(
+            (leg for leg in own if leg.device_owner == GATEWAY), key=lambda leg: leg.id != row.gateway_port_id
+        )
         found[row.id] = base.Router(
             id=row.id,
             interfaces=tuple(_interface(leg, taken) for leg in own if leg.device_owner == ROUTER),
             gateways=tuple(_gateway(leg, taken, snat=row.snat) for leg in outer),
-            floating=tuple(base.Floating(address=one.address, fixed=one.fixed_address) for one in floating.get(row.id, ())),
+            floating=tuple(
+                base.Floating(address=one.address, fixed=one.fixed_address) for one in floating.get(row.id, ())
+            ),
             routes=tuple(base.Route(destination=to, nexthop=by) for to, by in row.routes or ()),
             admin_up=row.admin_state_up,
             ecmp=row.ecmp,

@@ -56,9 +56,7 @@ def leg(tx: Tx, cloud: Cloud, row: Any, host_id: str) -> str:
 
 
 def _make(tx: Tx, cloud: Cloud, project_id: str) -> str:
-    wanted = networks.New(
-        project_id="", name=f"HA network tenant {project_id}"[:255], port_security_enabled=False
-    )
+    wanted = networks.New(project_id="", name=f"HA network tenant {project_id}"[:255], port_security_enabled=False)
     network_id = networks.create(tx, cloud, wanted)
     subnet = subnets.New(
         project_id="",

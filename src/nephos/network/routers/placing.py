@@ -32,11 +32,17 @@ _legs = (
     .where(port.c.device_id == bindparam("router"), port.c.device_owner.in_([ROUTER, GATEWAY]))
     .order_by(port.c.created_at, port.c.id)
 )
-_loads = select(router.c.host_id, func.count().label("number")).where(router.c.host_id.is_not(None)).group_by(router.c.host_id)
+_loads = (
+    select(router.c.host_id, func.count().label("number"))
+    .where(router.c.host_id.is_not(None))
+    .group_by(router.c.host_id)
+)
 _waiting = (
     select(router)
     .where(router.c.host_id.is_(None))
-    .where(select(port.c.id).where(port.c.device_id == router.c.id, port.c.device_owner.in_([ROUTER, GATEWAY])).exists())
+    .where(
+        select(port.c.id).where(port.c.device_id == router.c.id, port.c.device_owner.in_([ROUTER, GATEWAY])).exists()
+    )
 )
 _reached = (
     select(router.c.host_id, network.c.physical)

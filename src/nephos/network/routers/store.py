@@ -47,7 +47,9 @@ router_host = Table(
 """The hosts of a highly available router: `port_id` is its leg in the HA network there, `state` what the host said last,
 since when (0: it has said nothing yet)."""
 
-ha_network = Table("network_ha_network", metadata, key("project_id"), text("network_id"), UniqueConstraint("network_id"))
+ha_network = Table(
+    "network_ha_network", metadata, key("project_id"), text("network_id"), UniqueConstraint("network_id")
+)
 """The network over which the hosts of a project's highly available routers elect the active ones."""
 
 ACTIVE, STANDBY = "active", "standby"

@@ -157,9 +157,7 @@ NOUN = Noun(
     render=_render,
     load=_load,
     hidden=("distributed", "ha"),
-    guarded=frozenset(
-        {"external_gateway_info", "external_gateways", "distributed", "ha", "enable_default_route_ecmp"}
-    ),
+    guarded=frozenset({"external_gateway_info", "external_gateways", "distributed", "ha", "enable_default_route_ecmp"}),
     filters={
         **resource.standard_filters(router),
         "admin_state_up": resource.flag(_c.admin_state_up),

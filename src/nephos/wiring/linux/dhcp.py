@@ -1,23 +1,15 @@
-"""DHCP and the names of a network: dnsmasq's files, and one dnsmasq a network.
-
-dnsmasq runs on its own, so it outlives the agent; a later agent finds it by its pid file and goes on with it when it
-runs in the right namespace with the same configuration. Leases are read from the file it keeps.
-"""
+"""DHCP and the names of a network: dnsmasq's files, and one dnsmasq a network. Leases are read from the file it keeps."""
 
 from __future__ import annotations
 
 import ipaddress
-import os
 import re
-import select
 import signal
-import subprocess
 from pathlib import Path
 from typing import NamedTuple
 
-from nephos.errors import HostFault
 from nephos.wiring.base import Endpoint, Network, Subnet
-from nephos.wiring.linux import netns
+from nephos.wiring.linux.daemon import Daemon
 from nephos.wiring.linux.names import METADATA
 
 LEASE_SECONDS = 86400
@@ -45,7 +37,7 @@ class Lease(NamedTuple):
 
 def files(network: Network, device: str, folder: Path) -> Files:
     """What dnsmasq needs to serve the network on `device`."""
-    served = [subnet for subnet in network.subnets if subnet.dhcp and subnet.dhcp_address]
+    served = [subnet for subnet in network.subnets if subnet.dhcp and subnet.dhcp_address and _leases(subnet)]
     domain = network.domain.strip(".")
     domain = domain if _HOSTNAME.match(domain) else ""
     conf = [
@@ -85,13 +77,22 @@ def _tag(subnet_id: str) -> str:
     return f"subnet-{subnet_id}"
 
 
+def _leases(subnet: Subnet) -> bool:
+    """Whether guests ask for something there: not where they give themselves addresses and know the rest from RAs."""
+    modes = (subnet.ra_mode, subnet.address_mode)
+    return (
+        subnet.version == 4 or subnet.address_mode in ("dhcpv6-stateful", "dhcpv6-stateless") or modes == (None, None)
+    )
+
+
 def _range(subnet: Subnet) -> str:
+    """A range of leases that are all in the hosts file. Where guests give themselves their IPv6 addresses
+    (dhcpv6-stateless) it only makes dnsmasq answer questions for options."""
     network = ipaddress.ip_network(subnet.cidr)
+    head = f"dhcp-range=set:{_tag(subnet.id)},{network.network_address},static"
     if network.version == 4:
-        return f"dhcp-range=set:{_tag(subnet.id)},{network.network_address},static,{network.netmask},{LEASE_SECONDS}s"
-    mode = "static" if subnet.address_mode == "dhcpv6-stateful" else "ra-stateless"
-    mode = "static" if mode == "ra-stateless" and subnet.ra_mode != subnet.address_mode else mode
-    return f"dhcp-range=set:{_tag(subnet.id)},{network.network_address},{mode},{network.prefixlen},{LEASE_SECONDS}s"
+        return f"{head},{network.netmask},{LEASE_SECONDS}s"
+    return f"{head},{network.prefixlen},{LEASE_SECONDS}s"
 
 
 def _subnet_options(subnet: Subnet) -> list[str]:
@@ -118,7 +119,7 @@ def _host(endpoint: Endpoint, served: set[str]) -> list[str]:
     for address in endpoint.addresses:
         if address.subnet_id in served:
             shown = f"[{address.address}]" if ":" in address.address else address.address
-            tag = f",{_TAGGED}{endpoint.port_id}" if endpoint.dhcp_options else ""
+            tag = f",{_TAGGED}{endpoint.port_id}" if endpoint.dhcp_options or endpoint.dhcp6_options else ""
             lines.append(f"{endpoint.mac}{tag}{name},{shown}")
     return lines
 
@@ -130,6 +131,9 @@ def _endpoint_options(endpoint: Endpoint) -> list[str]:
         if _OPTION.match(name) and _VALUE.match(value):
             shown = name if name.isdigit() else f"option:{name}"
             lines.append(f"tag:port-{endpoint.port_id},{shown},{value}")
+    for name, value in endpoint.dhcp6_options:
+        if _OPTION.match(name) and _VALUE.match(value):
+            lines.append(f"tag:port-{endpoint.port_id},option6:{name},{value}")
     return lines
 
 
@@ -155,103 +159,46 @@ def read_leases(path: Path) -> list[Lease]:
     return found
 
 
-class Dnsmasq:
+class Dnsmasq(Daemon):
     """The dnsmasq of one network, in its namespace, with its files in one folder."""
 
     def __init__(self, folder: Path, namespace: str) -> None:
-        self.folder = folder
-        self._namespace = namespace
+        super().__init__(folder, namespace, ["dnsmasq", f"--conf-file={folder}/conf"])
 
     @property
     def lease_file(self) -> Path:
         return self.folder / "leases"
 
-    def pid(self) -> int | None:
-        """The process that serves this network now: alive, ours by its command line, in the namespace of that name."""
-        try:
-            number = int((self.folder / "pid").read_text())
-            words = Path(f"/proc/{number}/cmdline").read_bytes().split(b"\0")
-            there = Path(f"/proc/{number}/ns/net").stat().st_ino
-        except (OSError, ValueError):
-            return None
-        ours = f"--conf-file={self.folder}/conf".encode() in words
-        return number if ours and there == netns.identity(self._namespace) else None
-
     def ensure(self, wanted: Files) -> bool:
         """Serve with these texts; answers whether anything was changed."""
-        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.folder.mkdir(parents=True, exist_ok=True)
         running = self.pid()
-        restart = running is None or self._differs("conf", wanted.conf) or self._stale_leases(wanted.hosts)
+        restart = running is None or self.differs("conf", wanted.conf) or self._stale_leases(wanted.hosts)
         reload = False
-        if _TAGGED in (self._read("hosts") or "") and any(
-            self._differs(name, text) for name, text in (("hosts", wanted.hosts), ("options", wanted.options))
+        if _TAGGED in (self.read("hosts") or "") and any(
+            self.differs(name, text) for name, text in (("hosts", wanted.hosts), ("options", wanted.options))
         ):
             # dnsmasq (2.86 to 2.90 at least) dies on SIGHUP once it has leased to a host that sets a tag.
             restart = True
         if restart:
             self.stop()
         for name, text in (("hosts", wanted.hosts), ("options", wanted.options), ("names", wanted.names)):
-            if self._differs(name, text):
-                self._write(name, text)
+            if self.differs(name, text):
+                self.write(name, text)
                 reload = True
         if restart:
-            self._write("conf", wanted.conf)
+            self.write("conf", wanted.conf)
             self._prune_leases(wanted.hosts)
             self._start()
         elif reload and running is not None:
-            os.kill(running, signal.SIGHUP)
+            self.signal(signal.SIGHUP)
         return restart or reload
-
-    def stop(self) -> None:
-        """End whatever dnsmasq runs on this folder, in whichever namespace, and wait until it is gone."""
-        for number in processes(self.folder):
-            try:
-                handle = os.pidfd_open(number)
-            except ProcessLookupError:
-                continue
-            try:
-                os.kill(number, signal.SIGTERM)
-                if not _ended(handle, 2.0):
-                    os.kill(number, signal.SIGKILL)
-                    _ended(handle, 2.0)
-            except ProcessLookupError:
-                pass
-            finally:
-                os.close(handle)
 
     def _start(self) -> None:
         log_file = self.folder / "log"
         if log_file.exists() and log_file.stat().st_size > 1 << 20:
             log_file.unlink()
-        command = ["dnsmasq", f"--conf-file={self.folder}/conf"]
-        done = netns.inside(
-            self._namespace,
-            lambda: subprocess.run(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.PIPE,
-                text=True,
-                check=False,
-                timeout=20,
-            ),
-        )
-        if done.returncode:
-            raise HostFault(f"dnsmasq for {self._namespace} did not start: {done.stderr.strip()}")
-
-    def _read(self, name: str) -> str | None:
-        try:
-            return (self.folder / name).read_text()
-        except OSError:
-            return None
-
-    def _differs(self, name: str, text: str) -> bool:
-        return self._read(name) != text
-
-    def _write(self, name: str, text: str) -> None:
-        part = self.folder / f"{name}.part"
-        part.write_text(text)
-        part.replace(self.folder / name)
+        self.start()
 
     def _owners(self, hosts: str) -> dict[str, str]:
         rows = (line.split(",") for line in hosts.splitlines() if line)
@@ -275,24 +222,4 @@ class Dnsmasq:
             words = line.split()
             if len(words) < 4 or words[0] == "duid" or ":" in words[2] or owners.get(words[2]) == words[1]:
                 kept.append(line)
-        self._write("leases", "".join(kept))
-
-
-def processes(folder: Path) -> list[int]:
-    """Every dnsmasq of this machine that runs on a configuration below `folder`."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                words = (entry / "cmdline").read_bytes().split(b"\0")
-            except OSError:
-                continue
-            if words[0].endswith(b"dnsmasq") and any(
-                word.startswith(f"--conf-file={folder}/".encode()) for word in words
-            ):
-                found.append(int(entry.name))
-    return found
-
-
-def _ended(handle: int, seconds: float) -> bool:
-    return bool(select.select([handle], [], [], seconds)[0])
+        self.write("leases", "".join(kept))

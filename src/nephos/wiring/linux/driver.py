@@ -54,7 +54,7 @@ class LinuxWiring:
         self._reactor = Reactor()
         self._networks = Networks(self._host)
         self._services = services.Services(self._host, self._reactor, self._leased)
-        self._routers = Routers(self._host)
+        self._routers = Routers(self._host, self._reactor, self._state_of_router)
         self._ruleset = Ruleset(None, self._host.record)
         self._foreign = ForeignChains(f"nephos:{cloud_id}")
         self._foreign_seen: tuple[int, tuple[str, ...]] | None = None
@@ -131,6 +131,7 @@ class LinuxWiring:
             for network_id in self._desired.networks:
                 leases = self._services.leases(network_id)
                 self._reactor.soon(lambda network_id=network_id, leases=leases: self._leased(network_id, leases))  # type: ignore[misc]
+            self._reactor.soon(self._routers.elections.again)
 
     def leftovers(self, desired: Desired) -> list[Leftover]:
         """See `wiring.base.Wiring.leftovers`."""
@@ -148,6 +149,7 @@ class LinuxWiring:
         """See `wiring.base.Wiring.close`."""
         with self._lock:
             self._services.close()
+            self._routers.close()
             self._reactor.stop()
             self._ruleset.close()
             self._host.close()
@@ -261,6 +263,10 @@ class LinuxWiring:
             if names.DHCP_NAMESPACE + network_id not in wanted.namespaces:
                 with self._item(errors, Key(Kind.NETWORK, network_id)):
                     self._services.remove(network_id)
+        for router_id in self._routers.folders():
+            if names.ROUTER_NAMESPACE + router_id not in wanted.namespaces:
+                with self._item(errors, Key(Kind.ROUTER, router_id)):
+                    self._routers.remove(router_id)
         for name in inventory.unwanted_links(self._host, wanted):
             mark = names.Mark.parse(self._host.stack.links[name].alias)
             kind = Kind.PORT if mark and mark.kind == "port" else Kind.NETWORK
@@ -300,6 +306,10 @@ class LinuxWiring:
             if endpoint is not None and lease.mac in ("", endpoint.mac):
                 self._tell(Fact(kind="address_taken", port_id=endpoint.port_id, detail=lease.address), lease.address)
 
+    def _state_of_router(self, router_id: str, state: str) -> None:
+        if self._report is not None:
+            self._report(Fact(kind="router_state", port_id=router_id, detail=state))
+
     def _tell(self, fact: Fact, distinct: str) -> None:
         key = (fact.kind, fact.port_id, distinct)
         if self._report is not None and key not in self._reported:
@@ -325,9 +335,7 @@ class _Scope:
                 self.networks.add(port.network_id)
         self.routers = named[Kind.ROUTER] & set(desired.routers)
         for router in desired.routers.values():
-            legs = {leg.network_id for leg in router.interfaces}
-            if router.gateway is not None:
-                legs.add(router.gateway.network_id)
+            legs = {leg.network_id for leg in router.legs}
             if legs & self.networks:
                 self.routers.add(router.id)
 

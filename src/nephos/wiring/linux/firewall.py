@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterator, Mapping
+from itertools import chain
 from typing import NamedTuple
 
 from nephos.wiring.base import Desired, Network, Port
@@ -28,7 +29,7 @@ class Plan(NamedTuple):
 
     desired: Desired
     dhcp_macs: Mapping[str, str]
-    uplinks: Mapping[str, str]
+    uplinks: Mapping[str, tuple[str, ...]]
     zones: Mapping[str, int]
 
     def ports(self) -> Iterator[tuple[Port, Network]]:
@@ -39,16 +40,14 @@ class Plan(NamedTuple):
 
     def members(self) -> Iterator[str]:
         """Every device that is a port of a network's bridge."""
-        yield from self.uplinks.values()
+        yield from chain.from_iterable(self.uplinks.values())
         for port, _ in self.ports():
             yield names.tap(port.id)
         for network_id in self.dhcp_macs:
             yield names.tap(self.desired.networks[network_id].dhcp_port_id or network_id)
         for router in self.desired.routers.values():
-            for leg in router.interfaces:
+            for leg in router.legs:
                 yield names.tap(leg.port_id)
-            if router.gateway is not None:
-                yield names.tap(router.gateway.port_id)
 
     def secured(self) -> list[tuple[Port, Network]]:
         return [(port, network) for port, network in self.ports() if port.port_security]
@@ -110,14 +109,14 @@ def bridge_table(name: str, plan: Plan) -> Table:
 def _sets(table: Table, plan: Plan) -> None:
     ports, secured = list(plan.ports()), plan.secured()
     table.set("taps", "ifname", (names.tap(port.id) for port, _ in ports))
-    table.set("uplinks", "ifname", plan.uplinks.values())
+    table.set("uplinks", "ifname", chain.from_iterable(plan.uplinks.values()))
     table.set("members", "ifname", dict.fromkeys(plan.members()))
-    local = {net: (plan.uplinks[net], mac) for net, mac in plan.dhcp_macs.items() if net in plan.uplinks}
-    table.set("dhcp_uplinks", "ifname", (uplink for uplink, _ in local.values()))
-    table.set("local_macs", ["ifname", "ether_addr"], (concat(*pair) for pair in local.values()))
+    local = [(net, uplink, mac) for net, mac in plan.dhcp_macs.items() for uplink in plan.uplinks.get(net, ())]
+    table.set("dhcp_uplinks", "ifname", (uplink for _, uplink, _ in local))
+    table.set("local_macs", ["ifname", "ether_addr"], (concat(uplink, mac) for _, uplink, mac in local))
     addresses = [
         concat(uplink, address)
-        for net, (uplink, _) in local.items()
+        for net, uplink, _ in local
         for address in [METADATA, *dhcp_addresses(plan.desired.networks[net], 4)]
     ]
     table.set("local_addresses", ["ifname", "ipv4_addr"], addresses)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from nephos.errors import HostFault
 from nephos.wiring.base import WiringSettings
 from nephos.wiring.linux import netns
 from nephos.wiring.linux.names import Mark
+from nephos.wiring.linux.netlink import Link
 from nephos.wiring.linux.nft import Ruleset
 from nephos.wiring.linux.record import Record
 from nephos.wiring.linux.stack import Stack
@@ -56,6 +58,29 @@ class Host:
             room.ruleset.forget()
         room.stack.ensure(room.stack.links["lo"], mark=owner)
         return room, made
+
+    def uplink(self, interface: str, bridge: str) -> Link:
+        """A device that shall be a bridge's uplink. Raises HostFault when there is none or it has the host's addresses:
+        those are never moved (S0-28)."""
+        port = self.stack.links.get(interface)
+        if port is None:
+            raise HostFault(f"uplink {interface} does not exist on this host")
+        if any(index == port.index for index, _ in self.stack.netlink.addresses()):
+            raise HostFault(
+                f"uplink {interface} is in use: it has addresses, and the host's own address is never moved; make "
+                f"bridge {bridge} yourself or choose another interface"
+            )
+        return port
+
+    def give_address(self, cidr: str, link: Link) -> None:
+        """Put an address on a bridge, remembering that it was not there before."""
+        if (link.index, cidr) in self.stack.netlink.addresses():
+            return
+        if cidr not in self.record.value.addresses:
+            self.record.value.addresses[cidr] = link.name
+            self.record.save()
+        self.stack.netlink.change_address(link.index, cidr, add=True)
+        self.stack.changes += 1
 
     @property
     def changes(self) -> int:

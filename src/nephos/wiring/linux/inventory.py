@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from nephos.errors import HostFault
 from nephos.wiring.base import Desired, Leftover, Network
-from nephos.wiring.linux import dhcp, names, netns, nft
+from nephos.wiring.linux import daemon, names, netns, nft
 from nephos.wiring.linux.host import Host
 from nephos.wiring.linux.names import Mark
 from nephos.wiring.linux.netlink import Link
@@ -44,8 +44,7 @@ def wanted(desired: Desired) -> Wanted:
         if not router.admin_up:
             continue
         found.namespaces.add(names.router_namespace(router.id))
-        legs = [leg.port_id for leg in router.interfaces] + ([router.gateway.port_id] if router.gateway else [])
-        found.marks.update(("leg", f"{router.id}/{port}") for port in legs)
+        found.marks.update(("leg", f"{router.id}/{leg.port_id}") for leg in router.legs)
     return found
 
 
@@ -84,7 +83,7 @@ def leftovers(host: Host, table: str, chains: set[tuple[str, str]], desired: Des
             found.append(Leftover(kind="namespace", name=name, why=why))
     folder = host.folder / "dhcp"
     serving = {net for net in desired.networks if ("dhcp", net) in accounted.marks}
-    for number in dhcp.processes(folder):
+    for number in daemon.processes("dnsmasq", folder):
         network = _network_of(number, folder)
         if network not in serving:
             found.append(Leftover(kind="dnsmasq", name=str(number), why=f"serves network {network}, which is not here"))

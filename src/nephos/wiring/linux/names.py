@@ -6,6 +6,7 @@ this cloud's mark is never changed or removed.
 
 from __future__ import annotations
 
+import hashlib
 import re
 from typing import NamedTuple
 
@@ -49,6 +50,22 @@ def tunnel(segment: int) -> str:
     return f"vxlan-{segment}"
 
 
+def pair_tunnel(kind: str, segment: int, peer: str) -> str:
+    """A tunnel of a network to one peer: the type, and a digest of number and address."""
+    return f"{kind[:3]}-{hashlib.sha256(f'{segment}/{peer}'.encode()).hexdigest()[:11]}"
+
+
+def vlan(parent: str, tag: int) -> str:
+    """A sub-interface, as people call it; one whose parent's name leaves no room is called by its VLAN alone."""
+    name = f"{parent}.{tag}"
+    return name if len(name) <= 15 else f"vlan{tag}-{hashlib.sha256(parent.encode()).hexdigest()[:5]}"
+
+
+def switch_ends(network_id: str) -> tuple[str, str]:
+    """The pair that joins a network's bridge (first) to the integration bridge of Open vSwitch (second)."""
+    return f"qvb{checked(network_id)[:11]}", f"qvo{network_id[:11]}"
+
+
 def physical_ends(network_id: str) -> tuple[str, str]:
     """The pair that joins a network's bridge (first) to the bridge of its physical network (second)."""
     return f"phy{checked(network_id)[:11]}", f"int{network_id[:11]}"
@@ -68,6 +85,11 @@ def router_namespace(router_id: str) -> str:
 
 def leg_device(port_id: str, *, gateway: bool) -> str:
     return f"{'qg' if gateway else 'qr'}-{checked(port_id)[:11]}"
+
+
+def ha_device(port_id: str) -> str:
+    """A highly available router's leg in its HA network."""
+    return f"ha-{checked(port_id)[:11]}"
 
 
 def index_mac(index: int) -> str:

@@ -18,7 +18,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
-NETLINK_ROUTE, NETLINK_NETFILTER = 0, 12
+NETLINK_ROUTE, NETLINK_NETFILTER, NETLINK_GENERIC = 0, 12, 16
+GENERIC_CONTROL, CONTROL_GET_FAMILY, CONTROL_NAME = 16, 3, 2
 RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK = 16, 17, 18
 RTM_NEWADDR, RTM_DELADDR, RTM_GETADDR = 20, 21, 22
 RTM_NEWROUTE, RTM_DELROUTE, RTM_GETROUTE = 24, 25, 26
@@ -26,17 +27,22 @@ RTM_NEWNEIGH, RTM_DELNEIGH, RTM_GETNEIGH = 28, 29, 30
 NLM_REQUEST, NLM_ACK, NLM_DUMP = 1, 4, 0x300
 NLM_REPLACE, NLM_EXCL, NLM_CREATE, NLM_APPEND = 0x100, 0x200, 0x400, 0x800
 IFF_UP = 1
-IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_MASTER, IFLA_LINKINFO = 1, 3, 4, 10, 18
+IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_LINK, IFLA_MASTER, IFLA_LINKINFO = 1, 3, 4, 5, 10, 18
 IFLA_IFALIAS, IFLA_NET_NS_FD = 20, 28
-INFO_KIND, INFO_DATA = 1, 2
+INFO_KIND, INFO_DATA, INFO_SLAVE_KIND, INFO_SLAVE_DATA = 1, 2, 4, 5
+PORT_ISOLATED = 33
 VETH_PEER = 1
+VLAN_ID = 1
+GRE_IN_FLAGS, GRE_OUT_FLAGS, GRE_IN_KEY, GRE_OUT_KEY, GRE_LOCAL, GRE_REMOTE = 2, 3, 4, 5, 6, 7
+GRE_KEY = 0x2000
+GENEVE_ID, GENEVE_REMOTE, GENEVE_PORT, GENEVE_REMOTE6 = 1, 2, 5, 7
 VXLAN_ID, VXLAN_LOCAL, VXLAN_LEARNING, VXLAN_PORT, VXLAN_LOCAL6 = 1, 4, 7, 15, 17
 BR_FORWARD_DELAY, BR_STP_STATE, BR_MCAST_SNOOPING = 1, 5, 23
 IFA_ADDRESS, IFA_LOCAL, IFA_FLAGS = 1, 2, 8
 IFA_F_NODAD = 2
 RTA_DST, RTA_OIF, RTA_GATEWAY, RTA_TABLE = 1, 4, 5, 15
 NDA_DST, NDA_LLADDR, NDA_MASTER = 1, 2, 9
-NTF_SELF, NTF_MASTER, NTF_STICKY = 2, 4, 0x40
+NTF_SELF, NTF_MASTER, NTF_PROXY, NTF_STICKY = 2, 4, 8, 0x40
 NUD_NOARP, NUD_PERMANENT = 0x40, 0x80
 AF_BRIDGE = 7
 ROUTE_PROTOCOL = 78
@@ -49,7 +55,8 @@ NLA_MASK, NLA_NESTED = 0x3FFF, 0x8000
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """A network device. `master` is an interface index, 0 for none; `data` the raw attributes of its kind."""
+    """A network device. `master` and `parent` (of a VLAN, say) are interface indexes, 0 for none; `data` the raw
+    attributes of its kind. `isolated` bridge ports do not reach each other."""
 
     index: int
     name: str
@@ -60,6 +67,8 @@ class Link:
     kind: str
     alias: str
     data: dict[int, bytes]
+    parent: int = 0
+    isolated: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +144,7 @@ def _family(address: str) -> int:
     return socket.AF_INET6 if ":" in address else socket.AF_INET
 
 
-def _packed(address: str) -> bytes:
+def packed(address: str) -> bytes:
     return socket.inet_pton(_family(address), address)
 
 
@@ -157,6 +166,8 @@ def _link(data: bytes) -> Link:
         kind=info.get(INFO_KIND, b"").rstrip(b"\0").decode(),
         alias=found.get(IFLA_IFALIAS, b"").rstrip(b"\0").decode(errors="replace"),
         data=attributes(info.get(INFO_DATA, b"")),
+        parent=struct.unpack("=I", found[IFLA_LINK])[0] if IFLA_LINK in found else 0,
+        isolated=attributes(info.get(INFO_SLAVE_DATA, b"")).get(PORT_ISOLATED, b"\0")[:1] == b"\1",
     )
 
 
@@ -245,6 +256,11 @@ class Netlink(_Socket):
         body = struct.pack("=BxHiII", 0, 0, index, flags, mask) + changes
         self.call(RTM_NEWLINK, 0, body, f"change device {index}")
 
+    def isolate_port(self, index: int) -> None:
+        """Keep a bridge port from the bridge's other isolated ports."""
+        info = attribute(INFO_SLAVE_KIND, b"bridge") + attribute(INFO_SLAVE_DATA, attribute(PORT_ISOLATED, b"\1"))
+        self.set_link(index, changes=attribute(IFLA_LINKINFO, info))
+
     def delete_link(self, index: int) -> None:
         self.call(RTM_DELLINK, 0, struct.pack("=BxHiII", 0, 0, index, 0, 0), f"delete device {index}")
 
@@ -261,7 +277,7 @@ class Netlink(_Socket):
 
     def change_address(self, index: int, cidr: str, *, add: bool) -> None:
         address, prefix = cidr.split("/")
-        raw = _packed(address)
+        raw = packed(address)
         body = struct.pack("=BBBBI", _family(address), int(prefix), 0, 0, index)
         body += attribute(IFA_LOCAL, raw) + attribute(IFA_ADDRESS, raw)
         if len(raw) == 16:
@@ -292,9 +308,9 @@ class Netlink(_Socket):
         address, prefix = route.destination.split("/")
         scope = 0 if route.gateway else 253
         head = struct.pack("=BBBBBBBBI", _family(address), int(prefix), 0, 0, 254, ROUTE_PROTOCOL, scope, 1, 0)
-        body = head + (attribute(RTA_DST, _packed(address)) if int(prefix) else b"")
+        body = head + (attribute(RTA_DST, packed(address)) if int(prefix) else b"")
         if route.gateway:
-            body += attribute(RTA_GATEWAY, _packed(route.gateway))
+            body += attribute(RTA_GATEWAY, packed(route.gateway))
         if route.device:
             body += attribute(RTA_OIF, route.device)
         kind, flags = (RTM_NEWROUTE, NLM_CREATE | NLM_REPLACE) if add else (RTM_DELROUTE, 0)
@@ -317,9 +333,26 @@ class Netlink(_Socket):
     def change_tunnel_entry(self, index: int, mac: str, destination: str, *, add: bool) -> None:
         """An entry of a VXLAN device: frames for `mac` go to `destination`."""
         body = struct.pack("=BxxxiHBB", AF_BRIDGE, index, NUD_PERMANENT, NTF_SELF, 0)
-        body += attribute(NDA_LLADDR, mac_bytes(mac)) + attribute(NDA_DST, _packed(destination))
+        body += attribute(NDA_LLADDR, mac_bytes(mac)) + attribute(NDA_DST, packed(destination))
         kind, flags = (RTM_NEWNEIGH, NLM_CREATE | NLM_APPEND) if add else (RTM_DELNEIGH, 0)
         self.call(kind, flags, body, f"{'add' if add else 'remove'} forwarding entry {mac} to {destination}")
+
+    def proxies(self) -> set[tuple[int, str]]:
+        """(device index, address) of every address that this namespace answers neighbour questions for (NDP proxy)."""
+        found = set()
+        body = struct.pack("=BxxxiHBB", socket.AF_INET6, 0, 0, NTF_PROXY, 0)
+        for _, data in self.dump(RTM_GETNEIGH, body, "read proxied neighbours"):
+            _, index, _, flags, _ = struct.unpack_from("=BxxxiHBB", data)
+            target = attributes(data[12:]).get(NDA_DST)
+            if flags & NTF_PROXY and target and len(target) == 16:
+                found.add((index, _address(target)))
+        return found
+
+    def change_proxy(self, index: int, address: str, *, add: bool) -> None:
+        body = struct.pack("=BxxxiHBB", socket.AF_INET6, index, NUD_PERMANENT, NTF_PROXY, 0)
+        body += attribute(NDA_DST, packed(address))
+        kind, how = (RTM_NEWNEIGH, NLM_CREATE | NLM_REPLACE) if add else (RTM_DELNEIGH, 0)
+        self.call(kind, how, body, f"{'proxy' if add else 'no longer proxy'} {address}")
 
     def pin_mac(self, index: int, mac: str, *, add: bool) -> None:
         """Tie `mac` to a bridge port, so that no other port can claim it by sending from it."""
@@ -327,6 +360,20 @@ class Netlink(_Socket):
         body = struct.pack("=BxxxiHBB", AF_BRIDGE, index, NUD_NOARP, flags, 0) + attribute(NDA_LLADDR, mac_bytes(mac))
         kind, how = (RTM_NEWNEIGH, NLM_CREATE | NLM_REPLACE) if add else (RTM_DELNEIGH, 0)
         self.call(kind, how, body, f"{'pin' if add else 'release'} {mac}")
+
+
+def has_generic_family(name: str) -> bool:
+    """Whether the kernel serves a generic netlink family; it loads the module that does, if there is one."""
+    client = _Socket(NETLINK_GENERIC)
+    try:
+        client.call(GENERIC_CONTROL, 0, struct.pack("=BBH", CONTROL_GET_FAMILY, 1, 0) + attribute(CONTROL_NAME, name), name)
+    except OSError as problem:
+        if problem.errno == errno.ENOENT:
+            return False
+        raise
+    finally:
+        client.close()
+    return True
 
 
 class Netfilter(_Socket):

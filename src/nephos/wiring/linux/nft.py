@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import hashlib
 import ipaddress
-import json
+import re
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
+
+import msgspec
 
 from nephos.errors import HostFault
 from nephos.wiring.linux import netns
@@ -19,6 +21,9 @@ from nephos.wiring.linux.record import Record
 
 Expression = dict[str, Any]
 Value = Any
+_ENCODER = msgspec.json.Encoder()
+_SEEN = re.compile(r"(\tflags dynamic[^}]*?)\telements = \{[^}]*\}\n")
+"""What packets put into a set, which is nobody's change of the rules."""
 ACCEPT: Expression = {"accept": None}
 DROP: Expression = {"drop": None}
 RETURN: Expression = {"return": None}
@@ -61,58 +66,118 @@ def jump(chain: str) -> Expression:
 
 
 class Table:
-    """A table being written. `commands` replaces whatever table of that name there was."""
+    """A table being written. `commands` replaces whatever table of that name there was, `difference` changes another
+    into it."""
 
     def __init__(self, family: str, name: str) -> None:
         self.family, self.name = family, name
-        self._chains: list[dict[str, Any]] = []
-        self._sets: list[dict[str, Any]] = []
-        self._rules: list[dict[str, Any]] = []
+        self._chains: dict[str, dict[str, Any]] = {}
+        self._sets: dict[str, tuple[str, dict[str, Any], list[Value]]] = {}
+        self._rules: dict[str, list[list[Expression]]] = {}
 
     def _of(self, more: dict[str, Any]) -> dict[str, Any]:
         return {"family": self.family, "table": self.name, **more}
 
     def chain(self, name: str) -> str:
-        self._chains.append({"chain": self._of({"name": name})})
+        self._chains[name] = {}
+        self._rules[name] = []
         return name
 
     def hook(self, name: str, hook: str, priority: int, *, kind: str = "filter", device: str | None = None) -> str:
         """A base chain. Its policy is accept, so that a ruleset that is being replaced never has a closed moment."""
-        more: dict[str, Any] = {"name": name, "type": kind, "hook": hook, "prio": priority, "policy": "accept"}
+        more: dict[str, Any] = {"type": kind, "hook": hook, "prio": priority, "policy": "accept"}
         if device:
             more["dev"] = device
-        self._chains.append({"chain": self._of(more)})
+        self._chains[name] = more
+        self._rules[name] = []
         return name
 
     def set(self, name: str, kind: str | list[str], elements: Iterable[Value], *, interval: bool = False) -> str:
         """A set; an interval one holds networks, overlapping ones too when it has one field."""
-        more: dict[str, Any] = {"name": name, "type": kind}
+        more: dict[str, Any] = {"type": kind}
         if interval:
             more["flags"] = ["interval"]
             if isinstance(kind, str):
                 more["auto-merge"] = True
-        if found := list(elements):
-            more["elem"] = found
-        self._sets.append({"set": self._of(more)})
+        self._sets[name] = ("set", more, list(elements))
+        return f"@{name}"
+
+    def seen(self, name: str, kind: list[str], *, most: int, seconds: int) -> str:
+        """A set that packets add to: at most so many elements, each forgotten so long after the last of them."""
+        more = {"type": kind, "flags": ["dynamic", "timeout"], "size": most, "timeout": seconds}
+        self._sets[name] = ("set", more, [])
         return f"@{name}"
 
     def map(self, name: str, kind: str, target: str, elements: Iterable[tuple[Value, Value]]) -> str:
-        more: dict[str, Any] = {"name": name, "type": kind, "map": target}
-        if found := [list(pair) for pair in elements]:
-            more["elem"] = found
-        self._sets.append({"map": self._of(more)})
+        self._sets[name] = ("map", {"type": kind, "map": target}, [list(pair) for pair in elements])
         return f"@{name}"
 
     def rule(self, chain: str, *expressions: Expression) -> None:
-        self._rules.append({"rule": self._of({"chain": chain, "expr": list(expressions)})})
+        self._rules[chain].append(list(expressions))
 
     def chains(self) -> list[str]:
-        return [item["chain"]["name"] for item in self._chains]
+        return list(self._chains)
 
     def commands(self) -> list[dict[str, Any]]:
         table = {"table": {"family": self.family, "name": self.name}}
-        body = [*self._chains, *self._sets, *self._rules]
-        return [{"add": table}, {"delete": table}, {"add": table}, *({"add": item} for item in body)]
+        return [
+            {"add": table},
+            {"delete": table},
+            {"add": table},
+            *(self._add_chain(name) for name in self._chains),
+            *(self._add_set(name) for name in self._sets),
+            *(command for chain in self._rules for command in self._add_rules(chain)),
+        ]
+
+    def difference(self, before: Table) -> list[dict[str, Any]] | None:
+        """The commands that make this table of the other, touching only what differs; None when a set or a hook is of
+        another kind, so that only replacing the table will do. In one transaction no packet meets anything between."""
+        if any(before._chains.get(name, more) != more for name, more in self._chains.items()) or any(
+            name in before._sets and before._sets[name][:2] != each[:2] for name, each in self._sets.items()
+        ):
+            return None
+        new = [name for name in self._chains if name not in before._chains]
+        gone = [name for name in before._chains if name not in self._chains]
+        changed = [name for name in self._chains if name in before._chains and self._rules[name] != before._rules[name]]
+        lost = [name for name in before._sets if name not in self._sets]
+        return [
+            *(self._add_chain(name) for name in new),
+            *(self._add_set(name) for name in self._sets if name not in before._sets),
+            *({"flush": {"chain": self._of({"name": name})}} for name in (*changed, *gone)),
+            *(command for name in self._sets if name in before._sets for command in self._change_set(name, before)),
+            *(command for name in (*new, *changed) for command in self._add_rules(name)),
+            *({"delete": {before._sets[name][0]: self._of({"name": name})}} for name in lost),
+            *({"delete": {"chain": self._of({"name": name})}} for name in gone),
+        ]
+
+    def _change_set(self, name: str, before: Table) -> list[dict[str, Any]]:
+        (_, more, now), (_, _, then) = self._sets[name], before._sets[name]
+        if now == then:
+            return []
+        if more.get("auto-merge"):
+            # What it holds in the kernel is not what it was given: elements were joined.
+            flush = {"flush": {"set": self._of({"name": name})}}
+            return [flush, *([self._elements("add", name, now)] if now else [])]
+        have = {_ENCODER.encode(each): each for each in then}
+        want = {_ENCODER.encode(each): each for each in now}
+        out = [each for key, each in have.items() if key not in want]
+        into = [each for key, each in want.items() if key not in have]
+        parts = (("delete", out), ("add", into))
+        return [self._elements(verb, name, elements) for verb, elements in parts if elements]
+
+    def _add_chain(self, name: str) -> dict[str, Any]:
+        return {"add": {"chain": self._of({"name": name, **self._chains[name]})}}
+
+    def _add_set(self, name: str) -> dict[str, Any]:
+        kind, more, elements = self._sets[name]
+        return {"add": {kind: self._of({"name": name, **more, **({"elem": elements} if elements else {})})}}
+
+    def _elements(self, verb: str, name: str, elements: list[Value]) -> dict[str, Any]:
+        return {verb: {"element": self._of({"name": name, "elem": elements})}}
+
+    def _add_rules(self, chain: str) -> Iterator[dict[str, Any]]:
+        for expressions in self._rules[chain]:
+            yield {"add": {"rule": self._of({"chain": chain, "expr": expressions})}}
 
 
 def run(namespace: str | None, *arguments: str, text: str | None = None) -> str:
@@ -129,16 +194,20 @@ def run(namespace: str | None, *arguments: str, text: str | None = None) -> str:
 class Ruleset:
     """The tables of this cloud in one namespace, loaded in one transaction when their text or the kernel differs.
 
-    The kernel counts changes of a namespace's nftables; only when that count moved since the last look are the tables
+    As long as nobody else changed the namespace's nftables, only what differs is sent. The kernel counts changes of a namespace's nftables; only when that count moved since the last look are the tables
     read back, so an unchanged host costs one netlink message.
     """
 
-    def __init__(self, namespace: str | None, record: Record) -> None:
+    def __init__(self, namespace: str | None, record: Record, part: str = "") -> None:
         self._namespace = namespace
         self._record = record
-        self._key = namespace or "host"
+        self._key = (namespace or "host") + part
         self._netfilter = netns.inside(namespace, Netfilter)
+        self._loaded: list[Table] = []
         self.loads = 0
+        """How often something was sent."""
+        self.replaced = 0
+        """How often the tables were sent whole."""
         self.chains: set[tuple[str, str]] = set()
         """(family, name) of every chain that was wanted last."""
 
@@ -155,8 +224,8 @@ class Ruleset:
         The record holds the digests of what was wanted and of how the kernel lists it, and the kernel's count. The
         listing is read only when somebody else's change has moved the count, because it costs as much as loading.
         """
-        text = json.dumps({"nftables": [command for table in tables for command in table.commands()]})
-        wanted = hashlib.sha256(text.encode()).hexdigest()
+        whole = [command for table in tables for command in table.commands()]
+        wanted = hashlib.sha256(_ENCODER.encode(whole)).hexdigest()
         generation = self._netfilter.generation()
         known, listed, seen = self._record.value.loaded.get(self._key, ("", "", -1))
         self.chains = {(table.family, name) for table in tables for name in table.chains()}
@@ -168,7 +237,12 @@ class Ruleset:
             if listed and self._listing(tables) == listed:
                 self._remember(wanted, listed, generation)
                 return False
+        commands = None if moved or seen != generation else self._difference(tables)
+        self.replaced += commands is None
+        self._loaded = []
+        text = _ENCODER.encode({"nftables": whole if commands is None else commands}).decode()
         run(self._namespace, "-j", "-f", "-", text=text)
+        self._loaded = tables
         self.loads += 1
         after = self._netfilter.generation()
         # More than our own one change: somebody else was at work meanwhile, so look again next time.
@@ -176,11 +250,25 @@ class Ruleset:
         self._remember(wanted, self._listing(tables) if moved else "", after if undisturbed else -1)
         return True
 
+    def _difference(self, tables: list[Table]) -> list[dict[str, Any]] | None:
+        """What to send instead of everything; None when what the kernel has is not known."""
+        before = {(table.family, table.name): table for table in self._loaded}
+        if before.keys() != {(table.family, table.name) for table in tables}:
+            return None
+        found: list[dict[str, Any]] = []
+        for table in tables:
+            part = table.difference(before[table.family, table.name])
+            if part is None:
+                return None
+            found += part
+        return found
+
     def _remember(self, wanted: str, listed: str, generation: int) -> None:
         self._record.value.loaded[self._key] = (wanted, listed, generation)
         self._record.save()
 
     def forget(self) -> None:
+        self._loaded = []
         if self._record.value.loaded.pop(self._key, None) is not None:
             self._record.save()
 
@@ -189,7 +277,8 @@ class Ruleset:
         found = hashlib.sha256()
         for table in tables:
             try:
-                found.update(run(self._namespace, "list", "table", table.family, table.name).encode())
+                listed = run(self._namespace, "-s", "list", "table", table.family, table.name)
+                found.update(_SEEN.sub(r"\1", listed).encode())
             except HostFault:
                 return ""
         return found.hexdigest()

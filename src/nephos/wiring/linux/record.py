@@ -13,13 +13,14 @@ from nephos.wiring.linux import sysctl
 
 class Remembered(msgspec.Struct):
     """The file's content. `sysctls` hold the values from before; `zones` the conntrack zone of each network,
-    `loaded` what `nft.Ruleset` knows of each namespace."""
+    `tags` its VLAN inside Open vSwitch, `loaded` what `nft.Ruleset` knows of each namespace."""
 
     namespaces: dict[str, str] = {}
     bridges: list[str] = []
     addresses: dict[str, str] = {}
     sysctls: dict[str, str] = {}
     zones: dict[str, int] = {}
+    tags: dict[str, int] = {}
     loaded: dict[str, tuple[str, str, int]] = {}
 
 
@@ -55,12 +56,21 @@ class Record:
 
     def zone(self, network_id: str) -> int:
         """The conntrack zone of a network: the same as long as the host carries it, so that flows survive."""
-        zones = self.value.zones
-        if network_id not in zones:
-            used = set(zones.values())
-            zones[network_id] = next(number for number in range(1, 65535) if number not in used)
+        return self._number(self.value.zones, network_id, 65534)
+
+    def tag(self, network_id: str) -> int:
+        """The VLAN of a network inside this host's Open vSwitch. Raises HostFault when 4094 networks have one."""
+        return self._number(self.value.tags, network_id, 4094)
+
+    def _number(self, given: dict[str, int], network_id: str, most: int) -> int:
+        if network_id not in given:
+            used = set(given.values())
+            number = next((number for number in range(1, most + 1) if number not in used), None)
+            if number is None:
+                raise HostFault(f"this host carries {most} networks already, which is the most that it can")
+            given[network_id] = number
             self.save()
-        return zones[network_id]
+        return given[network_id]
 
     def set_sysctl(self, name: str, value: str) -> None:
         """Change a setting of the host, remembering the value that was there first."""

@@ -1,47 +1,44 @@
-"""Routers: a namespace `qrouter-<router>` each, with a leg in every network, NAT and floating IPs."""
+"""Routers: a namespace `qrouter-<router>` each, with a leg in every network, NAT and floating IPs.
+
+A highly available router is made so on every host that it is on; only addresses and routes are the active host's, and
+there keepalived brings and takes them (`vrrp`).
+"""
 
 from __future__ import annotations
 
 import ipaddress
-import socket
-import struct
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from nephos.errors import HostFault
 from nephos.wiring.base import Network, Router, RouterGateway, RouterInterface
-from nephos.wiring.linux import names, netns
+from nephos.wiring.linux import advertise, names, nat, netns, sysctl, vrrp
+from nephos.wiring.linux.advertise import Advertisers
+from nephos.wiring.linux.announce import announce
 from nephos.wiring.linux.host import Host, Room
-from nephos.wiring.linux.netlink import Link, Route, mac_bytes
-from nephos.wiring.linux.nft import Expression, Table, field, mangle, match, meta
+from nephos.wiring.linux.netlink import Link, Route
+from nephos.wiring.linux.nft import Ruleset
+from nephos.wiring.linux.reactor import Reactor
+from nephos.wiring.linux.vrrp import Elections
 
-_HAIRPIN = 1
+Legs = dict[str, RouterInterface | RouterGateway]
 
 
 class Routers:
-    """Makes and removes routers."""
+    """Makes and removes routers. `became(router id, state)` hears of highly available ones."""
 
-    def __init__(self, host: Host) -> None:
+    def __init__(self, host: Host, reactor: Reactor, became: Callable[[str, str], None]) -> None:
         self._host = host
+        self._advertisers = Advertisers(host.folder)
+        self.elections = Elections(host.folder, reactor, became)
+        self._meters: dict[str, tuple[int | None, Ruleset]] = {}
 
     def ensure(self, router: Router, networks: Mapping[str, Network], bridges: Mapping[str, Link]) -> None:
         """The router as wanted; `bridges` are the networks' bridges that stand. HostFault names a missing one."""
-        name = names.router_namespace(router.id)
         if not router.admin_up:
             self.remove(router.id)
             return
-        room, made = self._host.room(name, self._host.mark("router", router.id))
-        if made:
-            for setting in ("ip_forward=1", "conf.all.rp_filter=0", "conf.default.rp_filter=0"):
-                room.stack.write(*f"net.ipv4.{setting}".split("=", 1))
-            room.stack.write("net.ipv4.conf.all.arp_ignore", "1")
-            room.stack.write("net.ipv4.conf.all.arp_announce", "2")
-            room.stack.write("net.ipv6.conf.default.accept_ra", "0")
-            room.stack.write("net.ipv6.conf.all.forwarding", "1")
-        legs: dict[str, RouterInterface | RouterGateway] = {
-            names.leg_device(leg.port_id, gateway=False): leg for leg in router.interfaces
-        }
-        if router.gateway is not None:
-            legs[names.leg_device(router.gateway.port_id, gateway=True)] = router.gateway
+        room = self._room(router)
+        legs = _legs(router)
         for device, link in list(room.stack.links.items()):
             if device not in legs and link.kind == "veth":
                 room.stack.remove(device)
@@ -49,8 +46,32 @@ class Routers:
             if leg.network_id not in bridges:
                 raise HostFault(f"network {leg.network_id} of the router's port {leg.port_id} is not wired here")
             self._leg(room, router.id, device, leg, networks[leg.network_id], bridges[leg.network_id])
-        self._addresses(room, router, legs)
-        room.ruleset.replace([nat_table(router)])
+        room.ruleset.replace(nat.tables(router))
+        self._count(router, room)
+        changes = self._addresses(room, router, legs)
+        changes += self._advertisers.ensure(
+            router.id, str(room.stack.namespace), advertise.configuration(router, networks)
+        )
+        self._host.stack.changes += changes
+
+    def _room(self, router: Router) -> Room:
+        name, mark = names.router_namespace(router.id), self._host.mark("router", router.id)
+        room, made = self._host.room(name, mark)
+        # Devices of a highly available router get no address of their own making: keepalived brings them all.
+        mode = "1" if router.ha else "0"
+        setting = "net.ipv6.conf.default.addr_gen_mode"
+        if not made and netns.inside(name, lambda: sysctl.read(setting)) not in (None, mode):
+            self.remove(router.id)
+            room, made = self._host.room(name, mark)
+        if made:
+            for each in ("ip_forward=1", "conf.all.rp_filter=0", "conf.default.rp_filter=0"):
+                room.stack.write(*f"net.ipv4.{each}".split("=", 1))
+            room.stack.write("net.ipv4.conf.all.arp_ignore", "1")
+            room.stack.write("net.ipv4.conf.all.arp_announce", "2")
+            room.stack.write("net.ipv6.conf.default.accept_ra", "0")
+            room.stack.write("net.ipv6.conf.all.forwarding", "1")
+            room.stack.write(setting, mode)
+        return room
 
     def _leg(
         self,
@@ -66,36 +87,86 @@ class Routers:
         link = root.ensure_pair(names.tap(leg.port_id), mark, room.stack, device, mtu=network.mtu, mac=leg.mac)
         root.ensure(link, master=bridge.index)
 
-    def _addresses(self, room: Room, router: Router, legs: Mapping[str, RouterInterface | RouterGateway]) -> None:
+    def _addresses(self, room: Room, router: Router, legs: Legs) -> int:
+        """Addresses, routes and proxied neighbours; answers how many things of a daemon were changed."""
         wanted = {device: {f"{one.address}/{one.prefix}" for one in leg.addresses} for device, leg in legs.items()}
-        gateway = router.gateway
-        routes = set()
-        if gateway is not None:
-            device = names.leg_device(gateway.port_id, gateway=True)
-            wanted[device] |= {f"{floating.address}/32" for floating in router.floating}
-            at = room.stack.links[device].index
-            for nexthop in gateway.nexthops:
-                routes.add(Route("::/0" if ":" in nexthop else "0.0.0.0/0", nexthop, at))
-        fresh = room.stack.ensure_addresses(wanted)
-        for extra in router.routes:
-            at = self._device_towards(room, extra.nexthop, wanted)
-            routes.add(Route(extra.destination, extra.nexthop, at))
-        room.stack.ensure_routes(routes)
-        announced = [(device, cidr.split("/")[0]) for device, cidr in sorted(fresh) if ":" not in cidr]
-        if announced:
-            macs = {device: leg.mac for device, leg in legs.items()}
-            items = [(device, macs[device], address) for device, address in announced]
-            netns.inside(room.stack.namespace, lambda: announce(items))
+        for gateway in router.gateways:
+            wanted[nat.outside(gateway)] |= _translated(router, gateway)
+        ways = _ways(router, wanted)
+        if router.ha is not None:
+            return self._elected(room, router, legs, wanted, ways)
+        self._put(room, legs, wanted, ways)
+        self._proxy(room, router)
+        return 0
+
+    def _elected(
+        self, room: Room, router: Router, legs: Legs, wanted: dict[str, set[str]], ways: list[tuple[str, str, str]]
+    ) -> int:
+        """keepalived has what the active host needs; here only what somebody else took away or left comes back."""
+        assert router.ha is not None
+        device = names.ha_device(router.ha.leg.port_id)
+        own = wanted.pop(device)
+        others: Legs = {name: leg for name, leg in legs.items() if name != device}
+        virtual = f"{router.ha.virtual.address}/{router.ha.virtual.prefix}"
+        index = room.stack.links[device].index
+        room.stack.ensure_addresses({device: own}, but=virtual)
+        namespace = str(room.stack.namespace)
+        folder = self.elections.folder(names.checked(router.id))
+        text = vrrp.configuration(router, router.ha, others, wanted, ways, folder, device)
+        changed = self.elections.ensure(router.id, namespace, text)
+        active = (index, virtual) in room.stack.netlink.addresses()
+        if active and not changed:
+            self._put(room, others, wanted, ways)
+        elif not active:
+            self._put(room, others, {device: set() for device in wanted}, [])
+        self._proxy(room, router)
+        self.elections.tell(router.id, vrrp.ACTIVE if active else vrrp.STANDBY)
+        return changed
 
     @staticmethod
-    def _device_towards(room: Room, nexthop: str, wanted: Mapping[str, set[str]]) -> int:
-        address = ipaddress.ip_address(nexthop)
-        for device, cidrs in wanted.items():
-            if any(address in ipaddress.ip_interface(cidr).network for cidr in cidrs):
-                return room.stack.links[device].index
-        raise HostFault(f"next hop {nexthop} is on none of the router's networks")
+    def _put(room: Room, legs: Legs, wanted: dict[str, set[str]], ways: list[tuple[str, str, str]]) -> None:
+        fresh = room.stack.ensure_addresses(wanted)
+        room.stack.ensure_routes({Route(to, by, room.stack.links[device].index) for to, by, device in ways})
+        announced = [(device, legs[device].mac, cidr.split("/")[0]) for device, cidr in sorted(fresh)]
+        if announced:
+            netns.inside(room.stack.namespace, lambda: announce(announced))
+
+    @staticmethod
+    def _proxy(room: Room, router: Router) -> None:
+        """Answer neighbour questions of the outside for guests' addresses (RFC 4389)."""
+        wanted: set[tuple[int, str]] = set()
+        if router.proxied is not None:
+            for gateway in router.gateways:
+                device = nat.outside(gateway)
+                room.stack.write(f"net.ipv6.conf.{device}.proxy_ndp", "1")
+                wanted |= {(room.stack.links[device].index, address) for address in router.proxied}
+        have = room.stack.netlink.proxies()
+        for index, address in have - wanted:
+            room.stack.netlink.change_proxy(index, address, add=False)
+        for index, address in wanted - have:
+            room.stack.netlink.change_proxy(index, address, add=True)
+        room.stack.changes += len(have ^ wanted)
+
+    def _count(self, router: Router, room: Room) -> None:
+        known = self._meters.get(router.id)
+        if known is not None and known[0] != room.stack.identity:
+            known[1].close()
+            del self._meters[router.id]
+            known = None
+        if known is None and not router.meters:
+            return
+        if known is None:
+            known = (room.stack.identity, Ruleset(room.stack.namespace, self._host.record, "/meters"))
+            self._meters[router.id] = known
+        known[1].replace([nat.meter_table(router)])
 
     def remove(self, router_id: str) -> None:
+        self._advertisers.remove(names.checked(router_id))
+        self.elections.remove(router_id)
+        known = self._meters.pop(router_id, None)
+        if known is not None:
+            known[1].forget()
+            known[1].close()
         root, prefix = self._host.stack, f"{router_id}/"
         for device, link in list(root.links.items()):
             mark = names.Mark.parse(link.alias)
@@ -110,49 +181,59 @@ class Routers:
         if name in self._host.record.value.namespaces:
             self._host.delete_room(name)
 
+    def folders(self) -> set[str]:
+        """The routers that there are files of on this host."""
+        return {*self._advertisers.folders(), *self.elections.folders()}
 
-def nat_table(router: Router) -> Table:
-    """Floating IPs both ways, source NAT for all others, and both for guests that call a neighbour's floating IP."""
-    table = Table("ip", "nephos")
-    pairs = {one.address: one.fixed for one in router.floating if ":" not in one.address}
-    back: dict[str, str] = {}
-    for address, fixed in sorted(pairs.items()):
-        back.setdefault(fixed, address)
-    table.map("floating", "ipv4_addr", "ipv4_addr", sorted(pairs.items()))
-    table.map("fixed", "ipv4_addr", "ipv4_addr", sorted(back.items()))
-    source, target, mark = field("ip", "saddr"), field("ip", "daddr"), meta("mark")
-    gateway = router.gateway
-    if gateway is None:
-        return table
-    outside = names.leg_device(gateway.port_id, gateway=True)
-    own = next((one.address for one in gateway.addresses if ":" not in one.address), None)
-    to_fixed: Expression = {"dnat": {"addr": {"map": {"key": target, "data": "@floating"}}}}
-    to_floating: Expression = {"snat": {"addr": {"map": {"key": source, "data": "@fixed"}}}}
-    table.hook("hairpin", "prerouting", -150)
-    known = {"set": sorted(pairs)}
-    if pairs:
-        table.rule("hairpin", match(meta("iifname"), outside, "!="), match(target, known), mangle(mark, _HAIRPIN))
-    table.hook("prerouting", "prerouting", -100, kind="nat")
-    table.rule("prerouting", to_fixed)
-    table.hook("output", "output", -100, kind="nat")
-    table.rule("output", to_fixed)
-    table.hook("postrouting", "postrouting", 100, kind="nat")
-    hairpin, leaving = match(mark, _HAIRPIN), match(meta("oifname"), outside)
-    table.rule("postrouting", hairpin, to_floating)
-    table.rule("postrouting", leaving, to_floating)
-    if own is not None:
-        table.rule("postrouting", hairpin, {"snat": {"addr": own}})
-        if gateway.snat:
-            table.rule("postrouting", leaving, match(source, own, "!="), {"snat": {"addr": own}})
-    return table
+    def close(self) -> None:
+        """Stop listening; daemons go on."""
+        self.elections.close()
+        for _, ruleset in self._meters.values():
+            ruleset.close()
 
 
-def announce(items: list[tuple[str, str, str]]) -> None:
-    """Gratuitous ARP (RFC 5227 announcements) for (device, MAC, address) in the namespace of the calling thread."""
-    broadcast = b"\xff" * 6
-    with socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_CLOEXEC) as raw:
-        for device, mac, address in items:
-            own, ip = mac_bytes(mac), socket.inet_aton(address)
-            for operation in (1, 2):
-                body = struct.pack("!HHBBH", 1, 0x0800, 6, 4, operation) + own + ip + broadcast + ip
-                raw.sendto(broadcast + own + b"\x08\x06" + body, (device, 0x0806))
+def _legs(router: Router) -> Legs:
+    found: Legs = {names.leg_device(leg.port_id, gateway=False): leg for leg in router.interfaces}
+    found |= {nat.outside(leg): leg for leg in router.gateways}
+    if router.ha is not None:
+        found[names.ha_device(router.ha.leg.port_id)] = router.ha.leg
+    return found
+
+
+def _translated(router: Router, gateway: RouterGateway) -> set[str]:
+    """The addresses that a gateway has for floating IPs and port forwarding: those of its own ranges, and on the main one
+    also those of none."""
+    ranges = {each.port_id: _ranges(each) for each in router.gateways}
+    found = set()
+    for text in {*(one.address for one in router.floating), *(one.address for one in router.forwardings)}:
+        address = ipaddress.ip_address(text)
+        home = next((port for port, those in ranges.items() if any(address in one for one in those)), None)
+        if home == gateway.port_id or (home is None and gateway is router.gateway):
+            found.add(f"{text}/{address.max_prefixlen}")
+    return found
+
+
+def _ranges(leg: RouterInterface | RouterGateway) -> list[ipaddress.IPv4Network | ipaddress.IPv6Network]:
+    return [ipaddress.ip_interface(f"{one.address}/{one.prefix}").network for one in leg.addresses]
+
+
+def _ways(router: Router, wanted: Mapping[str, set[str]]) -> list[tuple[str, str, str]]:
+    """(destination, next hop, device) of the default routes, by the main gateway, and of the extra routes."""
+    found = []
+    if router.gateway is not None:
+        for nexthop in router.gateway.nexthops:
+            found.append(("::/0" if ":" in nexthop else "0.0.0.0/0", nexthop, nat.outside(router.gateway)))
+    for extra in router.routes:
+        address = ipaddress.ip_address(extra.nexthop)
+        device = next(
+            (
+                name
+                for name, cidrs in wanted.items()
+                if any(address in ipaddress.ip_interface(cidr).network for cidr in cidrs)
+            ),
+            None,
+        )
+        if device is None:
+            raise HostFault(f"next hop {extra.nexthop} is on none of the router's networks")
+        found.append((extra.destination, extra.nexthop, device))
+    return found

@@ -143,7 +143,7 @@ class Stack:
     def ensure_tunnel(self, name: str, mark: Mark, *, vni: int, local: str, port: int, mtu: int, master: int) -> Link:
         """A VXLAN device that learns nothing: the ledger knows where every MAC is (S0-33, S2-51)."""
         place = netlink.VXLAN_LOCAL6 if ":" in local else netlink.VXLAN_LOCAL
-        raw = netlink._packed(local)
+        raw = netlink.packed(local)
         link = self.owned(name, "vxlan", mark)
         if link is not None:
             as_is = (link.data.get(netlink.VXLAN_ID), link.data.get(place), link.data.get(netlink.VXLAN_PORT))
@@ -158,10 +158,11 @@ class Stack:
             self.write(f"net.ipv6.conf.{name}.disable_ipv6", "1")
         return self.ensure(link, mark=mark, mtu=mtu, master=master)
 
-    def ensure_addresses(self, wanted: dict[str, set[str]]) -> set[tuple[str, str]]:
-        """Make the addresses of these devices exactly so. Answers the (device, address/prefix) that are new."""
+    def ensure_addresses(self, wanted: dict[str, set[str]], *, but: str = "") -> set[tuple[str, str]]:
+        """Make the addresses of these devices exactly so; `but` is one that may be there or not. Answers the (device,
+        address/prefix) that are new."""
         index = {self.links[name].index: name for name in wanted}
-        have = {(index[at], cidr) for at, cidr in self.netlink.addresses() if at in index}
+        have = {(index[at], cidr) for at, cidr in self.netlink.addresses() if at in index and cidr != but}
         want = {(name, cidr) for name, cidrs in wanted.items() for cidr in cidrs}
         for name, cidr in have - want:
             self.netlink.change_address(self.links[name].index, cidr, add=False)

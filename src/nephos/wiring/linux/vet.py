@@ -105,16 +105,31 @@ def _port(port: Port) -> None:
 
 
 def _router(router: Router) -> None:
-    for leg in (*router.interfaces, *((router.gateway,) if router.gateway else ())):
+    for leg in router.legs:
         checked(leg.port_id)
         checked(leg.network_id)
         _mac(leg.mac)
         _addresses(leg.addresses)
-    for nexthop in router.gateway.nexthops if router.gateway else ():
-        ipaddress.ip_address(nexthop)
+    for gateway in router.gateways:
+        for nexthop in gateway.nexthops:
+            ipaddress.ip_address(nexthop)
     for floating in router.floating:
         ipaddress.ip_address(floating.address)
         ipaddress.ip_address(floating.fixed)
+    for one in router.forwardings:
+        ipaddress.ip_address(one.address)
+        ipaddress.ip_address(one.fixed)
+    for address in router.proxied or ():
+        ipaddress.IPv6Address(address)
+    for meter in router.meters:
+        checked(meter.id)
+        for _, _, source, target in meter.rules:
+            for cidr in (source, target):
+                ipaddress.ip_network(cidr or "::/0")
+    if router.ha is not None:
+        _addresses([router.ha.virtual])
+        if not 1 <= router.ha.number <= 255:
+            raise ValueError(f"VRRP number {router.ha.number} is out of range")
     _routes(router.routes)
 
 

@@ -1,0 +1,137 @@
+"""A router's ruleset: floating IPs, port forwarding, source NAT, helpers, NDP proxy and metering."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from nephos.wiring.base import Forwarding, Router, RouterGateway
+from nephos.wiring.linux import names, nft
+from nephos.wiring.linux.nft import ACCEPT, DROP, Expression, Table, field, mangle, masked, match, meta
+
+_HAIRPIN = 1
+_SOURCE, _TARGET, _MARK = field("ip", "saddr"), field("ip", "daddr"), meta("mark")
+_IN, _OUT = meta("iifname"), meta("oifname")
+_HELPER_KINDS = {"h323": {"tcp": "Q.931", "udp": "RAS"}}
+"""What the kernel calls a helper, where it is another name."""
+
+
+def tables(router: Router) -> list[Table]:
+    """The tables of a router's namespace, but for what counts."""
+    return [_nat(router), _rules(router)]
+
+
+def outside(gateway: RouterGateway) -> str:
+    return names.leg_device(gateway.port_id, gateway=True)
+
+
+def _own(gateway: RouterGateway) -> str | None:
+    return next((one.address for one in gateway.addresses if ":" not in one.address), None)
+
+
+def _nat(router: Router) -> Table:
+    """Floating IPs both ways, source NAT for all others, and both for guests that call a neighbour's floating IP."""
+    table = Table("ip", "nephos")
+    pairs = {one.address: one.fixed for one in router.floating if ":" not in one.address}
+    back: dict[str, str] = {}
+    for address, fixed in sorted(pairs.items()):
+        back.setdefault(fixed, address)
+    table.map("floating", "ipv4_addr", "ipv4_addr", sorted(pairs.items()))
+    table.map("fixed", "ipv4_addr", "ipv4_addr", sorted(back.items()))
+    if not router.gateways:
+        return table
+    outer = [outside(each) for each in router.gateways]
+    to_fixed: Expression = {"dnat": {"addr": {"map": {"key": _TARGET, "data": "@floating"}}}}
+    to_floating: Expression = {"snat": {"addr": {"map": {"key": _SOURCE, "data": "@fixed"}}}}
+    table.hook("hairpin", "prerouting", -150)
+    known = sorted({*pairs, *(one.address for one in router.forwardings)})
+    inner = match(_IN, {"set": outer}, "!=")
+    if known:
+        table.rule("hairpin", inner, match(_TARGET, {"set": known}), mangle(_MARK, _HAIRPIN))
+    for chain, hook in (("prerouting", "prerouting"), ("output", "output")):
+        table.hook(chain, hook, -100, kind="nat")
+        for rule in forwarding_rules(router.forwardings):
+            table.rule(chain, *rule)
+        table.rule(chain, to_fixed)
+    table.hook("postrouting", "postrouting", 100, kind="nat")
+    hairpin = match(_MARK, _HAIRPIN)
+    table.rule("postrouting", hairpin, to_floating)
+    for gateway in router.gateways:
+        leaving, own = match(_OUT, outside(gateway)), _own(gateway)
+        table.rule("postrouting", leaving, to_floating)
+        if own is not None and gateway is router.gateway:
+            table.rule("postrouting", hairpin, {"snat": {"addr": own}})
+        if own is not None and gateway.snat:
+            table.rule("postrouting", leaving, match(_SOURCE, own, "!="), {"snat": {"addr": own}})
+    return table
+
+
+def forwarding_rules(forwardings: tuple[Forwarding, ...]) -> Iterator[list[Expression]]:
+    """One rule for each that leads to one port, or keeps the port; a map of ports for the others."""
+    for one in forwardings:
+        port = field("th", "dport")
+        first, last = one.outside
+        chosen = [match(_TARGET, one.address), match(meta("l4proto"), one.protocol)]
+        chosen.append(match(port, first if first == last else {"range": [first, last]}))
+        to: Expression = {"addr": one.fixed}
+        if one.inside[0] == one.inside[1]:
+            yield [*chosen, {"dnat": {**to, "port": one.inside[0]}}]
+        elif one.inside == one.outside:
+            yield [*chosen, {"dnat": to}]
+        else:
+            shift = one.inside[0] - first
+            pairs = [[number, number + shift] for number in range(first, last + 1)]
+            yield [*chosen, {"dnat": {**to, "port": {"map": {"key": port, "data": {"set": pairs}}}}}]
+
+
+def _rules(router: Router) -> Table:
+    """What is not translation: helpers, the guard of NDP proxy, and what a router that has just become the active one
+    does with packets of connections that it does not know yet."""
+    table = Table("inet", "nephos")
+    table.hook("helpers", "prerouting", -200)
+    table.hook("output", "output", -200)
+    for number, one in enumerate(router.helpers):
+        kind = _HELPER_KINDS.get(one.helper, {}).get(one.protocol, one.helper)
+        table.helper(f"helper{number}", kind, one.protocol)
+        for chain in ("helpers", "output"):
+            chosen = [match(meta("l4proto"), one.protocol), match(field("th", "dport"), one.port)]
+            table.rule(chain, *chosen, {"ct helper": f"helper{number}"})
+    table.hook("input", "input", 0)
+    # It would answer with a reset, and end a connection that the guest's next packet brings back.
+    flags = masked(field("tcp", "flags"), {"|": [{"|": ["fin", "syn"]}, {"|": ["rst", "ack"]}]})
+    state: Expression = {"ct": {"key": "state"}}
+    table.rule("input", match(state, "new", "in"), match(flags, "syn", "!="), DROP)
+    table.hook("forward", "forward", 0)
+    if router.proxied is not None:
+        outer = {"set": [outside(each) for each in router.gateways]}
+        table.set("proxied", "ipv6_addr", router.proxied)
+        coming = [match(_IN, outer), match(meta("nfproto"), "ipv6")]
+        table.rule("forward", *coming, match(field("ip6", "daddr"), "@proxied"), ACCEPT)
+        table.rule("forward", *coming, match(state, {"set": ["established", "related"]}, "in"), ACCEPT)
+        table.rule("forward", *coming, DROP)
+    return table
+
+
+def meter_table(router: Router) -> Table:
+    """Counters, one a label: apart from all else, so that they go on when another rule changes."""
+    table = Table("inet", "nephos_meters")
+    if not router.meters or not router.gateways:
+        return table
+    outer = {"set": [outside(each) for each in router.gateways]}
+    table.hook("forward", "forward", 10)
+    for meter in router.meters:
+        name = meter_name(meter.id)
+        table.counter(name)
+        chain = table.chain(f"of_{name}")
+        for direction, excluded, source, destination in meter.rules:
+            chosen = [match(_IN if direction == "ingress" else _OUT, outer)]
+            for key, cidr in (("saddr", source), ("daddr", destination)):
+                if cidr is not None:
+                    chosen.append(match(field("ip6" if ":" in cidr else "ip", key), nft.prefix(cidr)))
+            table.rule(chain, *chosen, *([] if excluded else [{"counter": name}]), nft.RETURN)
+        table.rule("forward", nft.jump(chain))
+    return table
+
+
+def meter_name(label_id: str) -> str:
+    """Of the counter that stands for a metering label."""
+    return f"meter_{label_id.replace('-', '_')}"
