@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import select
 
+from nephos.compute import notifications
 from nephos.compute.servers import actions, states, store
 from nephos.hosts.wire import Seen
 from nephos.kernel.cloud import Cloud
@@ -34,6 +35,7 @@ def power(cloud: Cloud, tx: Tx, seen: Seen) -> None:
         vm_state = states.ACTIVE
     if (now, vm_state) != (row.power_state, row.vm_state):
         actions.change(tx, cloud, row, power_state=now, vm_state=vm_state)
+        notifications.updated(tx, row)
 
 
 def marked(name: str, cloud: Cloud, tx: Tx, seen: Seen) -> None:

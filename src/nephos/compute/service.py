@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from functools import partial
 from types import ModuleType
 
-from nephos.compute import audit, notices, versions
+from nephos.compute import audit, notices, notifications, versions
 from nephos.compute.aggregates import api as aggregates
 from nephos.compute.building import guests
 from nephos.compute.building.steps import Building
@@ -71,7 +71,8 @@ def compose(cloud: Cloud) -> None:
     cloud.parts["compute"] = Parts(Bodies(), building)
     for steps in (building, Lifecycle(cloud, building), Cards(cloud, building)):
         cloud.operations.register(steps.kinds())
-    cloud.operations.ended.append(building.ended)
+    cloud.operations.began.append(notifications.began)
+    cloud.operations.ended += [notifications.ended, building.ended]
     cloud.hosts.provide("guest", partial(guests.provide, cloud))
     cloud.hosts.notice("power", partial(notices.power, cloud))
     cloud.hosts.notice("address_taken", partial(notices.marked, "address taken", cloud))

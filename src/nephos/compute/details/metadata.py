@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from nephos import errors
+from nephos.compute import notifications
 from nephos.compute import wire as common
 from nephos.compute.lifecycle.actions import require
 from nephos.compute.servers import actions, states
@@ -36,6 +37,7 @@ def _change(call: Call, action: str, change: Change) -> Mapping[str, str]:
         new = change(dict(row.metadata or {}))
         actions.check_metadata(tx, call.cloud, row.project_id, new)
         actions.change(tx, call.cloud, row, metadata=dict(new))
+        notifications.updated(tx, row)
         return new
 
     return call.cloud.database.write(work)  # type: ignore[no-any-return]

@@ -9,6 +9,7 @@ from sqlalchemy import delete as delete_from
 from sqlalchemy import select, update
 
 from nephos import errors
+from nephos.compute import notifications
 from nephos.compute.flavors import store
 from nephos.kernel.db.engine import Tx
 
@@ -77,19 +78,24 @@ def create(tx: Tx, *, flavor_id: str, name: str, **values: Any) -> Any:
         "updated_at": None,
     }
     tx.insert(_f, row | values)
-    return store.by_id(tx, flavor_id)
+    made = store.by_id(tx, flavor_id)
+    notifications.flavor(tx, "create", made)
+    return made
 
 
 def describe(tx: Tx, flavor_id: str, description: str | None) -> Any:
     """Set the description; answers the row. Raises NotFound."""
     get(tx, flavor_id, None, everything=True)
     tx.execute(update(_f).where(_f.c.id == flavor_id).values(description=description, updated_at=tx.now))
-    return store.by_id(tx, flavor_id)
+    row = store.by_id(tx, flavor_id)
+    notifications.flavor(tx, "update", row)
+    return row
 
 
 def delete(tx: Tx, flavor_id: str) -> None:
     """Remove a flavor; servers keep their copy of it. Raises NotFound."""
-    get(tx, flavor_id, None, everything=True)
+    row = get(tx, flavor_id, None, everything=True)
+    notifications.flavor(tx, "delete", row)
     tx.execute(delete_from(_a).where(_a.c.flavor_id == flavor_id))
     tx.execute(delete_from(_f).where(_f.c.id == flavor_id))
 
@@ -120,14 +126,17 @@ def grant(tx: Tx, flavor_id: str, project_id: str, *, strict: bool) -> None:
             f"Flavor access already exists for flavor {flavor_id} and project {project_id} combination."
         )
     tx.insert(_a, {"flavor_id": flavor_id, "project_id": project_id})
+    notifications.flavor(tx, "update", row)
 
 
 def revoke(tx: Tx, flavor_id: str, project_id: str) -> None:
     """Raises NotFound when the project has no access."""
-    get(tx, flavor_id, None, everything=True)
+    row = get(tx, flavor_id, None, everything=True)
     if not tx.execute(delete_from(_a).where(_a.c.flavor_id == flavor_id, _a.c.project_id == project_id)).rowcount:
         raise errors.NotFound(f"Flavor access not found for {flavor_id} / {project_id} combination.")
+    notifications.flavor(tx, "update", row)
 
 
 def _write_specs(tx: Tx, flavor_id: str, specs: Mapping[str, str]) -> None:
     tx.execute(update(_f).where(_f.c.id == flavor_id).values(extra_specs=dict(specs), updated_at=tx.now))
+    notifications.flavor(tx, "update", store.by_id(tx, flavor_id))

@@ -8,6 +8,7 @@ from msgspec import UNSET
 from sqlalchemy import select
 
 from nephos import errors
+from nephos.compute import notifications
 from nephos.compute import wire as common
 from nephos.compute.keypairs import actions, keys, store, wire
 from nephos.compute.quotas import actions as quotas
@@ -68,7 +69,9 @@ def create(call: Call) -> Reply:
 
     def work(tx: Tx) -> Any:
         limit = quotas.limits(tx, call.cloud.settings.quota, call.who.project_id or "")["key_pairs"]
-        return actions.create(tx, owner, name, kind, key, limit)
+        row = actions.create(tx, owner, name, kind, key, limit)
+        notifications.keypair(tx, "create" if key.private else "import", row)
+        return row
 
     row = call.cloud.database.write(work)
     return Reply({"keypair": wire.created(call, row, key.private)}, status=201 if common.since(call, 2) else 200)
@@ -76,7 +79,13 @@ def create(call: Call) -> Reply:
 
 def delete(call: Call) -> Reply:
     owner = _owner(call)
-    call.cloud.database.write(lambda tx: actions.delete(tx, owner, call.params["name"]))
+
+    def work(tx: Tx) -> None:
+        row = actions.get(tx, owner, call.params["name"])
+        actions.delete(tx, owner, row.name)
+        notifications.keypair(tx, "delete", row)
+
+    call.cloud.database.write(work)
     return Reply()
 
 

@@ -10,6 +10,7 @@ import msgspec
 from sqlalchemy import delete as delete_from
 
 from nephos import errors
+from nephos.compute import notifications
 from nephos.compute.aggregates import store as aggregates
 from nephos.compute.flavors import actions as flavors
 from nephos.compute.groups import actions as groups
@@ -315,6 +316,7 @@ def set_tags(tx: Tx, row: Any, tags: Sequence[str]) -> None:
     tx.execute(delete_from(store.tag).where(store.tag.c.server_id == row.id))
     tx.insert(store.tag, [{"server_id": row.id, "tag": each} for each in sorted(set(tags))])
     store.change(tx, row.id)
+    notifications.updated(tx, row)
 
 
 def delete(tx: Tx, cloud: Cloud, row: Any, who: Who, request_id: str) -> None:

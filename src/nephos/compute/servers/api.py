@@ -7,6 +7,7 @@ from typing import Any
 from msgspec import UNSET
 
 from nephos import errors
+from nephos.compute import notifications
 from nephos.compute import wire as common
 from nephos.compute.building import wish
 from nephos.compute.servers import actions, store, wire
@@ -115,6 +116,7 @@ def change(call: Call) -> Reply:
             values["wanted_zone"] = _pin(row, body.pinned_availability_zone)
         if values:
             actions.change(tx, call.cloud, row, **values)
+            notifications.updated(tx, row, old_name=row.name if "name" in values else None)
             row = actions.get(tx, row.id)
         return row, bodies.extras_of(tx, row, host_status=common.since(call, 75))
 
