@@ -20,7 +20,9 @@ from nephos.kernel.db.engine import Database
 from nephos.kernel.doorbell.base import NOTIFICATIONS, Doorbell
 from nephos.kernel.doorbell.memory import MemoryDoorbell
 from nephos.kernel.http import base
+from nephos.kernel.http.buckets import Memory, Shared
 from nephos.kernel.http.front import Front
+from nephos.kernel.http.limits import Limits, Rate
 from nephos.kernel.http.metrics import Metrics
 from nephos.kernel.notifications import outbox
 from nephos.kernel.notifications.delivery import Delivery, check
@@ -32,7 +34,7 @@ from nephos.network import policies as network_policies
 from nephos.network import service as network
 from nephos.placement import policies as placement_policies
 from nephos.placement import service as placement
-from nephos.settings import Settings, secret
+from nephos.settings import Api, Settings, secret
 
 SERVICES: tuple[ModuleType, ...] = (identity, image, network, placement, compute, operator)
 """In the order in which they may use each other: a service uses those before it."""
@@ -51,14 +53,16 @@ TABLES: dict[str, tuple[Rule, ...]] = {
 def compose(settings: Settings, database: Database | None = None) -> Cloud:
     """Build a cloud's engines and let every service add itself. Starts no thread and reads no row."""
     doorbell = _doorbell(settings)
+    database = database or open_database(settings)
     cloud = Cloud(
         settings=settings,
-        database=database or open_database(settings),
+        database=database,
         doorbell=doorbell,
         operations=Operations(doorbell),
         hosts=Hosts(doorbell),
         metrics=Metrics(),
         policies=Policies(TABLES, settings.state / "policy"),
+        limits=_limits(settings.api, database),
     )
     cloud.operations.voided.append(cloud.hosts.cancel)
     names = [sink.name for sink in sinks(settings)]
@@ -71,6 +75,15 @@ def compose(settings: Settings, database: Database | None = None) -> Cloud:
     for service in SERVICES:
         service.compose(cloud)
     return cloud
+
+
+def _limits(api: Api, database: Database) -> Limits:
+    """One server counts by itself, several share what they count."""
+    pool = Memory() if database.embedded else Shared(database)
+    if not api.limit_rates:
+        return Limits(pool)
+    rates = [Rate(each.verb.upper(), each.path, each.count, each.seconds) for each in api.rates]
+    return Limits(pool, rates, a_minute=api.rate_limit)
 
 
 def open_database(settings: Settings) -> Database:

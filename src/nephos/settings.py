@@ -31,14 +31,30 @@ class Log(msgspec.Struct, forbid_unknown_fields=True):
     level: str = "INFO"
 
 
+class Rate(msgspec.Struct, forbid_unknown_fields=True):
+    """`count` requests in `seconds` for each user, of a verb (`*`: any) to what `path` matches.
+
+    A path is written as in the catalogue, `/compute/v2.1/servers`, and may hold `*` (within a part), `**` (any) and
+    `{names}` (one part). Before a log-in it is not a user that counts but the address.
+    """
+
+    path: Annotated[str, msgspec.Meta(pattern="^/")]
+    count: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
+    seconds: Annotated[int, msgspec.Meta(ge=1, le=31 * 86400)] = 60
+    verb: str = "*"
+
+
 class Api(msgspec.Struct, forbid_unknown_fields=True):
-    """The HTTP listener. `rate_limit` is requests a minute for each user, verb and service; 0 is no limit (S1-44).
+    """The HTTP listener. `rate_limit` is requests a minute for each user, verb and service; 0 is no limit. `rates`
+    are for verbs and paths. `limit_rates` switches all of them off (S1-44).
 
     `trusted_proxies` are addresses or CIDRs of reverse proxies whose word on scheme, host, prefix and client is taken.
     `cors_origins` are the pages (scheme://host[:port], or "*") whose scripts may use the APIs from a browser.
     """
 
     rate_limit: Annotated[int, msgspec.Meta(ge=0)] = 0
+    rates: list[Rate] = []
+    limit_rates: bool = True
     max_body: Annotated[int, msgspec.Meta(ge=1024)] = 1 << 20
     max_limit: int = 1000
     trusted_proxies: list[str] = []
@@ -398,6 +414,10 @@ def _toml(plain: dict[str, object], path: tuple[str, ...] = ()) -> str:
 
 
 def _value(value: object) -> str:
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key} = {_value(item)}" for key, item in value.items() if item is not None) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(_value, value)) + "]"
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, int | float):

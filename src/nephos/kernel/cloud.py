@@ -11,6 +11,7 @@ import msgspec
 from nephos.kernel.auth.who import Who
 from nephos.kernel.db.engine import Database, Tx
 from nephos.kernel.doorbell.base import Doorbell
+from nephos.kernel.http.limits import Limits
 from nephos.kernel.http.metrics import Metrics
 from nephos.kernel.operations.engine import Operations
 from nephos.kernel.policy import Policies
@@ -52,6 +53,7 @@ class Cloud:
     hosts: Hosts
     metrics: Metrics
     policies: Policies
+    limits: Limits
     verify: Verify = _nobody
     parts: dict[str, Any] = field(default_factory=dict)
     audits: list[Check] = field(default_factory=list)
@@ -64,10 +66,6 @@ class Cloud:
     @property
     def max_body(self) -> int:
         return self.settings.api.max_body
-
-    @property
-    def rate_limit(self) -> int:
-        return self.settings.api.rate_limit
 
     @property
     def trusted_proxies(self) -> Sequence[str]:

@@ -11,8 +11,10 @@ import msgspec
 from nephos import errors
 from nephos.kernel.auth.who import Who
 from nephos.kernel.http import faults
+from nephos.kernel.http.buckets import Memory
 from nephos.kernel.http.call import Call, Reply
 from nephos.kernel.http.front import Front
+from nephos.kernel.http.limits import Limits
 from nephos.kernel.http.metrics import Metrics
 from nephos.kernel.http.query import page
 from nephos.kernel.http.routes import Route, Service
@@ -104,7 +106,7 @@ class ToyCloud:
     def __init__(self) -> None:
         self.metrics = Metrics()
         self.max_body = 4096
-        self.rate_limit = 0
+        self.limits = Limits(Memory())
         self.trusted_proxies: list[str] = []
         self.cors_origins: list[str] = []
         self.identity_url = "http://127.0.0.1:5000/v3"

@@ -59,9 +59,7 @@ class Cloud(Protocol):
     def max_body(self) -> int: ...
 
     @property
-    def rate_limit(self) -> int:
-        """Requests a minute for each user, verb and service; 0 is no limit."""
-        ...
+    def limits(self) -> Limits: ...
 
     @property
     def trusted_proxies(self) -> Sequence[str]:
@@ -118,7 +116,6 @@ class Front:
     def __init__(self, cloud: Cloud, services: Sequence[Service]) -> None:
         self.cloud = cloud
         self.services = services
-        self._limits = Limits(cloud.rate_limit)
         self._bodies = Bodies(cloud.max_body)
         self._proxies = Proxies(cloud.trusted_proxies)
         self._cors = Cors(cloud.cors_origins)
@@ -233,17 +230,27 @@ class Front:
 
     def _handle(self, service: Service, route: Route, call: Call) -> Reply:
         if route.permission is None:
+            self._count(service, call, client_of(call.environ))
             return route.handler(call)
         self._identify(call)
         if call.who.access_rules is not None:
             access_rules.check(call.who, service.name, call.environ["REQUEST_METHOD"], call.environ["PATH_INFO"])
-        self._limits.take(call.who.user_id, call.environ["REQUEST_METHOD"], service.name)
+        self._count(service, call, None)
         if route.target == "own":
             call.permit(None)
         reply = route.handler(call)
         if not call.checked:
             raise AssertionError(f"{route.method} {route.path} answered without checking {route.permission}")
         return reply
+
+    def _count(self, service: Service, call: Call, address: str | None) -> None:
+        """Rates are of users; where it is not known yet who asks, of addresses."""
+        limits = self.cloud.limits
+        if limits.active:
+            environ = call.environ
+            path = service.canonical(environ["PATH_INFO"])
+            asker = f"address {address}" if address is not None else call.who.user_id
+            limits.take(asker, environ["REQUEST_METHOD"], service.name, path, known=address is None)
 
     def _send(self, response: falcon.Response, route: Route, call: Call, reply: Reply) -> None:
         status = reply.status or route.status

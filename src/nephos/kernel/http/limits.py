@@ -1,45 +1,73 @@
-"""Rate limits: so many requests a minute for each user, verb and service. Off unless the setting is above 0 (S1-44)."""
+"""Rate limits: so many requests in so many seconds, for each user (S1-44, S2-09). Without rates nothing is counted."""
 
 from __future__ import annotations
 
 import math
-import threading
+from collections.abc import Sequence
+from typing import NamedTuple
 
 from nephos import errors
-from nephos.kernel import clock
+from nephos.kernel.auth.access import pattern
+from nephos.kernel.http.buckets import Bucket, Pool
 
-MOST_KNOWN = 10_000
-"""Buckets kept; a full one is as good as none, so those are forgotten first."""
+MINUTE = 60
+
+
+class Rate(NamedTuple):
+    """`most` requests of a verb (`*`: any) to what `path` matches, in any `seconds` on end.
+
+    `path` begins with the service's own prefix, whichever one a client uses, and may hold `*` (within a part), `**` (any)
+    and `{names}` (one part). All that match share one bucket a user; one request may be counted by several rates.
+    """
+
+    verb: str
+    path: str
+    most: int
+    seconds: int
+
+    def covers(self, verb: str, path: str) -> bool:
+        return self.verb in ("*", verb) and pattern(self.path).fullmatch(path) is not None
 
 
 class Limits:
-    """A token bucket each: a minute's worth may come at once, and it fills again evenly."""
+    """`a_minute` is one rate more, for each verb and service apart; 0 is none."""
 
-    def __init__(self, a_minute: int) -> None:
-        self._size = float(a_minute)
-        self._buckets: dict[tuple[str, str, str], tuple[float, float]] = {}
-        self._lock = threading.Lock()
+    def __init__(self, pool: Pool, rates: Sequence[Rate] = (), *, a_minute: int = 0) -> None:
+        self._pool, self._rates, self._a_minute = pool, tuple(rates), a_minute
+        self.active = bool(rates or a_minute)
 
-    def take(self, user: str, verb: str, service: str) -> None:
-        """Raises TooManyRequests saying when the next one will be served."""
-        if not self._size:
+    def take(self, asker: str, verb: str, service: str, path: str, *, known: bool = True) -> None:
+        """Count one request of a user, or of an address where it is not `known` who asks: that is held to the rates by
+        path only, so that guessing passwords can be limited. HEAD counts as GET.
+
+        Raises TooManyRequests saying when it may be tried again; then it is counted by no rate.
+        """
+        if not self.active:
             return
-        key, now = (user, verb, service), clock.monotonic()
-        with self._lock:
-            left, seen = self._buckets.get(key, (self._size, now))
-            left = min(self._size, left + (now - seen) * self._size / 60)
-            if left < 1:
-                wait = math.ceil((1 - left) * 60 / self._size)
+        verb = "GET" if verb == "HEAD" else verb
+        taken: list[Bucket] = []
+        for bucket, what in self._of(asker, verb, service, path, known):
+            wait = self._pool.take(bucket)
+            if wait:
+                for other in taken:
+                    self._pool.put(other)
                 raise errors.TooManyRequests(
-                    f"Only {self._size:g} {verb} request(s) can be made to {service} every minute.", retry_after=wait
+                    f"Only {bucket.most} {verb} request(s) can be made to {what} every {_words(bucket.seconds)}.",
+                    retry_after=max(1, math.ceil(wait / 1_000_000)),
                 )
-            if len(self._buckets) >= MOST_KNOWN:
-                self._forget(now)
-            self._buckets[key] = (left - 1, now)
+            taken.append(bucket)
 
-    def _forget(self, now: float) -> None:
-        self._buckets = {
-            key: (left, seen)
-            for key, (left, seen) in self._buckets.items()
-            if left + (now - seen) * self._size / 60 < self._size
-        }
+    def _of(self, asker: str, verb: str, service: str, path: str, known: bool) -> list[tuple[Bucket, str]]:
+        found = [
+            (Bucket(f"{asker} {rate.verb} {rate.path} {rate.seconds}", rate.most, rate.seconds), rate.path)
+            for rate in self._rates
+            if rate.covers(verb, path)
+        ]
+        if self._a_minute and known:
+            found.append((Bucket(f"{asker} {verb} {service}", self._a_minute, MINUTE), service))
+        return found
+
+
+def _words(seconds: int) -> str:
+    named = {1: "second", MINUTE: "minute", 3600: "hour", 86400: "day"}
+    return named.get(seconds, f"{seconds} seconds")

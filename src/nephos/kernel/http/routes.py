@@ -44,3 +44,11 @@ class Service(NamedTuple):
     routes: Sequence[Route]
     dialect: faults.Dialect
     microversions: Microversions | None = None
+
+    def canonical(self, path: str) -> str:
+        """A path of this service as the catalogue writes it, whichever of the prefixes it came by."""
+        for prefix in self.prefixes:
+            if prefix and path.startswith(prefix + "/"):
+                path = path[len(prefix) :]
+                break
+        return self.prefixes[0] + path.rstrip("/")

@@ -174,6 +174,14 @@ def upgrade() -> None:
     sa.Column('error', sa.Text(), nullable=True),
     sa.PrimaryKeyConstraint('name', name=op.f('pk_notification_sink'))
     )
+    op.create_table('rate_bucket',
+    sa.Column('id', sa.String(length=64), nullable=False),
+    sa.Column('full_at', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), nullable=False),
+    sa.PrimaryKeyConstraint('id', name=op.f('pk_rate_bucket'))
+    )
+    with op.batch_alter_table('rate_bucket', schema=None) as batch_op:
+        batch_op.create_index(batch_op.f('ix_rate_bucket_full_at'), ['full_at'], unique=False)
+
     op.create_table('network_conntrack_helper',
     sa.Column('id', sa.Text(), nullable=False),
     sa.Column('router_id', sa.Text(), nullable=False),
