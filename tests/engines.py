@@ -19,7 +19,7 @@ import tempfile
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import cache
 from itertools import count
 from pathlib import Path
@@ -58,6 +58,26 @@ def ledger(engine: str, path: Path, *, tables: bool = True) -> Iterator[str]:
         yield served.url(name)
     finally:
         served.drop(name)
+
+
+_kept: dict[Path, tuple[ExitStack, str]] = {}
+_released: set[Path] = set()
+
+
+def release(path: Path) -> None:
+    """The cloud of a state directory has stopped."""
+    _released.add(path)
+
+
+def kept(engine: str, path: Path) -> str:
+    """The ledger of a state directory: after its cloud stopped the same one again, until another cloud starts."""
+    if path not in _kept:
+        for other in _released & set(_kept):
+            _kept.pop(other)[0].close()
+        stack = ExitStack()
+        _kept[path] = stack, stack.enter_context(ledger(engine, path))
+    _released.discard(path)
+    return _kept[path][1]
 
 
 @cache
@@ -152,7 +172,6 @@ class Postgres(Server):
             "unix_socket_directories": str(self.folder),
             "fsync": "off",
             "full_page_writes": "off",
-            "synchronous_commit": "off",
             "shared_buffers": "64MB",
             "max_connections": str(self.most),
             "autovacuum": "off",

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote_to_bytes
@@ -101,9 +100,8 @@ class Harness:
         self, path: Path, change: Callable[[Settings], None] | None = None, *, database: str | None = None
     ) -> None:
         (path / "server").mkdir(parents=True, exist_ok=True)
-        self._own = ExitStack()
         if database is None and engines.DEFAULT != ["sqlite"]:
-            database = self._own.enter_context(engines.ledger(engines.DEFAULT[0], path))
+            database = engines.kept(engines.DEFAULT[0], path)
         settings = Settings(state=path, hypervisor="fake", database=database or "", connections=40)
         settings.tokens.bcrypt_rounds = 4
         if change:
@@ -120,7 +118,7 @@ class Harness:
 
     def __exit__(self, *_: object) -> None:
         self.cloud.database.close()
-        self._own.close()
+        engines.release(self.cloud.settings.state)
 
     @property
     def nobody(self) -> Client:

@@ -31,6 +31,7 @@ from sqlalchemy import (
     Table,
     Update,
     insert,
+    literal_column,
     select,
 )
 from sqlalchemy.dialects import mysql, postgresql, sqlite
@@ -266,7 +267,7 @@ def _insert(table: Table) -> Insert:
 
 @cache
 def _upsert(dialect: str, table: Table, key: tuple[str, ...], put: tuple[str, ...], count: tuple[str, ...]) -> Insert:
-    counted = {name: table.c[name] + 1 for name in count}
+    counted = {name: table.c[name] + literal_column("1") for name in count}
     if dialect == "mariadb":
         into = mysql.insert(table)
         return into.on_duplicate_key_update({name: into.inserted[name] for name in put} | counted)

@@ -29,12 +29,15 @@ def current(connection: Connection) -> str | None:
 
 
 def upgrade(engine: Engine) -> bool:
-    """Migrate to the newest revision; answers whether anything was done.
+    """Migrate to the newest revision; answers whether anything was done. For several servers: under `Database.alone`.
 
-    Raises SettingsError when the ledger is newer than this release.
+    All is one transaction; MariaDB has none for tables, so there every statement says "if not there yet", and an
+    upgrade that was cut off goes on when it is run again. Raises SettingsError when the ledger is newer than this
+    release, or keeps text in another encoding than UTF-8.
     """
     with engine.connect() as connection:
         now = current(connection)
+        _check_encoding(connection)
     if now == newest():
         return False
     if now is not None and now > newest():
@@ -46,5 +49,17 @@ def upgrade(engine: Engine) -> bool:
     config.set_main_option("script_location", str(HERE))
     with engine.connect() as connection:
         config.attributes["connection"] = connection
+        if engine.dialect.name != "mariadb":
+            connection.exec_driver_sql("BEGIN")
         command.upgrade(config, "head")
+        if engine.dialect.name != "mariadb":
+            connection.exec_driver_sql("COMMIT")
     return True
+
+
+def _check_encoding(connection: Connection) -> None:
+    if connection.dialect.name != "postgresql":
+        return
+    encoding = connection.execute(text("SELECT current_setting('server_encoding')")).scalar()
+    if encoding != "UTF8":
+        raise SettingsError(f"The database keeps text in {encoding}: create it with ENCODING 'UTF8'.")

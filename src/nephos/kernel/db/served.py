@@ -38,6 +38,10 @@ SUBMIT_THREADS = 8
 CONNECT_SECONDS = 5
 POOL_SECONDS = 10
 STATEMENT_SECONDS = 30
+SPARE_CONNECTIONS = 3
+"""Left to whoever looks at the database by hand."""
+OWN_CONNECTIONS = 2
+"""What a server has beside the pool: its doorbell, and the lock of its start."""
 CLOCK_SECONDS = 10.0
 """How long the engine's clock is believed before it is asked again."""
 
@@ -61,6 +65,7 @@ class ServedDatabase(Database):
         """At most `connections` at once; a caller that finds all in use waits POOL_SECONDS, then hears Unavailable."""
         super().__init__()
         self.path = url.render_as_string(hide_password=True)
+        self._url = url
         self._connections = connections
         self.engine = self._make_engine(url)
         self._alone = threading.Lock()
@@ -89,9 +94,21 @@ class ServedDatabase(Database):
     def prepare(self, raw: Any) -> None:
         """Settings of every new connection."""
 
-    @property
-    def threads(self) -> int:
-        """How many connections it may have at once."""
+    def fit(self, servers: int) -> int:
+        """Ask for no more connections than this server's share of what the database gives. Answers how many.
+
+        Callers beyond them wait for each other, which is quicker than to be refused. Raises Unavailable.
+        """
+        try:
+            with self.engine.connect() as connection:
+                most = int(connection.execute(text(self.ask_most)).scalar() or 0)
+        except DBAPIError as wrong:
+            raise away(said(wrong)) from wrong
+        share = max(2, (most - SPARE_CONNECTIONS) // servers - OWN_CONNECTIONS)
+        if share < self._connections:
+            self._connections = share
+            self.engine.dispose()
+            self.engine = self._make_engine(self._url)
         return self._connections
 
     @contextmanager

@@ -361,22 +361,22 @@ def upgrade() -> None:
         batch_op.add_column(sa.Column('key_epoch', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), nullable=True))
 
     with op.batch_alter_table('network_network', schema=None) as batch_op:
-        batch_op.add_column(sa.Column('multi', sa.Boolean(), server_default=sa.text('0'), nullable=False))
+        batch_op.add_column(sa.Column('multi', sa.Boolean(), server_default=sa.false(), nullable=False))
         batch_op.add_column(sa.Column('qos_policy_id', sa.Text(), nullable=True))
         batch_op.create_index(batch_op.f('ix_network_network_qos_policy_id'), ['qos_policy_id'], unique=False)
 
     with op.batch_alter_table('network_port', schema=None) as batch_op:
         batch_op.add_column(sa.Column('qos_policy_id', sa.Text(), nullable=True))
         batch_op.add_column(sa.Column('extras', sa.Text(), nullable=True))
-        batch_op.add_column(sa.Column('deferred', sa.Boolean(), server_default=sa.text('0'), nullable=False))
+        batch_op.add_column(sa.Column('deferred', sa.Boolean(), server_default=sa.false(), nullable=False))
         batch_op.create_index(batch_op.f('ix_network_port_qos_policy_id'), ['qos_policy_id'], unique=False)
 
     with op.batch_alter_table('network_router', schema=None) as batch_op:
-        batch_op.add_column(sa.Column('ha', sa.Boolean(), server_default=sa.text('0'), nullable=False))
+        batch_op.add_column(sa.Column('ha', sa.Boolean(), server_default=sa.false(), nullable=False))
         batch_op.add_column(sa.Column('ha_number', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), nullable=True))
         batch_op.add_column(sa.Column('flavor_id', sa.Text(), nullable=True))
-        batch_op.add_column(sa.Column('ndp_proxy', sa.Boolean(), server_default=sa.text('0'), nullable=False))
-        batch_op.add_column(sa.Column('ecmp', sa.Boolean(), server_default=sa.text('0'), nullable=False))
+        batch_op.add_column(sa.Column('ndp_proxy', sa.Boolean(), server_default=sa.false(), nullable=False))
+        batch_op.add_column(sa.Column('ecmp', sa.Boolean(), server_default=sa.false(), nullable=False))
 
     with op.batch_alter_table('network_rule', schema=None) as batch_op:
         batch_op.add_column(sa.Column('remote_address_group_id', sa.Text(), nullable=True))
