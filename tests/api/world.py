@@ -25,7 +25,10 @@ from tests.harness import Client, Harness, Response
 SERVICES: dict[str, Service] = {module.SERVICE.name: module.SERVICE for module in app.SERVICES}
 PERSONAS = (
     "system_admin",
+    "system_reader",
     "domain_admin",
+    "domain_manager",
+    "domain_reader",
     "project_admin",
     "manager",
     "member",
@@ -216,6 +219,7 @@ class World:
         ):
             made_one = self._made(self.admin, f"/network/v2.0/{plural}", {noun: body})
             found[f"network/{plural}"] = str(made_one[noun]["id"])
+        self._operators_network(found)
         limits = [
             {"service_id": service, "resource_name": name, "default_limit": 10}
             for name in ("slices", "crumbs", "toasts")
@@ -239,6 +243,23 @@ class World:
             assert self.admin.put(f"/placement/{path}", None, **placement).status in (201, 204)
         return found
 
+    def _operators_network(self, found: Things) -> None:
+        """An external IPv6 network, and flavors of routers."""
+
+        def made(plural: str, noun: str, **values: Any) -> str:
+            return str(self._made(self.admin, f"/network/v2.0/{plural}", {noun: values})[noun]["id"])
+
+        outer = made("networks", "network", name="outer", **{"router:external": True})
+        found["outer/network"] = outer
+        made("subnets", "subnet", network_id=outer, ip_version=6, cidr="2001:db8:ffff::/64", enable_dhcp=False)
+        driver = "neutron.services.l3_router.service_providers.single_node.SingleNodeDriver"
+        for key in ("network/service_profiles", "spare/profile", "free/profile"):
+            found[key] = made("service_profiles", "service_profile", driver=driver)
+        profiles = [found["network/service_profiles"]]
+        found["network/flavors"] = made(
+            "flavors", "flavor", name="plain", service_type="L3_ROUTER_NAT", service_profiles=profiles
+        )
+
     def _people(self) -> None:
         """Everyone is of domain site."""
         roles = {role["name"]: role["id"] for role in self.admin.get("/v3/roles").json["roles"]}
@@ -246,7 +267,10 @@ class World:
         domain = {"domain": {"id": self.site}}
         people: tuple[tuple[str, str, dict[str, Any]], ...] = (
             ("system_admin", "admin", {"system": {"all": True}}),
+            ("system_reader", "reader", {"system": {"all": True}}),
             ("domain_admin", "admin", domain),
+            ("domain_manager", "manager", domain),
+            ("domain_reader", "reader", domain),
             ("project_admin", "admin", alpha),
             ("manager", "manager", alpha),
             ("member", "member", alpha),
@@ -329,8 +353,37 @@ class World:
             "floating_ip_address"
         ]
         self._edge(client, found, made)
+        self._routing(client, found, made)
         made("rbac-policies", "rbac_policy", target_tenant=NOT_THERE.replace("-", ""))
         found["network/network-ip-availabilities"] = found["network/networks"]
+
+    def _routing(self, client: Client, found: Things, made: Callable[..., str]) -> None:
+        """What routers and floating IPs have below them, and a router that leads IPv6 outside."""
+        found["spare/floating"] = made("floatingips", "floatingip")
+        for name, noun, above in (
+            ("floatingips/{id}/port_forwardings", "port_forwarding", "spare/floating"),
+            ("routers/{id}/conntrack_helpers", "conntrack_helper", "network/routers"),
+        ):
+            body = seeds.body(f"POST network /v2.0/{name}", found)
+            body[noun].update({"external_port": 2200} if noun == "port_forwarding" else {"port": 2121})
+            path = f"/network/v2.0/{name}".format(id=found[above])
+            found[f"network/{noun}s"] = str(self._made(client, path, body)[noun]["id"])
+        for name, noun in (("metering-labels", "metering_label"), ("metering-label-rules", "metering_label_rule")):
+            body = seeds.body(f"POST network /v2.0/metering/{name}", found)
+            body[noun] |= {"project_id": found["project"], "remote_ip_prefix": "198.51.100.0/24"}
+            if noun == "metering_label":
+                del body[noun]["remote_ip_prefix"]
+            found[f"network/{name}"] = str(self._made(self.admin, f"/network/v2.0/metering/{name}", body)[noun]["id"])
+        subnet = made("subnets", "subnet", cidr=f"2001:db8:{found['number']}::/64", ip_version=6)
+        outer = {"network_id": found["outer/network"]}
+        found["wide/router"] = made("routers", "router", external_gateway_info=outer, enable_ndp_proxy=True)
+        joined = client.put(f"/network/v2.0/routers/{found['wide/router']}/add_router_interface", {"subnet_id": subnet})
+        assert joined.status == 200, joined
+        found["six/port"] = made("ports", "port", fixed_ips=[{"subnet_id": subnet}])
+        body = seeds.body("POST network /v2.0/ndp_proxies", found)
+        path = "/network/v2.0/ndp_proxies"
+        found["network/ndp_proxies"] = str(self._made(client, path, body)["ndp_proxy"]["id"])
+        found["six/port"] = made("ports", "port", fixed_ips=[{"subnet_id": subnet}])
 
     def _edge(self, client: Client, found: Things, made: Callable[..., str]) -> None:
         """What ports are limited, grouped and stacked by."""
