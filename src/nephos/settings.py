@@ -157,12 +157,20 @@ class Limits(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class NetworkRanges(msgspec.Struct, forbid_unknown_fields=True):
-    """What tenants' networks are made of."""
+    """What tenants' networks are made of: `tenant_type` where nobody says otherwise, with an id out of the ranges.
+
+    `vni_min` to `vni_max` are VXLAN's, `gre` and `geneve` FIRST:LAST, `vlan` the same for each physical network.
+    `mtu` is that of the network between the hosts, in bytes; tunnels run over IP version `tunnel_ip`.
+    """
 
     tenant_type: str = "vxlan"
     vni_min: int = 1
     vni_max: int = 1 << 20
+    gre: str = "1:65535"
+    geneve: str = "1:65535"
+    vlan: dict[str, str] = {}
     mtu: int = 1500
+    tunnel_ip: Literal[4, 6] = 4
     dns_domain: str = "openstacklocal."
 
 

@@ -4,7 +4,8 @@
         with cloud.network():                       # this process speaks from where the server is
             cloud.connect("demo").compute.servers()
 
-What runs is what is installed. The state is laid out as `nephos up` lays it out, the hosts are enrolled as it does it.
+What runs is what is installed. The state is laid out as `nephos up` lays it out, the hosts are enrolled as it does it,
+and have the certificates that joining would have got them: the server listens on a network, so all is TLS.
 """
 
 from __future__ import annotations
@@ -21,10 +22,12 @@ from typing import Any
 
 from nephos import settings as all_settings
 from nephos.agent.main import key_of
+from nephos.agent.trust import keep
 from nephos.cli import state
 from nephos.cli.client import Client
 from nephos.errors import NephosError
 from nephos.kernel import clock
+from nephos.kernel.tls.authority import Authority, write
 from nephos.settings import SERVER_USER, Settings
 from nephos.wiring.base import Physical
 from tests.cloud import NEPHOS
@@ -122,10 +125,15 @@ class LabCloud:
         for each in (self.settings, *self._host_settings.values()):
             state.prepare(each)
             all_settings.save(each)
-        keys = {
-            name: key_of(each.agent_dir).public_key().public_bytes_raw().hex()
-            for name, each in self._host_settings.items()
-        }
+        state.trust(self.settings)
+        authority = Authority(self.settings.tls_dir)
+        keys = {}
+        for name, each in self._host_settings.items():
+            key = key_of(each.agent_dir)
+            public = key.public_key().public_bytes_raw()
+            keys[name] = public.hex()
+            write(each.agent_dir / "ca.pem", authority.pem.read_bytes(), 0o644)
+            keep(each.agent_dir / "host.pem", key, authority.host(name, public, each.tls.host_days))
         first = json.dumps({"passwords": state.passwords(self.settings), "hosts": keys})
         state.write_private(self.settings.server_dir / "first.json", first, state.server_user().pw_uid)
 
@@ -138,14 +146,15 @@ class LabCloud:
 
     def start_agent(self, host: Host) -> None:
         words = [str(NEPHOS), "agent", "--state", str(self.state_of(host))]
-        words += ["--server", f"ws://{UNDERLAY}.{SERVER}:{PORT + 1}"]
+        words += ["--server", f"wss://{UNDERLAY}.{SERVER}:{PORT + 1}"]
         self.processes[host.name] = Process(host, "agent", *words)
 
     def state_of(self, host: Host) -> Path:
         return self._host_settings[host.name].state
 
     def _answers(self) -> bool:
-        return self.lab.server.http(f"{self.url}/healthcheck", "--noproxy", "*")[0] == 200
+        trusted = str(self.settings.authority_file)
+        return self.lab.server.http(f"{self.url}/healthcheck", "--noproxy", "*", "--cacert", trusted)[0] == 200
 
     def _up(self) -> set[str]:
         return {each["name"] for each in self.get("/nephos/v1/hosts")["hosts"] if each["up"]}
@@ -182,7 +191,13 @@ class LabCloud:
         import openstack
 
         auth = state.credentials(self.settings, user)
-        return openstack.connect(auth=auth, region_name="RegionOne", load_yaml_config=False, load_envvars=False)
+        return openstack.connect(
+            auth=auth,
+            region_name="RegionOne",
+            load_yaml_config=False,
+            load_envvars=False,
+            cacert=str(self.settings.authority_file),
+        )
 
     def get(self, path: str) -> Any:
         """A GET of the operator's API as admin."""

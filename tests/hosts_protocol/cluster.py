@@ -20,6 +20,7 @@ from websockets.sync.client import ClientConnection, connect
 from nephos import errors
 from nephos.agent import guestdata
 from nephos.agent.main import Agent, host_names, key_of
+from nephos.agent.trust import keep
 from nephos.hosts import actions as hosts
 from nephos.hosts import store, wire
 from nephos.hosts.guest import CreateGuest, GuestItem
@@ -30,7 +31,9 @@ from nephos.kernel.db.engine import Tx
 from nephos.kernel.operations import store as operation_store
 from nephos.kernel.operations.model import Kind, Operation, Outcome, Step
 from nephos.kernel.operations.worker import Worker
-from nephos.settings import Settings
+from nephos.kernel.tls import keeper
+from nephos.kernel.tls.authority import write
+from nephos.settings import Settings, Tls
 from nephos.wiring.base import Network
 from tests.harness import Harness
 
@@ -55,15 +58,17 @@ def free_port() -> int:
 
 
 class Cluster:
-    """One server with `count` enrolled fake hosts; agents are started by the test."""
+    """One server with `count` enrolled fake hosts; agents are started by the test. With `tls` the port speaks it."""
 
-    def __init__(self, path: Path, count: int = 2) -> None:
+    def __init__(self, path: Path, count: int = 2, *, tls: Tls | None = None) -> None:
         self.path = path
 
         def change(settings: Settings) -> None:
             settings.cloud_id = "cloud-1"
             settings.fake_hosts = count
             settings.listen = f"127.0.0.1:{free_port()}"
+            settings.tls = tls or Tls()
+            settings.tls_dir.mkdir(parents=True, exist_ok=True)
 
         self.harness = Harness(path, change)
         self.cloud = self.harness.cloud
@@ -84,6 +89,9 @@ class Cluster:
         self.key = key_of(self.settings.agent_dir)
         self.names = host_names(self.settings)
         self.ids = {name: self.enrol(name, self.key) for name in self.names}
+        self.keeper = keeper.of(self.settings)
+        if self.keeper is not None:
+            self.certify(self.key)
         self.image = path / "image"
         self.image.write_bytes(bytes(range(256)) * 40)
         self._agents: list[Agent] = []
@@ -108,6 +116,7 @@ class Cluster:
             port=self.port,
             socket=self.settings.streams_socket,
             open_image=self._open_image,
+            keeper=self.keeper,
         )
         streams.start()
         self.streams = streams
@@ -116,6 +125,15 @@ class Cluster:
     def enrol(self, name: str, key: Ed25519PrivateKey) -> str:
         public = key.public_key().public_bytes_raw().hex()
         return self.cloud.database.write(lambda tx: hosts.enrol(tx, name, public))
+
+    def certify(self, key: Ed25519PrivateKey) -> Path:
+        """Put the authority and a certificate for a key where an agent looks for them; answers the latter's file."""
+        assert self.keeper is not None
+        authority, directory = self.keeper.authority, self.settings.agent_dir
+        write(directory / "ca.pem", authority.pem.read_bytes(), 0o644)
+        certificate = authority.host(self.names[0], key.public_key().public_bytes_raw(), self.settings.tls.host_days)
+        keep(directory / "host.pem", key, certificate)
+        return directory / "host.pem"
 
     def _open_image(self, link: str) -> tuple[Path, int]:
         if link != LINK:
@@ -187,7 +205,8 @@ class Cluster:
     # --- agents ----------------------------------------------------------------------------------------------
 
     def agent(self, *, tcp: bool = False, connected: bool = True) -> Agent:
-        target = f"ws://127.0.0.1:{self.port}" if tcp else str(self.settings.streams_socket)
+        scheme = "wss" if self.keeper is not None else "ws"
+        target = f"{scheme}://127.0.0.1:{self.port}" if tcp else str(self.settings.streams_socket)
         agent = Agent(self.settings, target)
         self._agents.append(agent)
         agent.start()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import logging
 import queue
+import ssl
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -297,8 +298,9 @@ class Connection:
 
 
 def _how_bad(wrong: Exception) -> int:
-    """A server that is away is ordinary; one that talks nonsense, or refuses, is not."""
-    return logging.INFO if isinstance(wrong, OSError | TimeoutError) else logging.ERROR
+    """A server that is away is ordinary; one that talks nonsense, refuses, or is not who it should be, is not."""
+    away = isinstance(wrong, OSError | TimeoutError) and not isinstance(wrong, ssl.SSLError)
+    return logging.INFO if away else logging.ERROR
 
 
 def _take(source: deque[T]) -> tuple[T, ...]:
