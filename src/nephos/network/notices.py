@@ -11,6 +11,7 @@ from nephos.kernel.db.engine import Tx
 from nephos.network import touch
 from nephos.network.agents import actions as agents
 from nephos.network.agents.store import host as known
+from nephos.network.paths import actions as paths
 from nephos.network.ports.store import port
 from nephos.network.routers import placing
 
@@ -46,3 +47,4 @@ def listen(cloud: Cloud) -> None:
     cloud.hosts.notice("router_state", state_of_router)
     cloud.hosts.notice("host", arrived)
     cloud.hosts.notice("address_taken", address_taken)
+    cloud.hosts.notice("overlay", paths.note)

@@ -25,6 +25,7 @@ from nephos.network.groups import api as groups
 from nephos.network.metering import api as metering
 from nephos.network.ndpproxies import api as ndpproxies
 from nephos.network.networks import api as networks
+from nephos.network.paths import actions as paths
 from nephos.network.ports import api as ports
 from nephos.network.qos import api as qos
 from nephos.network.quotas import api as quotas
@@ -82,6 +83,7 @@ def compose(cloud: Cloud) -> None:
     cloud.hosts.provide("router", desired.routers)
     notices.listen(cloud)
     cloud.audits.append(audit.check)
+    cloud.audits.append(paths.check)
 
 
 def seed(cloud: Cloud, passwords: Mapping[str, str]) -> None:

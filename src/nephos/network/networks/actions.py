@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -13,6 +13,7 @@ from nephos.kernel.cloud import Cloud
 from nephos.kernel.db.engine import Tx
 from nephos.network import problems, resource, touch
 from nephos.network.networks.store import EXTERNAL, SHARED, network, rbac
+from nephos.network.paths import actions as paths
 from nephos.network.ports import store as ports
 from nephos.network.quotas import actions as quotas
 from nephos.network.routers.store import router
@@ -58,7 +59,7 @@ def create(tx: Tx, cloud: Cloud, new: New) -> str:
     _check_zones(tx, cloud, new.zone_hints)
     wanted = new.segments or (Segment(kind=cloud.settings.network.tenant_type),)
     reserved = [segments.reserve(tx, cloud, each, new.project_id) for each in wanted]
-    mtu = _mtu(cloud, [each.kind for each in reserved], new.mtu)
+    mtu = _mtu(tx, cloud, [each.kind for each in reserved], new.mtu)
     network_id = clock.uuid4()
     if new.is_default:
         _only_default(tx, network_id)
@@ -106,7 +107,7 @@ def update(tx: Tx, cloud: Cloud, row: Any, values: dict[str, Any]) -> None:
         _set_external(tx, row, values["external"])
     if values.get("mtu") is not None:
         found = segments.of_networks(tx, [row.id]).get(row.id, [row])
-        values["mtu"] = _mtu(cloud, [each.kind for each in found], values["mtu"])
+        values["mtu"] = _mtu(tx, cloud, [each.kind for each in found], values["mtu"])
     if values.get("is_default"):
         _only_default(tx, row.id)
     resource.revise(tx, network, row.id, values)
@@ -193,12 +194,16 @@ def _only_default(tx: Tx, network_id: str) -> None:
         )
 
 
-def _mtu(cloud: Cloud, kinds: Iterable[str], wanted: int | None) -> int:
-    """The network's MTU; 0 and None mean the most that all its types carry."""
+def _mtu(tx: Tx, cloud: Cloud, kinds: Sequence[str], wanted: int | None) -> int:
+    """The network's MTU; 0 and None mean the most that all its types carry, and that the hosts found to pass (S0-32)."""
     ranges = cloud.settings.network
     most = min(types.most_mtu(kind, ranges.mtu, ranges.tunnel_ip) for kind in kinds)
     if not wanted:
-        return most
+        tunnels = [kind for kind in kinds if types.TYPES[kind].overhead]
+        measured = paths.narrowest(tx) if tunnels else None
+        if measured is None:
+            return most
+        return min(most, *(types.most_mtu(kind, measured, ranges.tunnel_ip) for kind in tunnels))
     if wanted > most:
         raise problems.bad(f"Invalid input for operation: Requested MTU is too big, maximum is {most}.")
     if wanted < 68:

@@ -107,6 +107,15 @@ def upgrade() -> None:
     with op.batch_alter_table('network_metering_label', schema=None) as batch_op:
         batch_op.create_index(batch_op.f('ix_network_metering_label_project_id'), ['project_id'], unique=False)
 
+    op.create_table('network_path',
+    sa.Column('host_id', sa.Text(), nullable=False),
+    sa.Column('peer', sa.Text(), nullable=False),
+    sa.Column('up', sa.Boolean(), nullable=False),
+    sa.Column('mtu', sa.Integer(), nullable=True),
+    sa.Column('wanted', sa.Integer(), nullable=True),
+    sa.Column('since', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), nullable=False),
+    sa.PrimaryKeyConstraint('host_id', 'peer', name=op.f('pk_network_path'))
+    )
     op.create_table('network_qos_policy',
     sa.Column('id', sa.Text(), nullable=False),
     sa.Column('project_id', sa.Text(), nullable=False),
@@ -149,6 +158,11 @@ def upgrade() -> None:
     sa.Column('created_at', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), nullable=False),
     sa.Column('updated_at', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), nullable=False),
     sa.PrimaryKeyConstraint('id', name=op.f('pk_network_service_profile'))
+    )
+    op.create_table('network_taking',
+    sa.Column('project_id', sa.Text(), nullable=False),
+    sa.Column('generation', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), nullable=False),
+    sa.PrimaryKeyConstraint('project_id', name=op.f('pk_network_taking'))
     )
     op.create_table('notification',
     sa.Column('id', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), autoincrement=True, nullable=False),
