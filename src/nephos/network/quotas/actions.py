@@ -14,7 +14,7 @@ from nephos.network.floatingips.store import floatingip
 from nephos.network.groups.store import group, rule
 from nephos.network.networks.store import network, rbac
 from nephos.network.ports.store import port
-from nephos.network.quotas.store import quota
+from nephos.network.quotas.store import quota, taking
 from nephos.network.routers.store import router
 from nephos.network.subnetpools.store import subnetpool
 from nephos.network.subnets.store import subnet
@@ -44,12 +44,16 @@ _used = {
 
 
 def take(tx: Tx, cloud: Cloud, project_id: str, resource: str, count: int = 1) -> None:
-    """To be called before `count` rows are added. Raises OverQuota (409) naming limit, use and request."""
+    """To be called before `count` rows are added: it orders this transaction behind others that take from the project.
+
+    Raises OverQuota (409) naming limit, use and request.
+    """
     limit = tx.scalar(_limit, {"project": project_id, "resource": resource})
     if limit is None:
         limit = default(cloud, resource)
     if limit < 0 or not project_id:
         return
+    tx.upsert(taking, {"project_id": project_id, "generation": 1}, key=("project_id",), count=("generation",))
     in_use = used(tx, project_id, resource)
     if in_use + count > limit:
         raise problems.over_quota(resource, limit, in_use, count)

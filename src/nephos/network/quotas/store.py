@@ -13,3 +13,6 @@ quota = Table(
     Column("resource", Text, primary_key=True),
     integer("limit"),
 )
+
+taking = Table("network_taking", metadata, Column("project_id", Text, primary_key=True), integer("generation", default=0))
+"""One row for each project that ever took something, counted up by whoever takes more: it puts them in an order."""
