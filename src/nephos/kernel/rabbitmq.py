@@ -11,6 +11,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 import pika
 from pika.adapters.blocking_connection import BlockingConnection
+from pika.exceptions import AMQPError
 
 from nephos.errors import SettingsError
 
@@ -78,5 +79,9 @@ def _tls(options: dict[str, str], host: str) -> pika.SSLOptions:
 
 
 def connect(choices: list[pika.ConnectionParameters]) -> BlockingConnection:
-    """The first host that answers. Raises pika's AMQPError when none does."""
-    return BlockingConnection(choices)
+    """The first host that answers. Raises ConnectionError with the reason when none does."""
+    try:
+        return BlockingConnection(choices)
+    except (AMQPError, OSError) as wrong:
+        places = ", ".join(f"{each.host}:{each.port}" for each in choices)
+        raise ConnectionError(f"no connection to RabbitMQ at {places}: {wrong!r}") from wrong

@@ -142,4 +142,5 @@ class RabbitDoorbell:
 
 
 def _words(wrong: Exception) -> str:
-    return f"{type(wrong).__name__}: {wrong}" if str(wrong) else type(wrong).__name__
+    """Some of the library's errors say what is wrong only in their repr."""
+    return str(wrong) or repr(wrong)
