@@ -40,6 +40,8 @@ TEST: tuple[Package, ...] = (
     Package("mariadb-client-core", "what mariadb-install-db reads its options by"),
     Package("mariadb-server-core", "the MariaDB that the tests start for themselves; the package without a service"),
     Package("postgresql-15", "the PostgreSQL that the tests start for themselves, beside any that is there"),
+    Package("ethtool", "lets the tests' NICs finish frames as real ones do"),
+    Package("openvswitch-switch", "the other switch, which host.switch chooses; the tests run it for themselves"),
     Package("busybox-static", "DHCP, DNS and ARP clients of the tests' pretended guests"),
     Package("curl", "asks metadata and other servers from inside the tests' namespaces"),
     Package("iptables", "plays the foreign firewall that must not break guests"),

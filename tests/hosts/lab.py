@@ -135,6 +135,18 @@ class Space(Node):
     def _all_processes(self) -> list[subprocess.Popen[str]]:
         return self.lab.processes
 
+    def cable(self, device: str, segment: str) -> None:
+        """One more NIC, without address, on a physical segment of its own in the switch, which is made on first use.
+
+        As on a real NIC no frame leaves unfinished: a switch in user space reads whole ones off it.
+        """
+        end = f"{device}-{self.name}"
+        make = f"ip link show {segment} >/dev/null 2>&1 || ip link add {segment} up type bridge mcast_snooping 0"
+        pair = f"ip link add {end} type veth peer name {device} netns {self.pid}; ip link set {end} master {segment} up"
+        enter = ["nsenter", "-t", str(self.lab.switch.pid), "-n", "--", "sh", "-ec"]
+        subprocess.run([*enter, f"{make}; {pair}; ethtool -K {end} tx off >/dev/null"], check=True)
+        self.run("sh", "-ec", f"ip link set {device} up; ethtool -K {device} tx off >/dev/null")
+
     def plug(self, number: int) -> None:
         """Connect to the lab's switch as 192.168.77.`number`, with the internet as default gateway."""
         # Only the switch's network is entered, so that the process id of this node means something there.

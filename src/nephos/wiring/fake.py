@@ -24,6 +24,8 @@ from nephos.wiring.base import (
 )
 from nephos.wiring.probe import Watch, Watched
 
+_PHYSICAL, _TUNNELS = ("flat", "vlan"), ("vxlan", "gre", "geneve")
+
 
 class FakeWiring:
     """Wires nothing (`wiring.base.Wiring`). Without `settings` every physical network and tunnel counts as there."""
@@ -38,6 +40,9 @@ class FakeWiring:
         self._report: Callable[[Fact], None] | None = None
         self._taken: dict[str, str] = {}
         self._reported: set[tuple[str, str, str]] = set()
+
+    def check(self) -> None:
+        """See `wiring.base.Wiring.check`: nothing can be wrong."""
 
     def apply(self, desired: Desired, changed: frozenset[Key] | None = None) -> dict[Key, str]:
         """See `wiring.base.Wiring.apply`."""
@@ -139,17 +144,15 @@ class FakeWiring:
         report(fact)
 
     def _check_network(self, network: Network) -> None:
-        if network.kind == "vlan":
-            raise HostFault("this host cannot carry VLAN networks")
-        if network.kind not in ("local", "flat", "vxlan"):
+        if network.kind not in ("local", *_PHYSICAL, *_TUNNELS):
             raise HostFault(f"network type {network.kind!r} is not known to this host")
-        if network.kind == "vxlan" and network.segment is None:
-            raise HostFault("a vxlan network needs its segment, the VNI")
+        if network.kind not in ("local", "flat") and network.segment is None:
+            raise HostFault(f"a {network.kind} network needs its segment, the number that it goes by")
         if self._settings is None:
             return
-        if network.kind == "flat" and network.physical not in self._settings.physical:
+        if network.kind in _PHYSICAL and network.physical not in self._settings.physical:
             raise HostFault(f"physical network {network.physical!r} is not mapped on this host")
-        if network.kind == "vxlan" and network.peers and self._settings.tunnel_address is None:
+        if network.kind in _TUNNELS and network.peers and self._settings.tunnel_address is None:
             raise HostFault("other hosts carry this network, but this host has no tunnel_address set")
 
 

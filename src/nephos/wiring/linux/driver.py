@@ -22,17 +22,23 @@ from nephos.wiring.base import (
     WiringSettings,
 )
 from nephos.wiring.linux import dhcp, firewall, inventory, names, nft, services, sysctl
+from nephos.wiring.linux.bridging import KernelSwitch
 from nephos.wiring.linux.flows import Flows
 from nephos.wiring.linux.foreign import ForeignChains
 from nephos.wiring.linux.host import Host
+from nephos.wiring.linux.legacy import LegacyChains
 from nephos.wiring.linux.metadata import MetadataServer
-from nephos.wiring.linux.netlink import NTF_STICKY, Forward, Link
-from nephos.wiring.linux.networks import Networks
+from nephos.wiring.linux.netlink import NTF_STICKY, Link
+from nephos.wiring.linux.networks import Networks, Switch
 from nephos.wiring.linux.nft import Ruleset, Table
+from nephos.wiring.linux.overlay import Overlay
 from nephos.wiring.linux.probe.follow import Prober
+from nephos.wiring.linux.qos import Qos
 from nephos.wiring.linux.reactor import Reactor
 from nephos.wiring.linux.router import Routers
+from nephos.wiring.linux.sightings import Sightings
 from nephos.wiring.linux.vet import Vetting
+from nephos.wiring.openvswitch import OpenVSwitch
 from nephos.wiring.probe import Watch, Watched
 
 log = logging.getLogger(__name__)
@@ -52,14 +58,20 @@ class LinuxWiring:
         self._host = Host(settings, state_dir, names.checked(cloud_id))
         self._table = f"nephos_{cloud_id.replace('-', '')[:8]}"
         self._reactor = Reactor()
-        self._networks = Networks(self._host)
+        self._switch: Switch = OpenVSwitch(self._host) if settings.switch == "openvswitch" else KernelSwitch(self._host)
+        self._networks = Networks(self._host, self._switch)
         self._services = services.Services(self._host, self._reactor, self._leased)
         self._routers = Routers(self._host, self._reactor, self._state_of_router)
         self._ruleset = Ruleset(None, self._host.record)
         self._foreign = ForeignChains(f"nephos:{cloud_id}")
+        self._legacy = LegacyChains(f"nephos:{cloud_id}")
         self._foreign_seen: tuple[int, tuple[str, ...]] | None = None
         self._flows = Flows()
+        self._qos = Qos(self._host)
+        self._sightings = Sightings(self._table)
         self._vet = Vetting()
+        self._prober = Prober(self._host)
+        self._overlay = Overlay(self._host, lambda fact: self._report(fact) if self._report else None)
         self._bridges: dict[str, Link] = {}
         self._desired = Desired()
         self._ports_by_index: dict[int, Port] = {}
@@ -68,6 +80,11 @@ class LinuxWiring:
         self._lock = threading.Lock()
 
     # ---- the protocol -----------------------------------------------------------------------------------------
+
+    def check(self) -> None:
+        """See `wiring.base.Wiring.check`."""
+        with self._lock:
+            self._switch.check()
 
     def apply(self, desired: Desired, changed: frozenset[Key] | None = None) -> dict[Key, str]:
         """See `wiring.base.Wiring.apply`."""
@@ -81,14 +98,22 @@ class LinuxWiring:
             self._sweep(desired, errors)
             for name in _BRIDGE_SETTINGS:
                 self._host.record.set_sysctl(name, "1")
+            self._networks.begin()
             for network in desired.networks.values():
                 with self._item(errors, Key(Kind.NETWORK, network.id)):
                     self._bridges.pop(network.id, None)
                     self._bridges[network.id] = self._networks.ensure(network, forwards)
-            for port in desired.ports.values():
+            self._settle(errors)
+            pinned: dict[int, set[str]] = {}
+            for entry in forwards:
+                if entry.flags & NTF_STICKY:
+                    pinned.setdefault(entry.index, set()).add(entry.mac)
+            for port in sorted(desired.ports.values(), key=lambda port: port.trunk is not None):
                 with self._item(errors, Key(Kind.PORT, port.id)):
-                    self._port(port, desired, forwards)
+                    self._port(port, desired, pinned)
             self._firewall(desired, errors)
+            wired = (port for port in desired.ports.values() if Key(Kind.PORT, port.id) not in errors)
+            self._qos.ensure(wired, errors.__setitem__)
             for network_id, network in desired.networks.items():
                 if network_id in scope.networks and network_id in self._bridges:
                     with self._item(errors, Key(Kind.NETWORK, network_id)):
@@ -97,14 +122,18 @@ class LinuxWiring:
                 if router.id in scope.routers:
                     with self._item(errors, Key(Kind.ROUTER, router.id)):
                         self._routers.ensure(router, desired.networks, self._bridges)
+            self._prove(desired)
             self._forget_facts(desired)
+            if changed is None and self._report is not None:
+                for fact in self._sightings.look(desired):
+                    self._report(fact)
             return errors
 
     @property
     def changes(self) -> int:
         """How many things this driver has changed on the host since it started: what a pass over an equal host adds
         nothing to."""
-        return self._host.changes + self._ruleset.loads + self._foreign.changes
+        return self._host.changes + self._ruleset.loads + self._foreign.changes + self._legacy.changes + self._qos.changes
 
     def tap_name(self, port_id: str) -> str:
         return names.tap(port_id)
@@ -132,21 +161,24 @@ class LinuxWiring:
                 leases = self._services.leases(network_id)
                 self._reactor.soon(lambda network_id=network_id, leases=leases: self._leased(network_id, leases))  # type: ignore[misc]
             self._reactor.soon(self._routers.elections.again)
+            self._overlay.again()
 
     def leftovers(self, desired: Desired) -> list[Leftover]:
         """See `wiring.base.Wiring.leftovers`."""
         with self._lock:
             self._host.stack.load()
-            return inventory.leftovers(self._host, self._table, self._ruleset.chains, desired)
+            found = inventory.leftovers(self._host, self._table, self._ruleset.chains, desired)
+            return found + self._switch.leftovers(desired.networks)
 
     def probe(self, request: Watch) -> Watched:
         """See `wiring.base.Wiring.probe`. Other calls go on meanwhile."""
         with self._lock:
-            desired, uplinks = self._desired, dict(self._networks.uplinks)
-        return Prober(self._host.settings, self._host.cloud).follow(request, desired, uplinks)
+            desired, uplinks = self._desired, {net: devices[0] for net, devices in self._networks.uplinks.items()}
+        return self._prober.follow(request, desired, uplinks)
 
     def close(self) -> None:
         """See `wiring.base.Wiring.close`."""
+        self._overlay.close()
         with self._lock:
             self._services.close()
             self._routers.close()
@@ -165,9 +197,11 @@ class LinuxWiring:
             self._sweep(Desired(), failed)
             if failed:
                 raise HostFault("; ".join(failed.values()))
+            self._switch.purge()
             inventory.purge(self._host, self._table)
             self._ruleset.forget()
             self._foreign.remove()
+            self._legacy.remove()
             self._foreign_seen = None
             self._host.record.restore_sysctls()
             self._host.record.forget_all()
@@ -186,7 +220,16 @@ class LinuxWiring:
             errors.setdefault(key, f"{type(problem).__name__}: {problem}")
             log.exception("%s %s could not be wired", key.kind, key.id)
 
-    def _port(self, port: Port, desired: Desired, forwards: list[Forward]) -> None:
+    def _settle(self, errors: dict[Key, str]) -> None:
+        """The guests of a network that is not connected still have each other, and are told that they lack the rest."""
+        try:
+            self._networks.settle()
+        except (HostFault, OSError) as problem:
+            log.warning("networks could not be connected: %s", problem)
+            for network_id in self._networks.joined:
+                errors.setdefault(Key(Kind.NETWORK, network_id), f"not connected to other hosts: {problem}")
+
+    def _port(self, port: Port, desired: Desired, pinned: dict[int, set[str]]) -> None:
         bridge, network = self._bridges.get(port.network_id), desired.networks.get(port.network_id)
         if bridge is None or network is None:
             raise HostFault(f"network {port.network_id} of the port is not wired on this host")
@@ -196,13 +239,34 @@ class LinuxWiring:
             raise HostFault(f"the port's index {port.index} is also that of {self._ports_by_index[port.index].id}")
         stack = self._host.stack
         mark = self._host.mark("port", port.id)
-        link = stack.ensure_tap(names.tap(port.id), mark, mtu=network.mtu, master=bridge.index, up=port.admin_up)
-        pinned = {entry.mac for entry in forwards if entry.index == link.index and entry.flags & NTF_STICKY}
-        for mac in pinned - {names.index_mac(port.index)}:
+        if port.trunk is None:
+            link = stack.ensure_tap(names.tap(port.id), mark, mtu=network.mtu, master=bridge.index, up=port.admin_up)
+        else:
+            link = self._behind(port, mark, mtu=network.mtu, master=bridge.index)
+        have = pinned.get(link.index, set())
+        for mac in have - {names.index_mac(port.index)}:
             stack.netlink.pin_mac(link.index, mac, add=False)
-        if names.index_mac(port.index) not in pinned:
+        if names.index_mac(port.index) not in have:
             stack.netlink.pin_mac(link.index, names.index_mac(port.index), add=True)
             stack.changes += 1
+
+    def _prove(self, desired: Desired) -> None:
+        """The tunnels to the hosts that share a network with this one."""
+        tunnelled = [network for network in desired.networks.values() if network.kind == "vxlan"]
+        peers = {peer for network in tunnelled for peer in network.peers}
+        try:
+            self._overlay.ensure(peers, max((network.mtu for network in tunnelled), default=0))
+        except (NephosError, OSError, ValueError) as problem:
+            log.warning("the tunnels cannot be proved: %s", problem)
+
+    def _behind(self, port: Port, mark: names.Mark, *, mtu: int, master: int) -> Link:
+        """The device of a subport: a VLAN of its trunk's tap."""
+        parent = self._host.stack.links.get(names.tap(str(port.trunk)))
+        if parent is None or port.tag is None:
+            raise HostFault(f"port {port.trunk}, which it is behind, is not wired on this host")
+        return self._host.stack.ensure_vlan(
+            names.tap(port.id), mark, parent=parent, tag=port.tag, mtu=mtu, master=master, up=port.admin_up
+        )
 
     def _serve(self, network: Network, desired: Desired) -> None:
         if inventory.serves(network, desired):
@@ -215,7 +279,7 @@ class LinuxWiring:
         plan = firewall.Plan(
             known,
             {net: services.mac_of(network) for net, network in wired.items() if inventory.serves(network, desired)},
-            {net: device for net, device in self._networks.uplinks.items() if net in wired},
+            {net: devices for net, devices in self._networks.uplinks.items() if net in wired},
             {net: self._host.record.zone(net) for net in wired},
         )
         routed = self._networks.masqueraded({str(one.physical) for one in wired.values() if one.kind == "flat"})
@@ -231,6 +295,7 @@ class LinuxWiring:
                 self._foreign.ensure(list(bridges))
                 now = self._ruleset.netfilter.generation()
             self._foreign_seen = (now, bridges)
+            self._legacy.ensure(list(bridges))
         except (NephosError, OSError, ValueError, KeyError) as problem:
             log.exception("the ruleset could not be loaded")
             for name in ports:
@@ -274,7 +339,7 @@ class LinuxWiring:
                 self._host.stack.remove(name)
         for network_id in [net for net in self._bridges if net not in desired.networks]:
             self._bridges.pop(network_id)
-            self._networks.uplinks.pop(network_id, None)
+            self._networks.forget(network_id)
         gone = [net for net in self._host.record.value.zones if net not in desired.networks]
         for network_id in gone:
             del self._host.record.value.zones[network_id]

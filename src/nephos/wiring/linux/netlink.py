@@ -36,6 +36,7 @@ VLAN_ID = 1
 GRE_IN_FLAGS, GRE_OUT_FLAGS, GRE_IN_KEY, GRE_OUT_KEY, GRE_LOCAL, GRE_REMOTE = 2, 3, 4, 5, 6, 7
 GRE_KEY = 0x2000
 GENEVE_ID, GENEVE_REMOTE, GENEVE_PORT, GENEVE_REMOTE6 = 1, 2, 5, 7
+VLAN_ID = 1
 VXLAN_ID, VXLAN_LOCAL, VXLAN_LEARNING, VXLAN_PORT, VXLAN_LOCAL6 = 1, 4, 7, 15, 17
 BR_FORWARD_DELAY, BR_STP_STATE, BR_MCAST_SNOOPING = 1, 5, 23
 IFA_ADDRESS, IFA_LOCAL, IFA_FLAGS = 1, 2, 8
@@ -366,7 +367,9 @@ def has_generic_family(name: str) -> bool:
     """Whether the kernel serves a generic netlink family; it loads the module that does, if there is one."""
     client = _Socket(NETLINK_GENERIC)
     try:
-        client.call(GENERIC_CONTROL, 0, struct.pack("=BBH", CONTROL_GET_FAMILY, 1, 0) + attribute(CONTROL_NAME, name), name)
+        client.call(
+            GENERIC_CONTROL, 0, struct.pack("=BBH", CONTROL_GET_FAMILY, 1, 0) + attribute(CONTROL_NAME, name), name
+        )
     except OSError as problem:
         if problem.errno == errno.ENOENT:
             return False

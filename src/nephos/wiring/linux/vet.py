@@ -9,9 +9,10 @@ import ipaddress
 import re
 from collections.abc import Iterable, Mapping
 
-from nephos.wiring.base import Address, Desired, Item, Key, Kind, Network, Port, Route, Router
+from nephos.wiring.base import Address, Desired, Item, Key, Kind, Limits, Network, Port, Route, Router
 from nephos.wiring.linux.names import checked
 
+_BITS = {"vlan": 12, "gre": 32}
 _MAC = re.compile(r"([0-9a-f]{2}:){5}[0-9a-f]{2}\Z")
 
 
@@ -67,7 +68,7 @@ def _check(name: str, item: Item) -> None:
 
 
 def _network(network: Network) -> None:
-    if network.segment is not None and not 0 < network.segment < 1 << 24:
+    if network.segment is not None and not 0 < network.segment < 1 << _BITS.get(network.kind, 24):
         raise ValueError(f"segment {network.segment} is out of range")
     if not 68 <= network.mtu <= 65535:
         raise ValueError(f"MTU {network.mtu} is out of range")
@@ -98,10 +99,23 @@ def _port(port: Port) -> None:
     checked(port.network_id)
     _mac(port.mac)
     _addresses(port.addresses)
+    if port.trunk is not None:
+        checked(port.trunk)
+        if port.tag is None or not 1 <= port.tag <= 4094:
+            raise ValueError(f"VLAN {port.tag} is out of range")
+    if port.limits is not None:
+        _limits(port.limits)
     for cidr, mac in port.pairs:
         ipaddress.ip_network(cidr, strict=False)
         if mac is not None:
             _mac(mac)
+
+
+def _limits(limits: Limits) -> None:
+    for name in limits.__struct_fields__:
+        value = getattr(limits, name)
+        if value is not None and not (0 <= value < 1 << 31 and (name != "dscp" or value < 64)):
+            raise ValueError(f"{name} {value} is out of range")
 
 
 def _router(router: Router) -> None:

@@ -8,10 +8,11 @@ from contextlib import ExitStack, suppress
 
 from nephos.errors import HostFault
 from nephos.kernel import clock
-from nephos.wiring.base import Desired, WiringSettings
+from nephos.wiring.base import Desired
 from nephos.wiring.linux import names, netns
+from nephos.wiring.linux.host import Host
 from nephos.wiring.linux.names import Mark
-from nephos.wiring.linux.probe import faults, frames
+from nephos.wiring.linux.probe import faults, frames, rules
 from nephos.wiring.linux.probe.capture import Capture
 from nephos.wiring.linux.probe.places import Places
 from nephos.wiring.linux.probe.rules import Tracing
@@ -28,11 +29,13 @@ _one_at_a_time = threading.Semaphore(4)
 
 
 class Prober:
-    """Follows packets on this host, for one cloud. Touches nothing that is there, and removes what it makes."""
+    """Follows packets on this host, for one cloud. Touches nothing that is there, and removes what it makes, also what an
+    agent that was killed meanwhile left behind."""
 
-    def __init__(self, settings: WiringSettings, cloud: str) -> None:
-        self._settings = settings
-        self._cloud = cloud
+    def __init__(self, host: Host) -> None:
+        self._settings = host.settings
+        self._cloud = host.cloud
+        _sweep(host)
 
     def follow(self, request: Watch, desired: Desired, uplinks: Mapping[str, str]) -> Watched:
         """Takes `request.seconds`. Raises HostFault when the guest's device is missing, or too many probes run."""
@@ -127,3 +130,15 @@ class Prober:
                         )
                     )
 
+
+
+def _sweep(host: Host) -> None:
+    host.stack.load()
+    for link in list(host.stack.links.values()):
+        mark = Mark.parse(link.alias)
+        if mark is not None and (mark.cloud, mark.kind) == (host.cloud, "probe") and link.name in host.stack.links:
+            host.stack.remove(link.name)
+    for namespace in (None, *host.record.value.namespaces):
+        if namespace is None or netns.exists(namespace):
+            with suppress(HostFault, OSError):
+                rules.sweep(namespace)

@@ -162,7 +162,7 @@ def _by_design(family: str, table: str, chain: str, rule: str) -> bool:
     is on every host."""
     if family != "bridge" or not table.startswith("nephos"):
         return False
-    return chain == "input" or chain == "forward" and any(name in rule for name in ("@local_", "@dhcp_uplinks"))
+    return chain == "input" or (chain == "forward" and any(name in rule for name in ("@local_", "@dhcp_uplinks")))
 
 
 def _plain(rule: str) -> str:

@@ -1,0 +1,234 @@
+"""The switch that is made of the kernel's own devices: bridges, VXLAN, GRE and Geneve tunnels, VLAN sub-interfaces."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import struct
+
+from nephos.errors import HostFault
+from nephos.wiring.base import Leftover, Network, Physical
+from nephos.wiring.linux import names, netlink, underlay
+from nephos.wiring.linux.host import Host
+from nephos.wiring.linux.netlink import NTF_SELF, Forward, Link, attribute, packed
+from nephos.wiring.linux.networks import Joined, mapped, numbered
+
+FLOOD = "00:00:00:00:00:00"
+GENEVE_PORT = 6081
+_LACKS = {
+    "vlan": "has no 802.1Q (8021q), so it cannot carry VLAN networks",
+    "gretap": "has no GRE (ip_gre), so it cannot carry GRE networks",
+    "ip6gretap": "has no GRE over IPv6 (ip6_gre), so it cannot carry GRE networks",
+    "geneve": "has no Geneve (geneve), so it cannot carry Geneve networks",
+}
+
+
+class KernelSwitch:
+    """`networks.Switch` on the kernel's devices.
+
+    VXLAN is one device a network that learns nothing: the ledger knows where every MAC is, and what is for all goes to
+    each peer by name, without multicast (S0-33, S2-51). GRE and Geneve devices know one peer each (S2-50), so there is
+    one for each peer; their bridge ports are isolated from each other, lest frames run in circles between hosts.
+    """
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+
+    def check(self) -> None:
+        """See `Switch.check`."""
+        self._host.stack.load()
+        if self._host.settings.underlay is not None:
+            self.ensure_physical("underlay", self._host.settings.underlay)
+        if self._host.settings.tunnel_address is not None:
+            underlay.check(self._host.stack, self._host.settings.tunnel_address)
+
+    def begin(self) -> None:
+        """See `Switch.begin`."""
+        if self._host.settings.underlay is not None:
+            self.ensure_physical("underlay", self._host.settings.underlay)
+
+    def join(self, network: Network, bridge: Link, forwards: list[Forward]) -> Joined:
+        """See `Switch.join`."""
+        match network.kind:
+            case "vxlan":
+                return self._vxlan(network, bridge, forwards)
+            case "gre" | "geneve":
+                return self._pairwise(network, bridge)
+            case "flat":
+                return self._flat(network, bridge)
+            case "vlan":
+                return self._vlan(network, bridge)
+            case other:
+                raise HostFault(f"network type {other!r} is not known to this host")
+
+    def settle(self) -> None:
+        """See `Switch.settle`: nothing was put off."""
+
+    def leftovers(self, networks: dict[str, Network]) -> list[Leftover]:
+        """See `Switch.leftovers`: it is all devices."""
+        return []
+
+    def purge(self) -> None:
+        """See `Switch.purge`: it is all devices."""
+
+    # ---- tunnels ----------------------------------------------------------------------------------------------
+
+    def _local(self, network: Network) -> str | None:
+        """The tunnel address; None where there is neither address nor peer. HostFault when it cannot serve."""
+        local = self._host.settings.tunnel_address
+        if local is None:
+            if network.peers:
+                raise HostFault("other hosts carry this network, but this host has no tunnel_address set")
+            return None
+        underlay.check(self._host.stack, local, network.peers)
+        return local
+
+    def _vxlan(self, network: Network, bridge: Link, forwards: list[Forward]) -> Joined:
+        stack, vni, local = self._host.stack, numbered(network), self._local(network)
+        if local is None:
+            return Joined()
+        name = names.tunnel(vni)
+        link = stack.ensure_tunnel(
+            name,
+            self._host.mark("tunnel", network.id),
+            vni=vni,
+            local=local,
+            port=self._host.settings.tunnel_port,
+            mtu=network.mtu,
+            master=bridge.index,
+        )
+        wanted = {(FLOOD, peer) for peer in network.peers if peer != local}
+        for endpoint in network.endpoints:
+            if endpoint.tunnel not in (None, local) and endpoint.mac != network.dhcp_mac:
+                wanted.add((endpoint.mac, str(endpoint.tunnel)))
+        have = {
+            (entry.mac, entry.destination)
+            for entry in forwards
+            if entry.index == link.index and entry.flags & NTF_SELF and entry.destination
+        }
+        for mac, target in sorted(have - wanted):
+            stack.netlink.change_tunnel_entry(link.index, mac, target, add=False)
+        for mac, target in sorted(wanted - have):
+            stack.netlink.change_tunnel_entry(link.index, mac, target, add=True)
+        stack.changes += len(have ^ wanted)
+        return Joined((name,))
+
+    def _pairwise(self, network: Network, bridge: Link) -> Joined:
+        number, local = numbered(network), self._local(network)
+        found = []
+        for peer in network.peers if local is not None else ():
+            kind, data = self._point_to_point(network.kind, number, str(local), peer)
+            name = names.pair_tunnel(network.kind, number, peer)
+            link = self._device(name, kind, self._host.mark("tunnel", network.id), data)
+            link = self._host.stack.ensure(link, mtu=network.mtu, master=bridge.index)
+            if not link.isolated:
+                self._host.stack.netlink.isolate_port(link.index)
+                self._host.stack.fresh(name)
+            found.append(name)
+        return Joined(tuple(found))
+
+    def _point_to_point(self, kind: str, number: int, local: str, peer: str) -> tuple[str, dict[int, bytes]]:
+        if kind == "geneve":
+            place = netlink.GENEVE_REMOTE6 if ":" in peer else netlink.GENEVE_REMOTE
+            port = struct.pack(">H", GENEVE_PORT)
+            return "geneve", {
+                netlink.GENEVE_ID: struct.pack("=I", number),
+                place: packed(peer),
+                netlink.GENEVE_PORT: port,
+            }
+        flags, key = struct.pack(">H", netlink.GRE_KEY), struct.pack(">I", number)
+        return "ip6gretap" if ":" in peer else "gretap", {
+            netlink.GRE_IN_FLAGS: flags,
+            netlink.GRE_OUT_FLAGS: flags,
+            netlink.GRE_IN_KEY: key,
+            netlink.GRE_OUT_KEY: key,
+            netlink.GRE_LOCAL: packed(local),
+            netlink.GRE_REMOTE: packed(peer),
+        }
+
+    def _device(self, name: str, kind: str, mark: names.Mark, data: dict[int, bytes], parent: int = 0) -> Link:
+        """A device of this kind with these attributes, made anew when it differs."""
+        stack = self._host.stack
+        link = stack.owned(name, kind, mark)
+        if link is not None and (
+            (parent and link.parent != parent) or any(link.data.get(at) != raw for at, raw in data.items())
+        ):
+            stack.remove(name)
+            link = None
+        if link is None:
+            extra = attribute(netlink.IFLA_LINK, parent) if parent else b""
+            body = b"".join(attribute(at, raw) for at, raw in data.items())
+            try:
+                stack.netlink.add_link(name, kind, data=body, extra=extra)
+            except OSError as problem:
+                if problem.errno == errno.EOPNOTSUPP and kind in _LACKS:
+                    raise HostFault(f"this host's kernel {_LACKS[kind]}") from problem
+                raise
+            link = stack.fresh(name)
+            stack.write(f"net.ipv6.conf.{name}.disable_ipv6", "1")
+        return stack.ensure(link, mark=mark)
+
+    # ---- physical networks ------------------------------------------------------------------------------------
+
+    def _flat(self, network: Network, bridge: Link) -> Joined:
+        """A pair joins the network's bridge to the physical one, so that also frames from the host itself cross the
+        network's bridge, where the firewall sees their receiver."""
+        name, _ = mapped(self._host, network)
+        stack = self._host.stack
+        outer = self.ensure_physical(name, self._host.settings.physical[name])
+        inner_name, outer_name = names.physical_ends(network.id)
+        mark = self._host.mark("uplink", network.id)
+        inner = stack.ensure_pair(inner_name, mark, stack, outer_name, mtu=network.mtu)
+        stack.ensure(inner, master=bridge.index)
+        stack.ensure(stack.links[outer_name], mark=mark, master=outer.index)
+        return Joined((inner_name,), (outer_name,))
+
+    def _vlan(self, network: Network, bridge: Link) -> Joined:
+        """A sub-interface of the uplink, or of the physical bridge where there is no uplink of its own (S3-45)."""
+        name, _ = mapped(self._host, network)
+        physical, tag, stack = self._host.settings.physical[name], numbered(network), self._host.stack
+        outer = self.ensure_physical(name, physical)
+        parent = stack.links[physical.interface] if physical.interface else outer
+        mark = self._host.mark("uplink", network.id)
+        raw = struct.pack("=H", tag)
+        # A device is told by its parent and VLAN, whatever it is called (S0-15), and there is one at most (S0-16).
+        same = [
+            link
+            for link in stack.links.values()
+            if link.kind == "vlan" and link.parent == parent.index and link.data.get(netlink.VLAN_ID) == raw
+        ]
+        for link in same:
+            if link.alias != str(mark):
+                owner = f"and belongs to {link.alias!r}" if link.alias else "and is not this cloud's"
+                raise HostFault(f"VLAN {tag} of {parent.name} is carried by {link.name} already, which exists {owner}")
+        device = same[0].name if same else names.vlan(parent.name, tag)
+        link = self._device(device, "vlan", mark, {netlink.VLAN_ID: raw}, parent.index)
+        stack.ensure(link, mtu=min(network.mtu, parent.mtu), master=bridge.index)
+        return Joined((device,))
+
+    def ensure_physical(self, name: str, physical: Physical) -> Link:
+        """The bridge of a physical network. One that was there before is used as it is."""
+        stack, record = self._host.stack, self._host.record
+        mark = self._host.mark("physical", names.checked(name))
+        link = stack.links.get(physical.bridge)
+        if link is None or physical.bridge in record.value.bridges:
+            if physical.bridge not in record.value.bridges:
+                record.value.bridges.append(physical.bridge)
+                record.save()
+            digest = hashlib.sha256(f"{self._host.cloud}/{physical.bridge}".encode()).digest()
+            link = stack.ensure_bridge(physical.bridge, mark, mac="02:" + digest[:5].hex(":"), deaf=False)
+        elif link.kind != "bridge":
+            raise HostFault(f"{physical.bridge}, set for physical network {name!r}, exists and is no bridge")
+        if physical.interface:
+            self._enslave(physical.interface, link)
+        if physical.address:
+            self._host.give_address(physical.address, link)
+        if physical.masquerade:
+            record.set_sysctl("net.ipv4.ip_forward", "1")
+        return link
+
+    def _enslave(self, interface: str, bridge: Link) -> None:
+        port = self._host.uplink(interface, bridge.name)
+        if port.master and port.master != bridge.index:
+            raise HostFault(f"uplink {interface} is in use: it is a port of another bridge")
+        self._host.stack.ensure(port, master=bridge.index)

@@ -1,0 +1,5 @@
+"""Open vSwitch as the switch between the networks' bridges and other hosts."""
+
+from nephos.wiring.openvswitch.switch import OpenVSwitch
+
+__all__ = ["OpenVSwitch"]

@@ -1,0 +1,79 @@
+"""The OpenFlow 1.3 rules of the bridges: which frame of which network goes where.
+
+A network is a VLAN of its own inside the switch (its tag). The integration bridge only sorts: a network has one port
+there and one way out, so nothing is learned, and a guest that moved is reached where the ledger says it is. The tunnel
+bridge knows the host of every MAC, and sends what is for all to each peer. Whatever no rule names is dropped.
+
+They are written as Open vSwitch tells them again, so that a look shows what differs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+
+INTEGRATION, TUNNELS = "br-int", "br-tun"
+TO_TUNNELS, TO_INTEGRATION = "patch-tun", "patch-int"
+_NORMAL, _DROP = "priority=0,actions=NORMAL", "priority=0,actions=drop"
+
+
+def physical_ports(bridge: str) -> tuple[str, str]:
+    """The patch that joins the integration bridge (first) to the bridge of a physical network (second)."""
+    name = bridge if len(bridge) <= 11 else hashlib.sha256(bridge.encode()).hexdigest()[:11]
+    return f"int-{name}", f"phy-{name}"
+
+
+class Rules:
+    """The rules of all bridges, grown network by network."""
+
+    def __init__(self) -> None:
+        self.bridges: dict[str, list[str]] = {INTEGRATION: [_DROP], TUNNELS: [_DROP]}
+
+    def tunnel(
+        self, port: str, kind: str, tag: int, number: int, peers: Iterable[str], macs: Iterable[tuple[str, str]]
+    ) -> None:
+        """A network of a tunnel type: `port` is its own on the integration bridge, `kind` the tunnel port's name, `macs`
+        the peers' (MAC, peer)."""
+        inside, outside = self.bridges[INTEGRATION], self.bridges[TUNNELS]
+        inside.append(f'priority=10,in_port="{port}",actions={_push(tag)},output:"{TO_TUNNELS}"')
+        inside.append(f'priority=10,in_port="{TO_TUNNELS}",dl_vlan={tag},actions=pop_vlan,output:"{port}"')
+        key = f'priority=10,in_port="{kind}",tun_id={number:#x}'
+        outside.append(f'{key},actions={_push(tag)},output:"{TO_INTEGRATION}"')
+        leaving = f'in_port="{TO_INTEGRATION}",dl_vlan={tag}'
+        begin = f"pop_vlan,set_field:{number:#x}->tun_id"
+        everyone = "".join(f',{_towards(peer)},output:"{kind}"' for peer in peers)
+        if everyone:
+            outside.append(f"priority=10,{leaving},actions={begin}{everyone}")
+        for mac, peer in macs:
+            outside.append(f'priority=20,{leaving},dl_dst={mac},actions={begin},{_towards(peer)},output:"{kind}"')
+
+    def open(self, bridge: str) -> None:
+        """A bridge that learns and forwards as any switch."""
+        self.bridges.setdefault(bridge, [_NORMAL])
+
+    def physical(self, port: str, bridge: str, tag: int, vlan: int | None) -> None:
+        """A network on a physical one, whose bridge is open, in that one's VLAN or (None) untagged."""
+        inner, outer = physical_ports(bridge)
+        inside, outside = self.bridges[INTEGRATION], self.bridges[bridge]
+        inside.append(f'priority=10,in_port="{port}",actions={_push(tag)},output:"{inner}"')
+        arriving = "vlan_tci=0x0000/0x1fff" if vlan is None else f"dl_vlan={vlan}"
+        strip = "" if vlan is None else "pop_vlan,"
+        inside.append(f'priority=10,in_port="{inner}",{arriving},actions={strip}output:"{port}"')
+        leaving = "pop_vlan" if vlan is None else _retag(vlan)
+        outside.append(f'priority=10,in_port="{outer}",dl_vlan={tag},actions={leaving},NORMAL')
+        foreign = f'priority=5,in_port="{outer}",actions=drop'
+        if foreign not in outside:
+            outside.append(foreign)
+
+
+def _push(tag: int) -> str:
+    return f"push_vlan:0x8100,{_retag(tag)}"
+
+
+def _retag(vlan: int) -> str:
+    # Bit 12 tells that there is a tag (OpenFlow 1.3, OFPVID_PRESENT).
+    return f"set_field:{vlan | 0x1000}->vlan_vid"
+
+
+def _towards(peer: str) -> str:
+    return f"set_field:{peer}->{'tun_ipv6_dst' if ':' in peer else 'tun_dst'}"
