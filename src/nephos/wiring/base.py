@@ -132,8 +132,25 @@ class Group(Wire, frozen=True):
     stateful: bool = True
 
 
+class Limits(Wire, frozen=True):
+    """What a port is limited to, as the guest sees it: `to` is what it gets, `sent` what it sends. None is no limit.
+
+    Rates are kbit/s and packets a second, bursts kbit and packets (0: what fits the rate). `dscp` marks what it sends.
+    """
+
+    to_kbits: int | None = None
+    to_burst: int = 0
+    sent_kbits: int | None = None
+    sent_burst: int = 0
+    to_packets: int | None = None
+    to_packets_burst: int = 0
+    sent_packets: int | None = None
+    sent_packets_burst: int = 0
+    dscp: int | None = None
+
+
 class Port(Wire, frozen=True):
-    """A guest's port on this host.
+    """A guest's port on this host. One with a `trunk`, another port's id, is behind that one's tap, in VLAN `tag`.
 
     `index` is a number from 1 to 65535, unique among the ports of the host as long as the port lives there: the mark
     that firewall and metadata know the port by. `pairs` are allowed address pairs as (cidr, mac or None).
@@ -149,6 +166,9 @@ class Port(Wire, frozen=True):
     port_security: bool = True
     admin_up: bool = True
     device_id: str = ""
+    trunk: str | None = None
+    tag: int | None = None
+    limits: Limits | None = None
 
 
 class RouterInterface(Wire, frozen=True):
@@ -292,7 +312,10 @@ class WiringSettings(msgspec.Struct, frozen=True, kw_only=True):
 
 class Fact(msgspec.Struct, frozen=True, kw_only=True):
     """Something seen on the host: `kind` is address_taken (detail: the address), metadata_served (detail: the path),
-    router_state (`port_id` is the router's id, detail: active or standby)."""
+    learned (detail: JSON [[MAC, address], …], the pairs seen behind the port beside its own, at most 32), rogue (detail:
+    JSON [[what, MAC, address, frames], …], the DHCP servers and router advertisements that were blocked there; `port_id`
+    may be a network's id when they came from outside), router_state (`port_id` is the router's id, detail: active or
+    standby), overlay (`port_id` is a peer's tunnel address, detail: "up MTU/WANTED", down or gone)."""
 
     kind: str
     port_id: str

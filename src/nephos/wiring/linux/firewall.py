@@ -7,9 +7,9 @@ has connection tracking and judges them by mark. Tracking is per network (zones)
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 from collections.abc import Iterator, Mapping
-from itertools import chain
 from typing import NamedTuple
 
 from nephos.wiring.base import Desired, Network, Port
@@ -40,7 +40,7 @@ class Plan(NamedTuple):
 
     def members(self) -> Iterator[str]:
         """Every device that is a port of a network's bridge."""
-        yield from chain.from_iterable(self.uplinks.values())
+        yield from self.ways_out()
         for port, _ in self.ports():
             yield names.tap(port.id)
         for network_id in self.dhcp_macs:
@@ -49,15 +49,25 @@ class Plan(NamedTuple):
             for leg in router.legs:
                 yield names.tap(leg.port_id)
 
+    def ways_out(self) -> Iterator[str]:
+        """Every device by which a network leaves the host."""
+        for devices in self.uplinks.values():
+            yield from devices
+
     def secured(self) -> list[tuple[Port, Network]]:
         return [(port, network) for port, network in self.ports() if port.port_security]
 
 
 def sources(port: Port) -> dict[str, list[str]]:
     """MAC → the networks that this port may send from, link-local addresses included; none overlap."""
-    found: dict[str, list[str]] = {port.mac: [address.address for address in port.addresses]}
-    for cidr, mac in port.pairs:
-        found.setdefault(mac or port.mac, []).append(cidr)
+    return _sources(port.mac, tuple(address.address for address in port.addresses), port.pairs)
+
+
+@functools.lru_cache(1 << 16)
+def _sources(own: str, addresses: tuple[str, ...], pairs: tuple[tuple[str, str | None], ...]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {own: list(addresses)}
+    for cidr, mac in pairs:
+        found.setdefault(mac or own, []).append(cidr)
     result: dict[str, list[str]] = {}
     for mac, cidrs in found.items():
         networks = [ipaddress.ip_network(cidr, strict=False) for cidr in [*cidrs, link_local(mac)]]
@@ -86,7 +96,9 @@ def bridge_table(name: str, plan: Plan) -> Table:
     table.rule("input", match(_IN, "@members"), DROP)
     for chain in ("from_guest", "from_wire", "secured", "secured_arp", "secured_ip", "secured_ip6"):
         table.chain(chain)
+    table.rule("prerouting", {"vmap": {"key": _IN, "data": "@sent_packets"}})
     table.rule("prerouting", match(_IN, "@taps"), jump("from_guest"))
+    table.rule("prerouting", {"vmap": {"key": _IN, "data": "@marked"}})
     table.rule("prerouting", match(_IN, "@uplinks"), jump("from_wire"))
     _from_guest(table)
     _from_wire(table)
@@ -102,14 +114,52 @@ def bridge_table(name: str, plan: Plan) -> Table:
     table.rule("forward", match(concat(_OUT, _SOURCE), "@local_macs"), DROP)
     table.rule("forward", match(concat(_OUT, field("arp", "daddr ip")), "@local_addresses"), DROP)
     table.rule("forward", match(_OUT, "@dhcp_uplinks"), match(field("udp", "dport"), {"set": [67, 547]}), DROP)
+    table.rule("forward", {"vmap": {"key": _OUT, "data": "@to_packets"}})
     table.rule("postrouting", match(_OUT, "@uplinks"), match(_MARK, 0, "!="), mangle(_MARK, 0))
+    _limits(table, plan)
     return table
+
+
+def _limits(table: Table, plan: Plan) -> None:
+    """Packet rates, and marks on what guests send (DSCP, RFC 2474)."""
+    limited = [(port, port.limits) for port, _ in plan.ports() if port.limits is not None]
+    sent, to, marked = [], [], []
+    for port, limits in limited:
+        device = names.tap(port.id)
+        if limits.sent_packets is not None:
+            sent.append(
+                (device, jump(_rate(table, f"sent_{port.index}", limits.sent_packets, limits.sent_packets_burst)))
+            )
+        if limits.to_packets is not None:
+            to.append((device, jump(_rate(table, f"got_{port.index}", limits.to_packets, limits.to_packets_burst))))
+        if limits.dscp is not None:
+            marked.append((device, jump(f"dscp_{limits.dscp}")))
+    for mark in sorted({limits.dscp for _, limits in limited if limits.dscp is not None}):
+        chain = table.chain(f"dscp_{mark}")
+        table.rule(chain, mangle(field("ip", "dscp"), mark))
+        table.rule(chain, mangle(field("ip6", "dscp"), mark))
+    table.map("sent_packets", "ifname", "verdict", sent)
+    table.map("to_packets", "ifname", "verdict", to)
+    table.map("marked", "ifname", "verdict", marked)
+
+
+def _rate(table: Table, chain: str, packets: int, burst: int) -> str:
+    """A chain that drops what is above a rate; without a burst, a tenth of a second's packets may come at once."""
+    rate = {"rate": packets, "per": "second", "rate_unit": "packets", "burst": burst or max(packets // 10, 5)}
+    table.rule(table.chain(chain), {"limit": {**rate, "inv": True}} if packets else DROP, *([DROP] if packets else []))
+    return chain
+
+
+LEARNED = ("learned4", "learned6")
+ROGUE = {"rogue_dhcp": "DHCP", "rogue_dhcp6": "DHCPv6", "rogue_ra": "router advertisement"}
+OUTSIDE = "rogue_outside"
+"""Sets that packets tell by: addresses behind ports, and servers that are none. OUTSIDE is the inet family's."""
 
 
 def _sets(table: Table, plan: Plan) -> None:
     ports, secured = list(plan.ports()), plan.secured()
     table.set("taps", "ifname", (names.tap(port.id) for port, _ in ports))
-    table.set("uplinks", "ifname", chain.from_iterable(plan.uplinks.values()))
+    table.set("uplinks", "ifname", plan.ways_out())
     table.set("members", "ifname", dict.fromkeys(plan.members()))
     local = [(net, uplink, mac) for net, mac in plan.dhcp_macs.items() for uplink in plan.uplinks.get(net, ())]
     table.set("dhcp_uplinks", "ifname", (uplink for _, uplink, _ in local))
@@ -121,6 +171,11 @@ def _sets(table: Table, plan: Plan) -> None:
     ]
     table.set("local_addresses", ["ifname", "ipv4_addr"], addresses)
     table.map("senders", "ifname", "mark", ((names.tap(port.id), port.index) for port, _ in secured))
+    for name, kind in zip(LEARNED, ("ipv4_addr", "ipv6_addr"), strict=True):
+        table.seen(name, ["ifname", "ether_addr", kind], most=8192, seconds=600)
+    for name in ROGUE:
+        kind = "ipv4_addr" if name == "rogue_dhcp" else "ipv6_addr"
+        table.seen(name, ["ifname", "ether_addr", kind], most=1024, seconds=3600)
     taps = [(names.tap(port.id), port, plan.dhcp_macs.get(port.network_id)) for port, _ in ports]
     table.map("index_macs", "ifname", "ether_addr", ((tap, names.index_mac(port.index)) for tap, port, _ in taps))
     table.map("macs_of_taps", "ifname", "ether_addr", ((tap, port.mac) for tap, port, _ in taps))
@@ -129,7 +184,7 @@ def _sets(table: Table, plan: Plan) -> None:
     table.set("macs", ["mark", "ether_addr"], (concat(*pair) for pair in sorted({item[:2] for item in allowed})))
     for version, kind in ((4, "ipv4_addr"), (6, "ipv6_addr")):
         elements = [
-            concat(index, mac, nft.prefix(cidr)) for index, mac, cidr in allowed if (":" in cidr) == (version == 6)
+            concat(index, mac, nft.part(cidr)) for index, mac, cidr in allowed if (":" in cidr) == (version == 6)
         ]
         table.set(f"addresses{version}", ["mark", "ether_addr", kind], elements, interval=True)
 
@@ -144,6 +199,11 @@ def _from_guest(table: Table) -> None:
         table.rule("from_guest", match(masked(address, names.INDEX_MAC_MASK), names.INDEX_MAC_PREFIX), DROP)
     table.rule("from_guest", mangle(_MARK, {"map": {"key": _IN, "data": "@senders"}}))
     table.rule("from_guest", match(_MARK, 0, "!="), jump("secured"))
+    arp_ip, claimed = field("arp", "saddr ip"), {"set": [135, 136]}
+    table.rule("from_guest", match(arp_ip, "0.0.0.0", "!="), nft.note("@learned4", _IN, _SOURCE, arp_ip))
+    six = field("ip6", "saddr")
+    told = [match(field("icmpv6", "type"), claimed), match(six, "::", "!=")]
+    table.rule("from_guest", *told, nft.note("@learned6", _IN, _SOURCE, six))
     table.rule(
         "from_guest",
         match(field("ip", "daddr"), METADATA),
@@ -175,11 +235,13 @@ def _secured(table: Table) -> None:
     table.rule("secured_arp", match(concat(_MARK, arp_mac, arp_ip), "@addresses4", "!="), DROP)
     sport, dport = field("udp", "sport"), field("udp", "dport")
     table.rule("secured_ip", match(field("ip", "saddr"), "0.0.0.0"), match(sport, 68), match(dport, 67), RETURN)
-    table.rule("secured_ip", match(sport, 67), match(dport, 68), DROP)
+    server = nft.note("@rogue_dhcp", _IN, _SOURCE, field("ip", "saddr"))
+    table.rule("secured_ip", match(sport, 67), match(dport, 68), server, DROP)
     table.rule("secured_ip", match(concat(_MARK, _SOURCE, field("ip", "saddr")), "@addresses4", "!="), DROP)
     kind = field("icmpv6", "type")
-    table.rule("secured_ip6", match(sport, 547), match(dport, 546), DROP)
-    table.rule("secured_ip6", match(kind, {"set": [134, 137]}), DROP)
+    six = field("ip6", "saddr")
+    table.rule("secured_ip6", match(sport, 547), match(dport, 546), nft.note("@rogue_dhcp6", _IN, _SOURCE, six), DROP)
+    table.rule("secured_ip6", match(kind, {"set": [134, 137]}), nft.note("@rogue_ra", _IN, _SOURCE, six), DROP)
     table.rule("secured_ip6", match(field("ip6", "saddr"), "::"), match(kind, {"set": [133, 135, 143]}), RETURN)
     table.rule("secured_ip6", match(concat(_MARK, _SOURCE, field("ip6", "saddr")), "@addresses6", "!="), DROP)
 

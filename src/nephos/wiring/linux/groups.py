@@ -87,7 +87,9 @@ class Groups:
         offer = [match(meta("nfproto"), "ipv4"), match(sport, 67), match(dport, 68)]
         self._table.rule("ingress", *offer, match(concat(bridge, field("ip", "saddr")), servers), ACCEPT)
         # Where the network has DHCP, a group that lets UDP in does not let a second DHCP server in (S3-54).
-        self._table.rule("ingress", *offer, match(bridge, bridges), DROP)
+        seen = self._table.seen("rogue_outside", ["ifname", "ipv4_addr"], most=1024, seconds=3600)
+        told = nft.note(seen, bridge, field("ip", "saddr"))
+        self._table.rule("ingress", *offer, match(bridge, bridges), told, DROP)
         self._table.rule("ingress", match(meta("nfproto"), "ipv6"), match(sport, 547), match(dport, 546), ACCEPT)
         self._table.rule("ingress", match(field("ip", "saddr"), METADATA), match(field("tcp", "sport"), 80), ACCEPT)
         self._table.rule("ingress", match(field("icmpv6", "type"), {"set": _ND_TO_GUEST}), ACCEPT)

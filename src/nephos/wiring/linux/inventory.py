@@ -15,6 +15,7 @@ from nephos.wiring.linux.names import Mark
 from nephos.wiring.linux.netlink import Link
 
 _FAMILIES = ("bridge", "inet", "ip")
+_KEPT = ("physical", "overlay", "probe")
 log = logging.getLogger(__name__)
 _KINDS = {"port": "tap", "network": "bridge", "physical": "bridge", "tunnel": "tunnel", "uplink": "veth",
           "dhcp": "veth", "leg": "veth"}  # fmt: skip
@@ -39,7 +40,10 @@ def wanted(desired: Desired) -> Wanted:
         if serves(network, desired):
             found.namespaces.add(names.dhcp_namespace(network.id))
             found.marks.add(("dhcp", network.id))
-    found.marks.update(("port", port.id) for port in desired.ports.values())
+    for port in desired.ports.values():
+        found.marks.add(("port", port.id))
+        if port.limits is not None and port.limits.sent_kbits is not None:
+            found.marks.add(("limit", port.id))
     for router in desired.routers.values():
         if not router.admin_up:
             continue
@@ -54,11 +58,12 @@ def _own(host: Host, link: Link) -> Mark | None:
 
 
 def unwanted_links(host: Host, accounted: Wanted) -> list[str]:
-    """This cloud's devices that nothing wants. Bridges of physical networks stay until purge; bridges come last."""
+    """This cloud's devices that nothing wants; bridges come last. Bridges of physical networks stay until purge, and the
+    devices of probes are looked after by who made them."""
     found = []
     for link in host.stack.links.values():
         mark = _own(host, link)
-        if mark is not None and mark.kind != "physical" and (mark.kind, mark.id) not in accounted.marks:
+        if mark is not None and mark.kind not in _KEPT and (mark.kind, mark.id) not in accounted.marks:
             found.append(link)
     return [link.name for link in sorted(found, key=lambda link: link.kind == "bridge")]
 

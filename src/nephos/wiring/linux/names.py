@@ -46,6 +46,11 @@ def tap(port_id: str) -> str:
     return f"tap{checked(port_id)[:11]}"
 
 
+def slowed(port_id: str) -> str:
+    """The device through which what a guest sends is limited."""
+    return f"ifb{checked(port_id)[:11]}"
+
+
 def tunnel(segment: int) -> str:
     return f"vxlan-{segment}"
 

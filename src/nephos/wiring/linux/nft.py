@@ -5,8 +5,10 @@ The JSON schema is libnftables-json(5).
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import ipaddress
+import logging
 import re
 import subprocess
 from collections.abc import Iterable, Iterator
@@ -21,6 +23,7 @@ from nephos.wiring.linux.record import Record
 
 Expression = dict[str, Any]
 Value = Any
+log = logging.getLogger(__name__)
 _ENCODER = msgspec.json.Encoder()
 _SEEN = re.compile(r"(\tflags dynamic[^}]*?)\telements = \{[^}]*\}\n")
 """What packets put into a set, which is nobody's change of the rules."""
@@ -53,12 +56,25 @@ def concat(*parts: Value) -> Expression:
     return {"concat": list(parts)}
 
 
+@functools.lru_cache(1 << 16)
 def prefix(cidr: str) -> Value:
     """An address or network as a set element or a right-hand side."""
     network = ipaddress.ip_network(cidr, strict=False)
     if network.prefixlen == network.max_prefixlen:
         return str(network.network_address)
     return {"prefix": {"addr": str(network.network_address), "len": network.prefixlen}}
+
+
+@functools.lru_cache(1 << 16)
+def part(cidr: str) -> Value:
+    """As `prefix`, for a field of an interval set with several: nft deletes a plain address there only as a prefix."""
+    network = ipaddress.ip_network(cidr, strict=False)
+    return {"prefix": {"addr": str(network.network_address), "len": network.prefixlen}}
+
+
+def note(known: str, *parts: Value) -> Expression:
+    """Put what the packet is into a set of `Table.seen`, counted."""
+    return {"set": {"op": "update", "elem": concat(*parts), "set": known, "stmt": [{"counter": None}]}}
 
 
 def jump(chain: str) -> Expression:
@@ -104,7 +120,7 @@ class Table:
 
     def seen(self, name: str, kind: list[str], *, most: int, seconds: int) -> str:
         """A set that packets add to: at most so many elements, each forgotten so long after the last of them."""
-        more = {"type": kind, "flags": ["dynamic", "timeout"], "size": most, "timeout": seconds}
+        more = {"type": kind, "flags": ["timeout"], "size": most, "timeout": seconds}
         self._sets[name] = ("set", more, [])
         return f"@{name}"
 
@@ -238,10 +254,8 @@ class Ruleset:
                 self._remember(wanted, listed, generation)
                 return False
         commands = None if moved or seen != generation else self._difference(tables)
-        self.replaced += commands is None
         self._loaded = []
-        text = _ENCODER.encode({"nftables": whole if commands is None else commands}).decode()
-        run(self._namespace, "-j", "-f", "-", text=text)
+        self._send(whole, commands)
         self._loaded = tables
         self.loads += 1
         after = self._netfilter.generation()
@@ -249,6 +263,17 @@ class Ruleset:
         undisturbed = after == generation + 1 or moved
         self._remember(wanted, self._listing(tables) if moved else "", after if undisturbed else -1)
         return True
+
+    def _send(self, whole: list[dict[str, Any]], commands: list[dict[str, Any]] | None) -> None:
+        """The commands, or everything when there are none or the kernel takes them not."""
+        if commands is not None:
+            try:
+                run(self._namespace, "-j", "-f", "-", text=_ENCODER.encode({"nftables": commands}).decode())
+                return
+            except HostFault as fault:
+                log.warning("a change of the ruleset was refused, so it is replaced: %s", fault)
+        self.replaced += 1
+        run(self._namespace, "-j", "-f", "-", text=_ENCODER.encode({"nftables": whole}).decode())
 
     def _difference(self, tables: list[Table]) -> list[dict[str, Any]] | None:
         """What to send instead of everything; None when what the kernel has is not known."""

@@ -117,6 +117,42 @@ class Stack:
             self.write(f"net.ipv6.conf.{name}.disable_ipv6", "1")
         return self.ensure(link, mark=mark, mtu=mtu, master=master, up=up)
 
+    def ensure_vlan(self, name: str, mark: Mark, *, parent: Link, tag: int, mtu: int, master: int, up: bool) -> Link:
+        """What comes tagged from a tap, in a bridge of its own. Raises HostFault when the kernel has no 802.1Q."""
+        link = self.owned(name, "vlan", mark)
+        if link is not None and link.data.get(netlink.VLAN_ID) != struct.pack("=H", tag):
+            self.remove(name)
+            link = None
+        if link is None:
+            data = attribute(netlink.VLAN_ID, struct.pack("=H", tag))
+            try:
+                self.netlink.add_link(name, "vlan", data=data, extra=attribute(netlink.IFLA_LINK, parent.index))
+            except OSError as problem:
+                if problem.errno != errno.EOPNOTSUPP:
+                    raise
+                raise HostFault(
+                    f"VLAN {tag} of {parent.name} cannot be carried here: this host's kernel has no 802.1Q (8021q)"
+                ) from problem
+            link = self.fresh(name)
+            self.write(f"net.ipv6.conf.{name}.disable_ipv6", "1")
+        return self.ensure(link, mark=mark, mtu=mtu, master=master, up=up)
+
+    def ensure_ifb(self, name: str, mark: Mark) -> tuple[Link, bool]:
+        """An intermediate device, through which a guest's frames are sent slowly; and whether it is new. Raises
+        HostFault when the kernel has none."""
+        link = self.owned(name, "ifb", mark)
+        new = link is None
+        if link is None:
+            try:
+                self.netlink.add_link(name, "ifb")
+            except OSError as problem:
+                if problem.errno != errno.EOPNOTSUPP:
+                    raise
+                raise HostFault("what a guest sends cannot be limited here: this host's kernel has no ifb") from problem
+            link = self.fresh(name)
+            self.write(f"net.ipv6.conf.{name}.disable_ipv6", "1")
+        return self.ensure(link, mark=mark), new
+
     def ensure_pair(self, name: str, mark: Mark, other: Stack, peer: str, *, mtu: int, mac: str | None = None) -> Link:
         """A veth pair from here to `peer` in another namespace (or here); its end there has `mac`. Both are up."""
         link = self.owned(name, "veth", mark)
