@@ -40,7 +40,7 @@ TEST: tuple[Package, ...] = (
     Package("mariadb-client-core", "what mariadb-install-db reads its options by"),
     Package("mariadb-server-core", "the MariaDB that the tests start for themselves; the package without a service"),
     Package("postgresql-15", "the PostgreSQL that the tests start for themselves, beside any that is there"),
-    Package("rabbitmq-server", "the broker that the tests of notifications and doorbell start for themselves; its service stays off"),
+    Package("rabbitmq-server", "the RabbitMQ that the tests start for themselves; its service is not started"),
     Package("ethtool", "lets the tests' NICs finish frames as real ones do"),
     Package("openvswitch-switch", "the other switch, which host.switch chooses; the tests run it for themselves"),
     Package("busybox-static", "DHCP, DNS and ARP clients of the tests' pretended guests"),
