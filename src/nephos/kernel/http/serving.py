@@ -112,15 +112,16 @@ def _worker(address: str, port: int) -> Callable[..., None]:
         scope: dict[str, Any],
         metrics: Any,
     ) -> None:
-        from granian._signals import set_sync_signals
+        from granian._signals import set_main_signals
 
-        def start(listening: socket.socket, application: Application) -> WorkerSignal:
+        def start(listening: socket.socket, application: Application, ended: Callable[[], None]) -> WorkerSignal:
             held = SocketHolder(os.dup(listening.fileno()), False, BACKLOG)  # type: ignore[call-arg]
             worker = WSGIWorker(
                 *(worker_id, (None, held), ipc, runtime_threads, runtime_blocking_threads, threads, idle_timeout),
                 *(backpressure, http_mode, http1, http2, static_path, *tls, metrics),
             )
             end = WorkerSignal()
+            end.add_cb(ended)
             wrapped = _callback_wrapper(application, scope)
             scheduler = _new_cbscheduler(loop, wrapped, impl_asyncio=True)  # type: ignore[no-untyped-call]
             getattr(worker, WORKERS_METHODS[runtime_mode][False])(scheduler, loop, end)
@@ -128,8 +129,8 @@ def _worker(address: str, port: int) -> Callable[..., None]:
 
         front = Changing(application, start, address, port)
         _changes.append(front.change)
-        told, done = set_sync_signals(), threading.Event()  # type: ignore[no-untyped-call]
-        told.add_cb(done.set)
+        done = threading.Event()
+        set_main_signals(lambda *_: done.set())  # type: ignore[no-untyped-call]
         done.wait()
         front.stop()
 
@@ -142,7 +143,7 @@ class Changing:
     def __init__(
         self,
         application: Application,
-        start: Callable[[socket.socket, Application], Any],
+        start: Callable[[socket.socket, Application, Callable[[], None]], Any],
         address: str,
         port: int,
     ) -> None:
@@ -150,7 +151,7 @@ class Changing:
         self._address = address, port
         self._lock = threading.Lock()
         self._wanted = threading.Event()
-        self._current = self._listen()
+        self._listeners = [self._listen()]
         threading.Thread(target=self._run, name="certificates", daemon=True).start()
 
     def change(self) -> None:
@@ -158,27 +159,32 @@ class Changing:
         self._wanted.set()
 
     def stop(self) -> None:
-        """Take no more requests, and give those that run a moment: the process ends after it."""
+        """Take no more requests, and return when those that run have their answers."""
         with self._lock:
-            self._current.end.set()
-            clock.sleep(0.5)
+            leaving = [each for each in self._listeners if not each.ended.is_set()]
+            for each in leaving:
+                each.end.set()
+        for each in leaving:
+            each.ended.wait()
 
     def _run(self) -> None:
         while True:
             self._wanted.wait()
             self._wanted.clear()
             try:
-                former, self._current = self._current, self._listen(position=1)
+                self._listeners.append(self._listen(position=1))
             except Exception:
                 log.exception("the new certificate cannot be served; the former one goes on")
                 continue
             log.info("HTTPS serves the new certificate")
             clock.sleep(0.2)  # what the old socket had accepted already
+            former = self._listeners[-2]
             former.leaving = True
             clock.sleep(IDLE_SECONDS + 1)
             with self._lock:
                 former.end.set()
                 former.socket.close()
+                self._listeners = [each for each in self._listeners if not each.ended.is_set()]
 
     def _listen(self, position: int = 0) -> _Listener:
         listening = socket.socket(socket.AF_INET6 if ":" in self._address[0] else socket.AF_INET)
@@ -191,7 +197,7 @@ class Changing:
             if position:
                 _steer(listening, position)
             listener = _Listener(listening)
-            listener.end = self._start(listening, listener.around(self._application))
+            listener.end = self._start(listening, listener.around(self._application), listener.ended.set)
         except BaseException:
             listening.close()
             raise
@@ -202,6 +208,7 @@ class _Listener:
     def __init__(self, socket: socket.socket) -> None:
         self.socket = socket
         self.leaving = False
+        self.ended = threading.Event()
         self.end: Any = None
 
     def around(self, application: Application) -> Application:
