@@ -216,12 +216,17 @@ class Notifications(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class Host(msgspec.Struct, forbid_unknown_fields=True):
-    """Settings of the agent's own host. `libvirt` is a socket path; empty means the system's."""
+    """Settings of the agent's own host. `libvirt` is a socket path; empty means the system's.
+
+    `switch` and `underlay` are described in `wiring.base.WiringSettings`.
+    """
 
     name: str = ""
     tunnel_address: str = ""
     tunnel_port: int = 4789
     physical: dict[str, Physical] = {}
+    switch: Literal["linux", "openvswitch"] = "linux"
+    underlay: Physical | None = None
     acceleration: str = ""
     libvirt: str = ""
 

@@ -30,6 +30,8 @@ def real_drivers(chosen: Settings) -> tuple[LibvirtHypervisor, LinuxWiring, daem
             tunnel_address=chosen.host.tunnel_address or None,
             tunnel_port=chosen.host.tunnel_port,
             physical=chosen.host.physical,
+            switch=chosen.host.switch,
+            underlay=chosen.host.underlay,
         ),
         state_dir=chosen.agent_dir / "wiring",
         cloud_id=chosen.cloud_id,

@@ -146,6 +146,7 @@ class Agent:
 
         directory = self._settings.agent_dir
         hypervisor, wiring, _ = real_drivers(self._settings)
+        wiring.check()
         images = ImageCache(directory / "images")
         return Host(name, directory, hypervisor, wiring, images, self._connection.seen)
 
@@ -167,6 +168,7 @@ class Agent:
                     capacity.cpu_info,
                     self._settings.host.tunnel_address or None,
                     tuple(self._settings.host.physical),
+                    self._settings.host.switch,
                 )
             )
         return wire.Hello(tuple(hosts), __version__)

@@ -64,6 +64,7 @@ def arrive(cloud: Cloud, hello: wire.Hello, ids: dict[str, str]) -> None:
                 "cpu_info": host.cpu_info,
                 "tunnel_address": host.tunnel_address,
                 "physical": list(host.physical),
+                "switch": host.switch,
             }
             table = store.host
             old = tx.first(select(table).where(table.c.id == ids[host.name]))

@@ -22,6 +22,7 @@ host = Table(
     document("cpu_info"),
     text("tunnel_address", null=True),
     document("physical"),
+    text("switch", null=True),
     boolean("disabled"),
     text("disabled_reason", null=True),
     boolean("forced_down"),

@@ -36,6 +36,7 @@ class HostHello(msgspec.Struct, frozen=True):
     cpu_info: dict[str, Any] = {}
     tunnel_address: str | None = None
     physical: tuple[str, ...] = ()
+    switch: str = "linux"
 
 
 class Hello(Message, frozen=True):

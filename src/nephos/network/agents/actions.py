@@ -19,10 +19,12 @@ from nephos.network.ports.store import port
 from nephos.network.routers import actions as routers
 from nephos.network.routers import placing
 from nephos.network.routers.store import STANDBY, router, router_host
+from nephos.network.segments.types import TUNNELS
 from nephos.network.subnets.store import subnet
 
 BRIDGE, DHCP, METADATA = "Linux bridge agent", "DHCP agent", "Metadata agent"
 TYPES = (BRIDGE, DHCP, L3, METADATA)
+OPEN = "openvswitch"
 _TOPICS = {BRIDGE: "N/A", DHCP: "dhcp_agent", L3: "l3_agent", METADATA: "N/A"}
 
 
@@ -52,14 +54,14 @@ def _agent(tx: Tx, cloud: Cloud, row: Any, kind: str, said: Any, loads: Mapping[
     if kind == BRIDGE:
         settings = {
             "tunneling_ip": row.tunnel_address,
-            "tunnel_types": ["vxlan"] if row.tunnel_address else [],
+            "tunnel_types": [] if not row.tunnel_address else list(TUNNELS) if row.switch == OPEN else ["vxlan"],
             "bridge_mappings": dict.fromkeys(row.physical or (), ""),
         }
     elif kind == L3:
         settings = {"agent_mode": "legacy", "routers": loads.get(row.id, 0)}
     return {
         "id": key_of(row.id, kind),
-        "agent_type": kind,
+        "agent_type": "Open vSwitch agent" if kind == BRIDGE and row.switch == OPEN else kind,
         "binary": "nephos-agent",
         "topic": _TOPICS[kind],
         "host": row.name,

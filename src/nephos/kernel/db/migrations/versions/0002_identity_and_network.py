@@ -367,6 +367,9 @@ def upgrade() -> None:
     with op.batch_alter_table('network_subport', schema=None) as batch_op:
         batch_op.create_index(batch_op.f('ix_network_subport_trunk_id'), ['trunk_id'], unique=False)
 
+    with op.batch_alter_table('host', schema=None) as batch_op:
+        batch_op.add_column(sa.Column('switch', sa.Text(), nullable=True))
+
     with op.batch_alter_table('identity_credential', schema=None) as batch_op:
         batch_op.add_column(sa.Column('key_id', sa.Text(), nullable=True))
         batch_op.create_index(batch_op.f('ix_identity_credential_key_id'), ['key_id'], unique=False)
