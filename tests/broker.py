@@ -39,7 +39,7 @@ class Broker:
         config = folder / "rabbitmq.conf"
         lines = ["loopback_users.guest = false", f"listeners.tcp.1 = 127.0.0.1:{self.port}"]
         if tls:
-            _certificate(self.ca, folder / "key.pem")
+            certificate(self.ca, folder / "key.pem")
             lines += [
                 f"listeners.ssl.1 = 127.0.0.1:{self.tls_port}",
                 f"ssl_options.cacertfile = {self.ca}",
@@ -131,7 +131,7 @@ class Broker:
         return done.stdout
 
 
-def _certificate(path: Path, key_path: Path) -> None:
+def certificate(path: Path, key_path: Path) -> None:
     """A certificate for 127.0.0.1 that signs itself."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "broker of a test")])
