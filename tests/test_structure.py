@@ -30,7 +30,7 @@ MAY_USE: dict[str, set[str]] = {
     "hosts": BASE | {"hypervisor.base", "wiring.base"},
     "agent": BASE | {"hosts", "hypervisor", "wiring"},
     "guestimage": BASE,
-    "doctor": BASE | {"hosts", "guestimage", "network", "wiring.probe"},
+    "doctor": BASE | {"hosts", "guestimage", "identity", "network", "wiring.probe"},
     **{
         service: BASE
         | {"hosts", "hypervisor.base", "wiring.base", "wiring.probe", "storage.base", "agent.guestdata", *SERVICES[:position]}

@@ -72,6 +72,7 @@ def compose(settings: Settings, database: Database | None = None) -> Cloud:
             names, settings.notifications.omit, ring, basic=settings.notifications.format == "basic"
         )
     cloud.audits.append(check(tuple(names)))
+    cloud.services = (base.SERVICE, *(service.SERVICE for service in SERVICES))
     for service in SERVICES:
         service.compose(cloud)
     return cloud
@@ -148,4 +149,4 @@ def seed(cloud: Cloud, passwords: Mapping[str, str]) -> None:
 
 def front(cloud: Cloud) -> Front:
     """The WSGI application of all services."""
-    return Front(cloud, (base.SERVICE, *(service.SERVICE for service in SERVICES)))
+    return Front(cloud, cloud.services)

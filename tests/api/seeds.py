@@ -276,6 +276,16 @@ BODIES: dict[str, Any] = {
             ("PUT network /v2.0/qos/", "alias-{kind}-rules/{{id}}"),
         )
     },
+    # --- the operator's own ---
+    "POST nephos-operator /keys/{kind}/rotate": {"force": True},
+    "POST nephos-operator /policy/check": {
+        "user": "demo",
+        "user_domain": "Default",
+        "scope": {"project": "demo", "project_domain": "Default", "domain": None, "system": False},
+        "method": "GET",
+        "path": "/v3/users",
+        "target": {"user_id": "x"},
+    },
     # --- placement ---
     "POST placement /resource_providers": {"name": "new", "uuid": "{NOT_THERE}"},
     "PUT placement /resource_providers/{uuid}": {"name": "h1"},

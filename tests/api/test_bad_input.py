@@ -109,7 +109,7 @@ def asker(world: World, kept: Kept, service: str) -> Asker:
     return Asker(world, SERVICES[service], kept)
 
 
-BODIES = [name for name in SERVICES if name != "nephos-operator"]
+BODIES = list(SERVICES)
 
 
 @pytest.mark.parametrize(
@@ -224,7 +224,7 @@ PARAMETERS = {
     "changes-before created_at launched_at power_state vm_state task_state tags tags-any not-tags-any reservation_id "
     "deleted locked config_drive minDisk minRam is_public user_id tenant_id project_id hypervisor_hostname_pattern "
     "with_servers start end detailed binary zone service usage_type",
-    "nephos-operator": "limit marker name",
+    "nephos-operator": "limit marker name service rule",
 }
 PAGING = (
     "limit",

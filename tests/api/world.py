@@ -183,6 +183,7 @@ class World:
             "public/subnet": self._first("/network/v2.0/subnets?name=public-subnet", "subnets"),
             "compute/flavors": str(self._made(self.admin, flavors, seeds.FLAVOR)["flavor"]["id"]),
             "compute/os-extra_specs": "hw:cpu_policy",
+            "nephos-operator/keys": "receipts",
             "compute/extensions": "os-keypairs",
             "compute/os-quota-class-sets": "default",
             "compute/os-hosts": "h1",

@@ -18,6 +18,8 @@ COMMANDS = {
     "trace": "follow packets from a port and say what eats them",
     "doctor": "check what this machine has and lacks",
     "ca": "show, export and renew the certificates of the cloud's own authority",
+    "policy": "show the rules in force, and ask whether a user may do something",
+    "keys": "show and rotate what signs tokens and seals credentials",
     "image": "build guest images",
     "server": "run the server role (started by up)",
     "agent": "run the agent role (started by up)",

@@ -39,9 +39,15 @@ class Client:
         self._opener = opener(settings)
 
     def get(self, path: str) -> Any:
+        return self._ask("GET", path, None)
+
+    def post(self, path: str, body: Any) -> Any:
+        return self._ask("POST", path, body)
+
+    def _ask(self, method: str, path: str, body: Any) -> Any:
         if not self._token:
             self._token = self._login()
-        return json.loads(self._call("GET", path, None, {"X-Auth-Token": self._token})[1])
+        return json.loads(self._call(method, path, body, {"X-Auth-Token": self._token})[1])
 
     def _login(self) -> str:
         known = credentials(self._settings, "admin")
@@ -64,7 +70,15 @@ class Client:
             with self._opener.open(request, timeout=30) as answer:
                 return answer.headers, answer.read()
         except urllib.error.HTTPError as refused:
-            text = refused.read().decode(errors="replace")[:500]
-            raise Unavailable(f"{method} {url} answered {refused.code}: {text}") from refused
+            raise Unavailable(f"{method} {url} answered {refused.code}: {_words(refused.read())}") from refused
         except OSError as wrong:
             raise Unavailable(f"{method} {url}: {getattr(wrong, 'reason', wrong)}") from wrong
+
+
+def _words(answer: bytes) -> str:
+    """The message of a fault; whatever came where it is none."""
+    text = answer.decode(errors="replace")[:500]
+    try:
+        return str(json.loads(answer)["error"]["message"])
+    except (ValueError, LookupError, TypeError):
+        return text

@@ -24,10 +24,13 @@ def run(options: argparse.Namespace) -> None:
         "namespace": enclosure.name_of(options.state) if enclosure.holder(options.state) else None,
         "answers": False,
         "hosts": [],
+        "policy_problems": [],
     }
     if found["processes"]:
         try:
-            found["hosts"] = client.Client(settings).get("/nephos/v1/hosts")["hosts"]
+            cloud = client.Client(settings)
+            found["hosts"] = cloud.get("/nephos/v1/hosts")["hosts"]
+            found["policy_problems"] = cloud.get("/nephos/v1/policy?rule=nephos:hosts:list")["problems"]
             found["answers"] = True
         except NephosError as wrong:
             found["error"] = wrong.message
@@ -46,6 +49,8 @@ def _print(found: dict[str, Any]) -> None:
         print(f"namespace  {found['namespace']}  (ip netns exec {found['namespace']} …)")
     if found.get("error"):
         print(f"error      {found['error']}")
+    for problem in found["policy_problems"]:
+        print(f"policy     {problem}")
     for process in found["processes"]:
         print(f"process    {process['role']:<10} pid {process['pid']:<8} uid {process['uid']}")
     for host in found["hosts"]:

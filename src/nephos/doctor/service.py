@@ -1,4 +1,4 @@
-"""The operator's own API, below /nephos/v1: hosts, audit and traces. Admins only; the command line is its client."""
+"""The operator's own API, below /nephos/v1: hosts, audit, traces, keys and policy. Admins only; the command line is its client."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import msgspec
 
-from nephos.doctor import audit
+from nephos.doctor import audit, keys, policy
 from nephos.doctor.trace import follow
 from nephos.hosts import actions as hosts
 from nephos.kernel.cloud import Cloud
@@ -50,6 +50,10 @@ SERVICE = Service(
         Route("GET", "/hosts", list_hosts, "nephos:hosts:list"),
         Route("GET", "/audit", findings, "nephos:audit:show"),
         Route("GET", "/ports/{port}/trace", trace, "nephos:trace:show"),
+        Route("GET", "/keys", keys.index, "nephos:keys:list"),
+        Route("POST", "/keys/{kind}/rotate", keys.rotate, "nephos:keys:rotate"),
+        Route("GET", "/policy", policy.index, "nephos:policy:list"),
+        Route("POST", "/policy/check", policy.check, "nephos:policy:check"),
     ),
     dialect=faults.plain,
 )
@@ -57,6 +61,10 @@ RULES = (
     Rule("nephos:hosts:list", "role:admin"),
     Rule("nephos:audit:show", "role:admin"),
     Rule("nephos:trace:show", "role:admin"),
+    Rule("nephos:keys:list", "role:admin"),
+    Rule("nephos:keys:rotate", "role:admin"),
+    Rule("nephos:policy:list", "role:admin"),
+    Rule("nephos:policy:check", "role:admin"),
 )
 
 

@@ -18,6 +18,7 @@ from nephos.kernel.policy import Policies
 
 if TYPE_CHECKING:
     from nephos.hosts.actions import Hosts
+    from nephos.kernel.http.routes import Service
     from nephos.settings import Settings
 
 Verify = Callable[[str, str | None], Who]
@@ -40,7 +41,7 @@ def _nobody(token: str, service_token: str | None) -> Who:
 
 @dataclass
 class Cloud:
-    """The engines of one server. `verify` turns a token into credentials.
+    """The engines of one server, and the services that it serves. `verify` turns a token into credentials.
 
     `parts` holds what a service keeps in memory (caches keyed by revision), by the service's name; `audits` are the
     services' checks of the ledger.
@@ -55,6 +56,7 @@ class Cloud:
     policies: Policies
     limits: Limits
     verify: Verify = _nobody
+    services: Sequence[Service] = ()
     parts: dict[str, Any] = field(default_factory=dict)
     audits: list[Check] = field(default_factory=list)
 

@@ -157,6 +157,19 @@ def _project_id(tx: Tx, ref: ProjectRef) -> str:
     return row.id  # type: ignore[no-any-return]
 
 
+def domain_ref(tx: Tx, name_or_id: str) -> DomainRef:
+    """A domain as people write it."""
+    by_name = _domain_id(tx, DomainRef(name=name_or_id))
+    return DomainRef(id=name_or_id) if by_name is None else DomainRef(id=by_name)
+
+
+def project_ref(tx: Tx, name_or_id: str, domain: str) -> ProjectRef:
+    """A project as people write it, with its domain for a name."""
+    if tx.first(_PROJECT_BY_ID, {"id": name_or_id}) is not None:
+        return ProjectRef(id=name_or_id)
+    return ProjectRef(name=name_or_id, domain=domain_ref(tx, domain))
+
+
 def revoke(tx: Tx, token: Token, *, chain: bool) -> None:
     """From now on the token counts no more; with `chain` neither do those that were got with it."""
     tx.execute(delete(revocation).where(revocation.c.audit_id == token.audit_ids[0]))

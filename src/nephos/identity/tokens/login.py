@@ -11,12 +11,13 @@ from nephos.identity.credentials import actions as credentials
 from nephos.identity.part import Identity
 from nephos.identity.tokens import actions, factors
 from nephos.identity.tokens.subject import Subject, resolve
-from nephos.identity.tokens.wire import Auth, IdentityPart, Scope, UserRef
+from nephos.identity.tokens.wire import Auth, IdentityPart, Scope, SystemRef, UserRef
 from nephos.identity.trusts import actions as trusts
 from nephos.identity.users import actions as users
 from nephos.identity.users import compliance
 from nephos.kernel import clock
 from nephos.kernel.auth.token import Token, new_audit_id
+from nephos.kernel.auth.who import Who
 from nephos.kernel.cloud import Cloud
 from nephos.kernel.db.engine import Tx
 
@@ -73,6 +74,46 @@ def log_in(cloud: Cloud, identity: Identity, auth: Auth, receipt: str | None = N
         trust_id = target.trust_id
         cloud.database.write(lambda tx: trusts.use(tx, trust_id))
     return identity.tokens.encode(token), subject
+
+
+def without_proof(
+    cloud: Cloud,
+    identity: Identity,
+    user: tuple[str, str],
+    *,
+    project: tuple[str, str] | None = None,
+    domain: str | None = None,
+    system: bool = False,
+) -> Who:
+    """What a token of this user would be worth, were it to log in: for an operator who asks what it may do.
+
+    User and project come with their domain, each by its id or its name. Raises NotFound for a user that does not exist,
+    Unauthorized for a scope that it does not get.
+    """
+    with cloud.database.read() as tx:
+        who = actions.by_id(tx, user[0])
+        if who.id is None:
+            who = actions.candidate(tx, UserRef(name=user[0], domain=actions.domain_ref(tx, user[1])))
+        if who.id is None:
+            raise errors.NotFound(f"Could not find user: {user[0]}.")
+        scope = Scope(
+            project=None if project is None else actions.project_ref(tx, *project),
+            domain=None if domain is None else actions.domain_ref(tx, domain),
+            system=SystemRef(all=True) if system else None,
+        )
+        target = actions.target(tx, scope, who) if project or domain or system else actions.UNSCOPED
+        now = clock.now_us()
+        token = Token(
+            user_id=who.id,
+            methods=("password",),
+            issued=now,
+            expires=now + MICRO,
+            audit_ids=(new_audit_id(),),
+            project_id=target.project_id,
+            domain_id=target.domain_id,
+            system=target.system,
+        )
+        return resolve(tx, identity.graph(tx), token).who()
 
 
 def _enough(identity: Identity, who: actions.Candidate, proofs: list[Proof], receipt: str | None) -> tuple[str, ...]:

@@ -45,10 +45,13 @@ class Service(NamedTuple):
     dialect: faults.Dialect
     microversions: Microversions | None = None
 
+    def below(self, path: str) -> str | None:
+        """The rest of a path below the prefix that it came by; None when it is not this service's."""
+        for prefix in sorted(self.prefixes, key=len, reverse=True):
+            if path == prefix or path.startswith(prefix + "/"):
+                return path[len(prefix) :]
+        return None
+
     def canonical(self, path: str) -> str:
         """A path of this service as the catalogue writes it, whichever of the prefixes it came by."""
-        for prefix in self.prefixes:
-            if prefix and path.startswith(prefix + "/"):
-                path = path[len(prefix) :]
-                break
-        return self.prefixes[0] + path.rstrip("/")
+        return self.prefixes[0] + (self.below(path) or "").rstrip("/")

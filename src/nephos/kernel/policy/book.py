@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from nephos.kernel.policy.enforcer import NOTHING, REREAD_SECONDS, Decision, Pol
 from nephos.kernel.policy.explain import Explanation
 from nephos.kernel.policy.overrides import Rule
 
+log = logging.getLogger(__name__)
+
 
 class Policies:
     """One `Policy` a service, found by the rule's name.
@@ -21,6 +24,8 @@ class Policies:
     """
 
     def __init__(self, tables: Mapping[str, Iterable[Rule]], folder: Path | None = None) -> None:
+        self._folder = folder
+        self._strays: list[str] = []
         self.of: dict[str, Policy] = {
             service: Policy(rules, path=folder / f"{service}.yaml" if folder is not None else None)
             for service, rules in tables.items()
@@ -35,6 +40,7 @@ class Policies:
         for name in shared:
             del self._by_rule[name]
         self._next_look = 0.0
+        self._look_for_strays()
 
     def __contains__(self, name: str) -> bool:
         return name in self._by_rule
@@ -63,9 +69,30 @@ class Policies:
             return False
         self._next_look = now + REREAD_SECONDS
         changed = [policy.refresh() for policy in self.of.values()]
+        self._look_for_strays()
         return any(changed)
+
+    def _look_for_strays(self) -> None:
+        """Files that nobody reads: somebody believes that they count."""
+        found: list[str] = []
+        names: list[str] = []
+        try:
+            names = sorted(entry.name for entry in self._folder.iterdir()) if self._folder is not None else []
+        except FileNotFoundError:
+            pass
+        except OSError as wrong:
+            found.append(f"{self._folder}: cannot be listed: {wrong.strerror}")
+        served = {f"{service}.yaml" for service in self.of}
+        hint = f"the files that are read are {', '.join(sorted(served))}"
+        for name in names:
+            if name not in served and name.endswith((".yaml", ".yml", ".json")):
+                found.append(f"{self._folder}/{name}: is not read: {hint}")
+        for problem in found:
+            if problem not in self._strays:
+                log.warning("policy: %s", problem)
+        self._strays = found
 
     @property
     def problems(self) -> list[str]:
         """What is wrong with the operator's files, each named with file and line."""
-        return [problem for policy in self.of.values() for problem in policy.problems]
+        return [*self._strays, *(problem for policy in self.of.values() for problem in policy.problems)]

@@ -13,6 +13,7 @@ own answer (`Decision.WRONG_SCOPE`).
 from __future__ import annotations
 
 import enum
+import logging
 import threading
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -27,6 +28,8 @@ from nephos.kernel.policy.compile import Check, Target, compile_rule, never
 from nephos.kernel.policy.explain import Explanation, explain
 from nephos.kernel.policy.overrides import Override, Rule, Sieve, node_of
 from nephos.kernel.policy.parse import Node
+
+log = logging.getLogger(__name__)
 
 SYSTEM, DOMAIN, PROJECT = "system", "domain", "project"
 ALL_SCOPES = frozenset({SYSTEM, DOMAIN, PROJECT})
@@ -207,9 +210,15 @@ class Policy:
                 try:
                     found, problems = files.read(self._path)
                 except files.PolicyFileError as error:
-                    self.problems = [f"{error}; the rules in force stay as they were"]
+                    self._note([f"{error}; the rules in force stay as they were"])
                     return
                 entries += [(entry, f"{self._path}:{entry.line}") for entry in found]
             sieve = Sieve(self._defaults, self._table.overrides, problems)
             self._table = _Table(self._defaults, sieve.sift(entries))
-            self.problems = sieve.problems
+            self._note(sieve.problems)
+
+    def _note(self, problems: list[str]) -> None:
+        for problem in problems:
+            if problem not in self.problems:
+                log.warning("policy: %s", problem)
+        self.problems = problems
