@@ -89,6 +89,9 @@ class Host:
             for key, why in failures.items():
                 if self._failures.get(key) != why:
                     log.error("%s: wiring of %s %s failed: %s", self.name, key.kind, key.id, why)
+                    self._tell_wiring(key, why)
+            for key in self._failures.keys() - failures.keys():
+                self._tell_wiring(key, "")
             self._failures = failures
             self._applied = max(self._applied, wanted)
             self._changed.notify_all()
@@ -182,6 +185,11 @@ class Host:
 
     def _fact(self, fact: Fact) -> None:
         self._see(wire.Seen(self.name, fact.kind, fact.port_id, fact.detail, clock.now_us()))
+
+    def _tell_wiring(self, key: Key, why: str) -> None:
+        """The server shows why a port does not work."""
+        if key.kind is Kind.PORT:
+            self._see(wire.Seen(self.name, "port_wiring", key.id, why, clock.now_us()))
 
     def _power(self, guest_id: str, power: Power) -> None:
         self._see(wire.Seen(self.name, "power", guest_id, power.value, clock.now_us()))

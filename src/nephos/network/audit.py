@@ -9,8 +9,12 @@ from sqlalchemy import select
 from nephos.kernel.cloud import Finding
 from nephos.kernel.db.engine import Tx
 from nephos.network.floatingips.store import floatingip
+from nephos.network.networks.store import network
 from nephos.network.ports.store import COMPUTE, FLOATING, GATEWAY, ROUTER, port
 from nephos.network.routers.store import router
+
+HOUR = 3_600_000_000
+"""Microseconds."""
 
 
 def check(tx: Tx) -> Iterator[Finding]:
@@ -27,6 +31,24 @@ def check(tx: Tx) -> Iterator[Finding]:
     )
     for row in tx.all(lost):
         yield Finding("floatingip", row.id, f"leads to port {row.fixed_port_id}, which is not there")
+    yield from rogues(tx)
+    yield from unwired(tx)
+
+
+def rogues(tx: Tx) -> Iterator[Finding]:
+    """Servers that answer where the cloud does, blocked within the last hour (S3-54)."""
+    for table, what in ((port, "port"), (network, "network")):
+        recent = select(table.c.id, table.c.rogue).where(table.c.rogue_at > tx.now - HOUR)
+        for row in tx.all(recent):
+            for kind, mac, address, frames in row.rogue or ():
+                source = f"{address} ({mac})" if mac else address
+                yield Finding(what, row.id, f"a {kind} server that is none of the cloud's: {source}, {frames} blocked")
+
+
+def unwired(tx: Tx) -> Iterator[Finding]:
+    """Ports that their hosts could not wire, and why."""
+    for row in tx.all(select(port.c.id, port.c.wiring_error).where(port.c.wiring_error.is_not(None))):
+        yield Finding("port", row.id, f"is not wired: {row.wiring_error}")
 
 
 def guest_ports(tx: Tx) -> list[tuple[str, str]]:

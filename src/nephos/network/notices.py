@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from sqlalchemy import bindparam, select, update
+from typing import TypeVar
+
+import msgspec
+from sqlalchemy import Update, bindparam, select, update
 
 from nephos.hosts import actions as hosts
 from nephos.hosts.wire import Seen
@@ -11,10 +14,14 @@ from nephos.kernel.db.engine import Tx
 from nephos.network import touch
 from nephos.network.agents import actions as agents
 from nephos.network.agents.store import host as known
+from nephos.network.networks.store import network
 from nephos.network.paths import actions as paths
 from nephos.network.ports.store import port
 from nephos.network.routers import placing
 
+T = TypeVar("T")
+_LONGEST = 8192
+"""Characters that are kept of what a host says."""
 _taken = (
     update(port)
     .where(port.c.id == bindparam("key"), port.c.host_id == bindparam("host"))
@@ -25,6 +32,42 @@ _taken = (
 def address_taken(tx: Tx, seen: Seen) -> None:
     """The address in the ledger and the one really taken are two facts (S2-54). A host speaks for its own ports."""
     tx.execute(_taken, {"key": seen.id, "host": seen.host, "address": seen.value, "at": seen.at})
+
+
+def learned(tx: Tx, seen: Seen) -> None:
+    """The addresses that a port's host saw behind it."""
+    pairs = _decoded(seen, list[tuple[str, str]])
+    if pairs is not None:
+        tx.execute(_of_host(seen).values(learned=[list(pair) for pair in pairs]))
+
+
+def rogue(tx: Tx, seen: Seen) -> None:
+    """DHCP servers or router advertisements that a host blocked at a port, or before a network that it carries."""
+    lines = _decoded(seen, list[tuple[str, str, str, int]])
+    if lines is None:
+        return
+    values = {"rogue": [list(line) for line in lines], "rogue_at": seen.at}
+    if tx.execute(_of_host(seen).values(values)).rowcount == 0 and seen.id in agents.carried(tx, seen.host):
+        tx.execute(update(network).where(network.c.id == seen.id).values(values))
+
+
+def wiring(tx: Tx, seen: Seen) -> None:
+    """A port could not be wired (why), or is now (empty)."""
+    tx.execute(_of_host(seen).values(wiring_error=seen.value[:_LONGEST] or None))
+
+
+def _of_host(seen: Seen) -> Update:
+    """A host speaks for its own ports."""
+    return update(port).where(port.c.id == seen.id, port.c.host_id == seen.host)
+
+
+def _decoded(seen: Seen, kind: type[T]) -> T | None:
+    """What a host said, if it is of the right form and not too long."""
+    try:
+        found = msgspec.json.decode(seen.value, type=kind)
+    except msgspec.DecodeError:
+        return None
+    return found if len(seen.value) <= _LONGEST else None
 
 
 def listen(cloud: Cloud) -> None:
@@ -47,4 +90,7 @@ def listen(cloud: Cloud) -> None:
     cloud.hosts.notice("router_state", state_of_router)
     cloud.hosts.notice("host", arrived)
     cloud.hosts.notice("address_taken", address_taken)
+    cloud.hosts.notice("learned", learned)
+    cloud.hosts.notice("rogue", rogue)
+    cloud.hosts.notice("port_wiring", wiring)
     cloud.hosts.notice("overlay", paths.note)

@@ -19,10 +19,13 @@ from nephos.network.groups import protocols
 from nephos.network.groups.store import group, rule
 from nephos.network.networks.store import network
 from nephos.network.ports.store import DHCP, port, port_group
+from nephos.network.qos import actions as qos
+from nephos.network.qos.kinds import BANDWIDTH, DSCP, INGRESS, PACKETS
 from nephos.network.routers.store import router_host, standby_networks
 from nephos.network.segments import actions as segments
 from nephos.network.segments.types import TUNNELS
 from nephos.network.subnets.store import address, subnet
+from nephos.network.trunks.store import subport, trunk
 from nephos.wiring import base
 
 _in: BindParameter[Any] = bindparam("ids", expanding=True)
@@ -63,7 +66,19 @@ _network_addresses = (
     .where(subnet.c.network_id.in_(_in))
     .order_by(address.c.port_id, address.c.place, address.c.address)
 )
-_guest_ports = select(port).where(port.c.host_id == bindparam("host"), port.c.host_index.is_not(None))
+_guest_ports = (
+    select(
+        port,
+        network.c.qos_policy_id.label("network_policy_id"),
+        trunk.c.port_id.label("trunk_port_id"),
+        trunk.c.admin_state_up.label("trunk_up"),
+        subport.c.number.label("tag"),
+    )
+    .join(network, network.c.id == port.c.network_id)
+    .outerjoin(subport, subport.c.port_id == port.c.id)
+    .outerjoin(trunk, trunk.c.id == subport.c.trunk_id)
+    .where(port.c.host_id == bindparam("host"), port.c.host_index.is_not(None))
+)
 _port_groups = (
     select(port_group.c.port_id, port_group.c.group_id)
     .where(port_group.c.port_id.in_(_in))
@@ -191,7 +206,7 @@ def _subnet(row: Any, served: Mapping[str, str]) -> base.Subnet:
 
 
 def ports(tx: Tx, host_id: str, ids: Sequence[str] | None) -> Mapping[str, base.Port]:
-    """The guests' ports on a host: three queries."""
+    """The guests' ports on a host: at most four queries."""
     statement = _guest_ports if ids is None else _guest_ports.where(port.c.id.in_(list(ids)))
     rows = tx.all(statement, {"host": host_id})
     if not rows:
@@ -199,6 +214,8 @@ def ports(tx: Tx, host_id: str, ids: Sequence[str] | None) -> Mapping[str, base.
     keys = [row.id for row in rows]
     addresses = _by(tx.all(_addresses, {"ids": keys}), "port_id")
     groups = _by(tx.all(_port_groups, {"ids": keys}), "port_id")
+    policies = {row.qos_policy_id or row.network_policy_id for row in rows} - {None}
+    limits = {key: _limits(rules) for key, rules in qos.rules_of(tx, policies).items()} if policies else {}
     return {
         row.id: base.Port(
             id=row.id,
@@ -209,11 +226,28 @@ def ports(tx: Tx, host_id: str, ids: Sequence[str] | None) -> Mapping[str, base.
             pairs=tuple((cidr, mac) for cidr, mac in row.pairs or ()),
             groups=tuple(each.group_id for each in groups.get(row.id, ())),
             port_security=row.port_security_enabled,
-            admin_up=row.admin_state_up,
+            admin_up=row.admin_state_up and row.trunk_up is not False,
             device_id=row.device_id,
+            trunk=row.trunk_port_id,
+            tag=row.tag,
+            limits=limits.get(row.qos_policy_id or row.network_policy_id),
         )
         for row in rows
     }
+
+
+def _limits(rules: Iterable[Any]) -> base.Limits | None:
+    """What hosts enforce of a QoS policy's rules; None when that is nothing."""
+    found: dict[str, int] = {}
+    for each in rules:
+        side = "to" if each.direction == INGRESS else "sent"
+        if each.kind == BANDWIDTH.name:
+            found |= {f"{side}_kbits": each.amount, f"{side}_burst": each.burst}
+        elif each.kind == PACKETS.name:
+            found |= {f"{side}_packets": each.amount * 1000, f"{side}_packets_burst": each.burst * 1000}
+        elif each.kind == DSCP.name:
+            found["dscp"] = each.amount
+    return base.Limits(**found) if found else None
 
 
 def groups(tx: Tx, host_id: str, ids: Sequence[str] | None) -> Mapping[str, base.Group]:

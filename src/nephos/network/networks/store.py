@@ -26,6 +26,8 @@ network = Table(
     text("dns_domain", default=""),
     document("zone_hints"),
     text("qos_policy_id", null=True, index=True),
+    document("rogue"),
+    when("rogue_at", null=True),
     document("tags"),
     integer("revision", default=1),
     when("created_at"),
@@ -34,7 +36,7 @@ network = Table(
     Index("ix_network_network_name", "name"),
 )
 """`kind`, `physical`, `segment` and `segment_key` are those of the network's first segment; `multi` tells that it has
-more."""
+more. `rogue` are DHCP servers outside the cloud whose offers were blocked: (what, MAC, address, frames), and when last."""
 
 rbac = Table(
     "network_rbac",

@@ -41,6 +41,7 @@ _place = (
         host_id=bindparam("host"),
         host_index=bindparam("index"),
         status=bindparam("state"),
+        wiring_error=None,
         updated_at=bindparam("now"),
         revision=port.c.revision + 1,
     )

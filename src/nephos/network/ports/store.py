@@ -35,6 +35,10 @@ port = Table(
     Column("deferred", Boolean, nullable=False, default=False, server_default=false()),
     text("taken_address", null=True),
     when("taken_at", null=True),
+    document("learned"),
+    document("rogue"),
+    when("rogue_at", null=True),
+    text("wiring_error", null=True),
     document("tags"),
     integer("revision", default=1),
     when("created_at"),
@@ -45,8 +49,10 @@ port = Table(
     Index("ix_network_port_network_host", "network_id", "host_id"),
 )
 """`taken_address` is the address that the guest really took, and `taken_at` when (S2-54). `extras` holds what only the
-API reads: dns_domain, data_plane_status, propagate_uplink_status, numa_affinity_policy, hints and trusted, as set. A `deferred` port of a routed network gets
-its addresses when it is bound to a host."""
+API reads: dns_domain, data_plane_status, propagate_uplink_status, numa_affinity_policy, hints and trusted, as set. A `deferred`
+port of a routed network gets its addresses when it is bound to a host. `learned` are the (MAC, address) pairs seen
+behind the port beside its own (S0-10), `rogue` the servers that were blocked there: (what, MAC, address, frames), and
+when last (S3-54). `wiring_error` is why its host could not wire it."""
 
 port_group = Table(
     "network_port_group",

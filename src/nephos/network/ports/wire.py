@@ -195,7 +195,7 @@ def _render(row: Any, loaded: Loaded, view: View) -> Item:
         "binding:vnic_type": row.vnic_type,
         "binding:host_id": page.hosts.get(row.host_id, "") if bound else "",
         "binding:profile": row.profile or {},
-        "binding:vif_type": "bridge" if bound else "unbound",
+        "binding:vif_type": ("binding_failed" if row.wiring_error else "bridge") if bound else "unbound",
         "binding:vif_details": vif_details(row) if bound else {},
         "qos_policy_id": row.qos_policy_id,
         "qos_network_policy_id": row.network_policy_id,
@@ -220,6 +220,24 @@ def _render(row: Any, loaded: Loaded, view: View) -> Item:
     if view.admin and row.taken_at is not None:
         item["nephos:address_taken"] = row.taken_address
         item["nephos:address_taken_at"] = clock.iso(row.taken_at)
+    if view.admin:
+        item |= _seen_there(row)
+    return item
+
+
+def _seen_there(row: Any) -> Item:
+    """What a port's host told of it, for operators."""
+    item: Item = {}
+    if row.learned:
+        item["nephos:learned_addresses"] = [{"mac_address": mac, "ip_address": address} for mac, address in row.learned]
+    if row.rogue:
+        item["nephos:blocked_servers"] = [
+            {"what": what, "mac_address": mac, "ip_address": address, "frames": frames}
+            for what, mac, address, frames in row.rogue
+        ]
+        item["nephos:blocked_servers_at"] = clock.iso(row.rogue_at)
+    if row.wiring_error:
+        item["nephos:wiring_error"] = row.wiring_error
     return item
 
 

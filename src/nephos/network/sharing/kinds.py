@@ -21,7 +21,7 @@ from nephos.network.subnetpools.store import subnetpool
 from nephos.network.subnetpools.wire import NOUN as SUBNETPOOL
 from nephos.network.subnets.store import subnet
 
-Users = Callable[[str], Select[Any]]
+Users = Callable[[str], Select[*tuple[Any, ...]]]
 """Of a resource's id: the `id` of what uses it, and the `project_id` of each."""
 
 
@@ -38,7 +38,7 @@ def _users(key: ColumnElement[str], project: ColumnElement[str], uses: ColumnEle
     return lambda object_id: select(key, project).where(uses == object_id)
 
 
-def _on_ports(object_id: str) -> Select[Any]:
+def _on_ports(object_id: str) -> Select[*tuple[Any, ...]]:
     joined = select(port.c.id, port.c.project_id).join(port_group, port_group.c.port_id == port.c.id)
     return joined.where(port_group.c.group_id == object_id)
 

@@ -25,7 +25,7 @@ Expression = dict[str, Any]
 Value = Any
 log = logging.getLogger(__name__)
 _ENCODER = msgspec.json.Encoder()
-_SEEN = re.compile(r"(\tflags dynamic[^}]*?)\telements = \{[^}]*\}\n")
+_SEEN = re.compile(r"(\tflags dynamic[^}]*?\n)\t\telements = \{[^}]*\}\n")
 """What packets put into a set, which is nobody's change of the rules."""
 ACCEPT: Expression = {"accept": None}
 DROP: Expression = {"drop": None}
@@ -127,6 +127,14 @@ class Table:
     def map(self, name: str, kind: str, target: str, elements: Iterable[tuple[Value, Value]]) -> str:
         self._sets[name] = ("map", {"type": kind, "map": target}, [list(pair) for pair in elements])
         return f"@{name}"
+
+    def helper(self, name: str, kind: str, protocol: str) -> None:
+        """A connection tracking helper of the kernel, for rules to refer to."""
+        self._sets[name] = ("ct helper", {"type": kind, "protocol": protocol}, [])
+
+    def counter(self, name: str) -> None:
+        """A counter of packets and bytes, for rules to refer to."""
+        self._sets[name] = ("counter", {}, [])
 
     def rule(self, chain: str, *expressions: Expression) -> None:
         self._rules[chain].append(list(expressions))

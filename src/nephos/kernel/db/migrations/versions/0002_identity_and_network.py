@@ -380,12 +380,18 @@ def upgrade() -> None:
     with op.batch_alter_table('network_network', schema=None) as batch_op:
         batch_op.add_column(sa.Column('multi', sa.Boolean(), server_default=sa.false(), nullable=False))
         batch_op.add_column(sa.Column('qos_policy_id', sa.Text(), nullable=True))
+        batch_op.add_column(sa.Column('rogue', sa.Text(), nullable=True))
+        batch_op.add_column(sa.Column('rogue_at', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), nullable=True))
         batch_op.create_index(batch_op.f('ix_network_network_qos_policy_id'), ['qos_policy_id'], unique=False)
 
     with op.batch_alter_table('network_port', schema=None) as batch_op:
         batch_op.add_column(sa.Column('qos_policy_id', sa.Text(), nullable=True))
         batch_op.add_column(sa.Column('extras', sa.Text(), nullable=True))
         batch_op.add_column(sa.Column('deferred', sa.Boolean(), server_default=sa.false(), nullable=False))
+        batch_op.add_column(sa.Column('learned', sa.Text(), nullable=True))
+        batch_op.add_column(sa.Column('rogue', sa.Text(), nullable=True))
+        batch_op.add_column(sa.Column('rogue_at', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), nullable=True))
+        batch_op.add_column(sa.Column('wiring_error', sa.Text(), nullable=True))
         batch_op.create_index(batch_op.f('ix_network_port_qos_policy_id'), ['qos_policy_id'], unique=False)
 
     with op.batch_alter_table('network_router', schema=None) as batch_op:
