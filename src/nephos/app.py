@@ -52,13 +52,13 @@ TABLES: dict[str, tuple[Rule, ...]] = {
 
 def compose(settings: Settings, database: Database | None = None) -> Cloud:
     """Build a cloud's engines and let every service add itself. Starts no thread and reads no row."""
-    doorbell = _doorbell(settings)
     database = database or open_database(settings)
+    doorbell = _doorbell(settings, database)
     cloud = Cloud(
         settings=settings,
         database=database,
         doorbell=doorbell,
-        operations=Operations(doorbell),
+        operations=Operations(doorbell, None if database.embedded else settings.server_name),
         hosts=Hosts(doorbell),
         metrics=Metrics(),
         policies=Policies(TABLES, settings.state / "policy"),
@@ -106,12 +106,17 @@ def open_database(settings: Settings) -> Database:
     raise SettingsError(f"database: {engine!r} is not served; use sqlite, postgresql or mariadb")
 
 
-def _doorbell(settings: Settings) -> Doorbell:
-    if not settings.doorbell:
-        return MemoryDoorbell()
-    from nephos.kernel.doorbell.rabbitmq import RabbitDoorbell
+def _doorbell(settings: Settings, database: Database) -> Doorbell:
+    """The one that the settings name; else PostgreSQL's own where the ledger is there, else this process's."""
+    if settings.doorbell:
+        from nephos.kernel.doorbell.rabbitmq import RabbitDoorbell
 
-    return RabbitDoorbell(secret(settings.doorbell))
+        return RabbitDoorbell(secret(settings.doorbell))
+    if not database.embedded and database.engine.dialect.name == "postgresql":
+        from nephos.kernel.doorbell.postgres import PostgresDoorbell
+
+        return PostgresDoorbell(settings.database_url)
+    return MemoryDoorbell()
 
 
 def sinks(settings: Settings) -> list[Sink]:

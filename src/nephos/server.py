@@ -11,7 +11,9 @@ import ctypes
 import fcntl
 import logging
 import os
+import resource
 import signal
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -22,6 +24,7 @@ from nephos.hosts import actions as hosts
 from nephos.hosts.streams import Streams
 from nephos.image.links import open_link
 from nephos.kernel import logs
+from nephos.kernel.cloud import Cloud
 from nephos.kernel.db import migrate
 from nephos.kernel.db.engine import Tx
 from nephos.kernel.http import serving
@@ -32,6 +35,8 @@ from nephos.kernel.tls import keeper
 log = logging.getLogger(__name__)
 STATE = "NEPHOS_STATE"
 """The environment variable that tells the worker its state directory."""
+NUMBER = "NEPHOS_NUMBER"
+"""The one that tells it which of the machine's servers it is."""
 
 
 class First(msgspec.Struct):
@@ -47,19 +52,13 @@ def application() -> Front:
     _die_with_parent()
     chosen = settings.load(Path(os.environ[STATE]))
     logs.configure(chosen.log.level, chosen.log_dir / "server.log")
-    _lock(chosen.server_dir / "lock")
+    chosen.number = int(os.environ.get(NUMBER, "1"))
+    _lock(chosen.lock_file)
+    _raise_file_limit()
     cloud = app.compose(chosen)
-    migrate.upgrade(cloud.database.engine)
-    first = _first(chosen.server_dir / "first.json")
-    app.seed(cloud, first.passwords)
-
-    def enrol(tx: Tx) -> None:
-        for name, key in first.hosts.items():
-            hosts.enrol(tx, name, key)
-
-    if first.hosts:
-        cloud.database.write(enrol)
-    (chosen.server_dir / "first.json").unlink(missing_ok=True)
+    cloud.database.fit(chosen.servers)
+    with cloud.database.alone("start"):
+        _prepare(cloud)
     worker = Worker(cloud.database, cloud.operations, cloud.doorbell)
     worker.start()
     for delivery in app.deliveries(cloud):
@@ -83,6 +82,29 @@ def application() -> Front:
     return app.front(cloud)
 
 
+def _prepare(cloud: Cloud) -> None:
+    """Schema, first rows and hosts; what another server of this ledger did already is left as it is."""
+    migrate.upgrade(cloud.database.engine)
+    path = cloud.settings.server_dir / "first.json"
+    first = _first(path)
+    app.seed(cloud, first.passwords)
+
+    def enrol(tx: Tx) -> None:
+        for name, key in first.hosts.items():
+            hosts.enrol(tx, name, key)
+
+    if first.hosts:
+        cloud.database.write(enrol)
+    path.unlink(missing_ok=True)
+
+
+def _raise_file_limit() -> None:
+    """A file for each client, each agent and each connection to the database, as many as the machine lets us have (S3-15)."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
 def _first(path: Path) -> First:
     return msgspec.json.decode(path.read_bytes(), type=First) if path.exists() else First()
 
@@ -91,13 +113,13 @@ _held: list[int] = []
 
 
 def _lock(path: Path) -> None:
-    """Exactly one server on an embedded ledger."""
+    """Exactly one process is this server; on an embedded ledger there is no other."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as held:
         raise SettingsError(
-            f"Another server works on {path.parent} already: an embedded ledger has exactly one."
+            f"Another process is this server of {path.parent} already ({path.name}); an embedded ledger has exactly one."
         ) from held
     _held.append(descriptor)
 

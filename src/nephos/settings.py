@@ -9,6 +9,7 @@ from __future__ import annotations
 import tomllib
 from ipaddress import ip_address
 from pathlib import Path
+from socket import gethostname
 from typing import Annotated, Literal
 
 import msgspec
@@ -236,7 +237,8 @@ class Settings(msgspec.Struct, forbid_unknown_fields=True):
 
     `database` is empty for the embedded ledger, or postgresql://… or mariadb://…, or `file:PATH` of a file that holds
     it; with one, `servers` server processes run on this machine. `connections` is the most that each asks the database
-    for (0: as many as it has threads, and no more than its share of what the database gives).
+    for (0: as many as it has threads, and no more than its share of what the database gives). `number` is which of
+    this machine's servers a process is; its command line says so.
     `doorbell` is empty, or RabbitMQ's address (as of `notifications.rabbitmq`) for several servers on one ledger.
     """
 
@@ -248,6 +250,7 @@ class Settings(msgspec.Struct, forbid_unknown_fields=True):
     database: str = ""
     servers: Annotated[int, msgspec.Meta(ge=1, le=64)] = 1
     connections: Annotated[int, msgspec.Meta(ge=0)] = 0
+    number: Annotated[int, msgspec.Meta(ge=1, le=64)] = 1
     doorbell: str = ""
     hypervisor: str = "libvirt"
     fake_hosts: int = 1
@@ -309,8 +312,19 @@ class Settings(msgspec.Struct, forbid_unknown_fields=True):
         return self.state / "ca.pem"
 
     @property
+    def server_name(self) -> str:
+        """This server among all of one ledger, the same after a restart."""
+        return f"{gethostname()}:{self.number}"
+
+    @property
+    def streams_ports(self) -> tuple[int, ...]:
+        """Every server of this machine has its own, so that a console reaches the very one that was asked."""
+        first = self.address[1] + 1
+        return tuple(range(first, first + self.servers))
+
+    @property
     def streams_port(self) -> int:
-        return self.address[1] + 1
+        return self.address[1] + self.number
 
     @property
     def server_dir(self) -> Path:
@@ -337,9 +351,18 @@ class Settings(msgspec.Struct, forbid_unknown_fields=True):
         return Path(self.log.path) if self.log.path else self.state / "log"
 
     @property
+    def streams_sockets(self) -> tuple[Path, ...]:
+        """Where a local agent reaches the servers, whatever network namespace it lives in."""
+        return tuple(self.server_dir / _numbered("streams", number, ".sock") for number in range(1, self.servers + 1))
+
+    @property
     def streams_socket(self) -> Path:
-        """Where a local agent reaches the server, whatever network namespace it lives in."""
-        return self.server_dir / "streams.sock"
+        return self.server_dir / _numbered("streams", self.number, ".sock")
+
+    @property
+    def lock_file(self) -> Path:
+        """Held by the one process that is this server."""
+        return self.server_dir / _numbered("lock", self.number)
 
     @property
     def database_url(self) -> str:
@@ -350,6 +373,10 @@ class Settings(msgspec.Struct, forbid_unknown_fields=True):
     def database_connections(self) -> int:
         """The most that one server asks a database for: one for each thread that may want one."""
         return self.connections or SERVER_THREADS + WORKER_THREADS
+
+
+def _numbered(name: str, number: int, suffix: str = "") -> str:
+    return f"{name}{suffix}" if number == 1 else f"{name}-{number}{suffix}"
 
 
 def is_loopback(host: str) -> bool:

@@ -6,7 +6,7 @@ import argparse
 
 
 def options(parser: argparse.ArgumentParser) -> None:
-    """None of its own."""
+    parser.add_argument("--number", type=int, default=1, metavar="N", help="which of this machine's servers it is (1)")
 
 
 def run(options: argparse.Namespace) -> None:
@@ -22,4 +22,5 @@ def run(options: argparse.Namespace) -> None:
     chosen = settings.load(options.state)
     certificates = keeper.of(chosen)
     os.environ["NEPHOS_STATE"] = str(options.state)
+    os.environ["NEPHOS_NUMBER"] = str(options.number)
     serving.serve("nephos.server:application", *chosen.address, certificates.shown if certificates else None)

@@ -393,7 +393,7 @@ class TestAway:
         assert values(one) == {"after": 0}
 
     def test_a_share_of_the_databases_connections_is_enough_for_any_number_of_threads(self, one: Database) -> None:
-        one.fit(servers=1)  # type: ignore[attr-defined]
+        one.fit(servers=1)
         one.write(put("n"))
         bump = update(counter).where(counter.c.id == "n").values(value=counter.c.value + 1)
         with ThreadPoolExecutor(30) as threads:

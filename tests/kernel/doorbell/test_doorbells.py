@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Protocol
 
+import psycopg
 import pytest
 
+from nephos.kernel.doorbell import postgres
 from nephos.kernel.doorbell.base import Doorbell
 from nephos.kernel.doorbell.memory import MemoryDoorbell
+from nephos.kernel.doorbell.postgres import PostgresDoorbell
 from nephos.kernel.doorbell.rabbitmq import EXCHANGE, RabbitDoorbell
+from tests import engines
 from tests.broker import Broker
 
 
@@ -49,6 +54,35 @@ class OverRabbit:
             bell.close()
 
 
+class OverPostgres:
+    """On a database of its own."""
+
+    def __init__(self, path: Path) -> None:
+        self._ledger = engines.ledger("postgresql", path, tables=False)
+        self.url = self._ledger.__enter__()
+        self._made: list[PostgresDoorbell] = []
+
+    def new(self) -> PostgresDoorbell:
+        bell = PostgresDoorbell(self.url, ping_seconds=0.3)
+        bell.listen(lambda topic: None)
+        self._made.append(bell)
+        eventually(lambda: bell.connected)
+        return bell
+
+    def cut(self) -> None:
+        """End every doorbell's connection."""
+        with psycopg.connect(self.url, autocommit=True) as connection:
+            connection.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            )
+
+    def close(self) -> None:
+        for bell in self._made:
+            bell.close()
+        self._ledger.__exit__(None, None, None)
+
+
 def eventually(holds: Callable[[], bool], seconds: float = 60) -> None:
     end = time.monotonic() + seconds
     while not holds():
@@ -62,9 +96,15 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
         yield started
 
 
-@pytest.fixture(params=["memory", pytest.param("rabbitmq", marks=pytest.mark.host)])
-def bells(request: pytest.FixtureRequest) -> Iterator[Bells]:
-    made: Bells = OneProcess() if request.param == "memory" else OverRabbit(request.getfixturevalue("broker").url)
+@pytest.fixture(params=["memory", "postgresql", pytest.param("rabbitmq", marks=pytest.mark.host)])
+def bells(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bells]:
+    made: Bells
+    if request.param == "memory":
+        made = OneProcess()
+    elif request.param == "postgresql":
+        made = OverPostgres(tmp_path)
+    else:
+        made = OverRabbit(request.getfixturevalue("broker").url)
     yield made
     made.close()
 
@@ -122,6 +162,30 @@ def test_of_many_topics_none_is_lost(bells: Bells) -> None:
     for topic in sorted(wanted):
         one.ring(topic)
     eventually(lambda: wanted <= heard)
+
+
+def test_postgresql_rings_again_after_a_lost_connection_and_when_it_went_deaf(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bells = OverPostgres(tmp_path)
+    try:
+        one, two = bells.new(), bells.new()
+        heard: list[str] = []
+        two.listen(heard.append)
+        bells.cut()
+        eventually(lambda: not one.connected or not two.connected)
+        one.ring("meanwhile")
+        eventually(lambda: one.connected and two.connected)
+        one.ring("again")
+        eventually(lambda: "again" in heard)
+        # the connections live and nothing arrives any more: what is sent goes where nobody listens
+        monkeypatch.setattr(postgres, "CHANNEL", "another")
+        eventually(lambda: not two.connected)
+        eventually(lambda: one.connected and two.connected)
+        one.ring("hears")
+        eventually(lambda: "hears" in heard)
+    finally:
+        bells.close()
 
 
 @pytest.mark.host

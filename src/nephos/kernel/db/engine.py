@@ -224,6 +224,10 @@ class Database(ABC):
         """Finish what was submitted, then refuse everything. Again: nothing."""
 
     @abstractmethod
+    def fit(self, servers: int) -> None:
+        """Ask for no more connections than the share of one of so many servers. Raises Unavailable."""
+
+    @abstractmethod
     def alone(self, what: str) -> AbstractContextManager[None]:
         """Hold a lock of all servers of this ledger, by name: for what only one of them may do at a time (migrate)."""
 

@@ -94,11 +94,8 @@ class ServedDatabase(Database):
     def prepare(self, raw: Any) -> None:
         """Settings of every new connection."""
 
-    def fit(self, servers: int) -> int:
-        """Ask for no more connections than this server's share of what the database gives. Answers how many.
-
-        Callers beyond them wait for each other, which is quicker than to be refused. Raises Unavailable.
-        """
+    def fit(self, servers: int) -> None:
+        """Callers beyond the share wait for each other, which is quicker than to be refused."""
         try:
             with self.engine.connect() as connection:
                 most = int(connection.execute(text(self.ask_most)).scalar() or 0)
@@ -109,7 +106,7 @@ class ServedDatabase(Database):
             self._connections = share
             self.engine.dispose()
             self.engine = self._make_engine(self._url)
-        return self._connections
+        log.info("at most %d connections of %d to %s", self._connections, most, self.path)
 
     @contextmanager
     def _snapshot(self) -> Iterator[Tx]:

@@ -94,6 +94,9 @@ class SqliteDatabase(Database):
             self._writer.join(timeout=10)
         self.engine.dispose()
 
+    def fit(self, servers: int) -> None:
+        """SQLite gives as many as files may be open."""
+
     @contextmanager
     def alone(self, what: str) -> Iterator[None]:
         """Nothing to hold: the server's own lock (`server.lock`) lets one process have the ledger."""

@@ -40,12 +40,16 @@ from nephos.kernel.operations.model import (
 
 log = logging.getLogger(__name__)
 UNDO_SECONDS = 300.0
+ONLY = "server"
+"""Who holds a lease where there is one server."""
 AGAIN_SECONDS = 5.0
 """After an unforeseen error, when to try the same again."""
 _SECOND = 1_000_000
 _o = store.operation
 _is_live = or_(_o.c.state == RUNNING, _o.c.state == UNDOING)
 _by_id = select(_o).where(_o.c.id == bindparam("id"))
+_to_advance = _by_id.with_for_update(skip_locked=True)
+"""What another server is looking at just now is left to it."""
 _live = (
     select(_o)
     .where(_o.c.noun == bindparam("noun"), _o.c.noun_id == bindparam("noun_id"), _is_live)
@@ -60,7 +64,7 @@ _release = (
 )
 _renew = (
     update(_o)
-    .where(_o.c.id == bindparam("key"), _o.c.lease_owner.is_not(None))
+    .where(_o.c.id == bindparam("key"), _o.c.lease_owner == bindparam("owner"))
     .values(due_at=bindparam("at"), lease_until=bindparam("at"))
 )
 _abandon = (
@@ -95,8 +99,10 @@ _save = (
 class Operations:
     """All kinds of operations, and the one way to run them."""
 
-    def __init__(self, doorbell: Doorbell) -> None:
+    def __init__(self, doorbell: Doorbell, owner: str | None = None) -> None:
+        """`owner` names this server among those of one ledger, the same after a restart; None where it is the only one."""
         self.doorbell = doorbell
+        self.owner = owner
         self.kinds: dict[str, Kind] = {}
         self.began: list[Callable[[Tx, Operation], None]] = []
         """Called in the unit of work that writes an operation."""
@@ -225,7 +231,7 @@ class Operations:
 
     def advance(self, tx: Tx, operation_id: str) -> Outside | None:
         """Look at an operation that is due: cancel, time out, go on. Answers work to be done outside, if any."""
-        row = tx.first(_by_id, {"id": operation_id})
+        row = tx.first(_to_advance, {"id": operation_id})
         if row is None or row.state not in LIVE or row.due_at > tx.now or self._blocked(tx, row):
             return None
         if row.lease_until is not None and row.lease_until > tx.now:
@@ -332,7 +338,7 @@ class Operations:
             self._store(tx, operation, due_at=tx.now + int(outcome.seconds * _SECOND))
             return None
         if isinstance(outcome, Outside):
-            self._store(tx, operation, due_at=tx.now + int(outcome.lease * _SECOND), owner=operation.task)
+            self._store(tx, operation, due_at=tx.now + int(outcome.lease * _SECOND), owner=self.owner or ONLY)
             return msgspec.structs.replace(outcome, task=operation.task)
         if operation.state == UNDOING:
             return self._previous(tx, operation)
@@ -424,11 +430,13 @@ class Operations:
 
     def renew(self, tx: Tx, operation_id: str, seconds: float) -> None:
         """The work outside is still under way: nothing else happens to the operation for so many seconds more."""
-        tx.execute(_renew, {"key": operation_id, "at": tx.now + int(seconds * _SECOND)})
+        at = tx.now + int(seconds * _SECOND)
+        tx.execute(_renew, {"key": operation_id, "at": at, "owner": self.owner or ONLY})
 
     def abandon(self, tx: Tx) -> None:
-        """End all leases: to be called by a server at its start, when it is the only one and so nobody holds any."""
-        tx.execute(_abandon, {"at": tx.now})
+        """End the leases of this server's earlier life, which nobody holds: to be called at its start. The only one ends all."""
+        mine = _abandon if self.owner is None else _abandon.where(_o.c.lease_owner == self.owner)
+        tx.execute(mine, {"at": tx.now})
 
     def live(self, tx: Tx, noun: str, noun_id: str) -> Any | None:
         """The live operation of a resource, the one that superseded where there are two; None when it has none."""

@@ -17,13 +17,16 @@ from nephos.kernel.operations.model import Outside
 log = logging.getLogger(__name__)
 LOOK_EVERY = 1.0
 OUTSIDE_THREADS = 4
-RENEW_SECONDS = 10.0
+RENEW_EVERY = 5.0
+RENEW_SECONDS = 30.0
+"""How long a lease is held on, counted from each renewal: long before that it is renewed again."""
 
 
 class Worker:
     """One thread that advances operations, and a few that do the works outside transactions.
 
-    The ledger is embedded, so there is exactly one worker: what an earlier one held when it was lost is free.
+    Every server has one, and an operation goes on by whichever looks first. What this server held in an earlier life
+    is free at its start; what another held that was lost, when its lease is over.
     """
 
     def __init__(self, database: Database, operations: Operations, doorbell: Doorbell) -> None:
@@ -35,6 +38,7 @@ class Worker:
         self._jobs: queue.SimpleQueue[Outside | None] = queue.SimpleQueue()
         self._away: dict[str, str] = {}
         """Operation → task: work outside that waits for a thread or is under way."""
+        self._renew_at = 0.0
         self._unlisten = doorbell.listen(lambda topic: self._bell.set() if topic == OPERATIONS else None)
         self._thread = threading.Thread(target=self._loop, name="operations", daemon=True)
         self._outside = [
@@ -72,6 +76,7 @@ class Worker:
 
     def turn(self) -> bool:
         """Advance what is due, one unit of work each, many to a commit. Answers whether there was anything."""
+        self._renew()
         with self._database.read() as tx:
             ids = self._operations.due(tx)
             if not ids:
@@ -85,9 +90,24 @@ class Worker:
                 self._broken(each, wrong)
                 continue
             if outside is not None:
+                if not self._away:
+                    self._renew_at = clock.monotonic() + RENEW_EVERY
                 self._away[each] = outside.task
                 self._jobs.put(outside)
         return bool(ids)
+
+    def _renew(self) -> None:
+        """Hold on to what is under way outside, before another server may think that this one is gone."""
+        if not self._away or clock.monotonic() < self._renew_at:
+            return
+        self._renew_at = clock.monotonic() + RENEW_EVERY
+        away = list(self._away)
+
+        def renew(tx: Tx) -> None:
+            for operation_id in away:
+                self._operations.renew(tx, operation_id, RENEW_SECONDS)
+
+        self._database.write(renew)
 
     def _look(self, operation_id: str, tx: Tx) -> Outside | None:
         if operation_id in self._away:
