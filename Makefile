@@ -1,7 +1,7 @@
 # make demo      from a bare machine to a log-in       make test         all tests
 # make install   packages, users, /opt/nephos          make lint         ruff and mypy
 # make bench     the numbers                           make bench-check  fails when a promised number is missed
-# make conformance  OpenStack's own tests              make soak         hours of mixed load
+# make conformance  OpenStack's own tests              make soak         ten minutes of fuzzing, hours of mixed load
 
 # the system's own interpreter when there is one; any other only bootstraps
 PYTHON := $(firstword $(wildcard /usr/bin/python3) python3)
@@ -42,4 +42,5 @@ conformance: test-env
 	scripts/conformance.sh $(ARGS)
 
 soak: test-env
+	.venv/bin/python bench/fuzz.py --minutes 10
 	.venv/bin/python bench/soak.py $(ARGS)

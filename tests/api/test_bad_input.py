@@ -12,6 +12,7 @@ import pytest
 from nephos.kernel.http.routes import Route, Service
 from tests.api import mutations, seeds
 from tests.api.dry import Kept, taken_back
+from tests.api.openapi import PARAMETERS
 from tests.api.world import SERVICES, World, name_of, thing, versions
 from tests.harness import Client, Response
 
@@ -208,24 +209,6 @@ def test_ids_of_nobody(world: World, kept: Kept, service: str) -> None:
     asks.judge()
 
 
-PARAMETERS = {
-    "identity": "limit marker sort_key sort_dir name name__contains name__regex enabled domain_id parent_id is_domain "
-    "password_expires_at tags tags-any not-tags user.id scope.project.id role.id effective include_names include_subtree "
-    "type service_id interface region_id user_id trustor_user_id resource_name project_id policy_id parents_as_list "
-    "subtree_as_ids nocatalog",
-    "image": "limit marker sort sort_key sort_dir name status visibility owner member_status size_min size_max created_at "
-    "updated_at tag os_hidden id protected disk_format container_format checksum resource_types namespace colour",
-    "network": "limit marker page_reverse sort_key sort_dir fields name id status admin_state_up tenant_id project_id "
-    "router:external shared tags tags-any not-tags fixed_ips ip_version mtu changed_since revision_number device_id "
-    "mac_address network_id cidr alive agent_type protocol port_range_min ethertype security_groups binding:host_id",
-    "placement": "name uuid member_of resources required in_tree associated project_id user_id consumer_type limit "
-    "group_policy root_required same_subtree resources1 required1 resources_X",
-    "compute": "limit marker offset sort_key sort_dir all_tenants name status image flavor host ip ip6 changes-since "
-    "changes-before created_at launched_at power_state vm_state task_state tags tags-any not-tags-any reservation_id "
-    "deleted locked config_drive minDisk minRam is_public user_id tenant_id project_id hypervisor_hostname_pattern "
-    "with_servers start end detailed binary zone service usage_type",
-    "nephos-operator": "limit marker name service rule",
-}
 PAGING = (
     "limit",
     "marker",
