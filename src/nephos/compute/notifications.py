@@ -1,7 +1,7 @@
 """What compute tells: Nova's versioned notifications (`instance.create.start` … on `versioned_notifications`).
 
 Almost all come from one place: an operation that begins is a `.start`, one that ends an `.end` or an `.error`. Names,
-versions and fields of the payloads are Nova's of 2026.1 (`nova_object.name` and its like); what a guest could be entered
+versions and fields of the payloads are those of Nova 34 (`nova_object.name` and its like); what a guest could be entered
 with (user data, passwords) is in none of them.
 """
 

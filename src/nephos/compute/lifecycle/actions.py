@@ -38,6 +38,7 @@ def power(
 ) -> None:
     """Begin a power operation. Raises Conflict when the host is away or something else is being done."""
     _host_up(tx, cloud.parts["compute"].building, row)
+    store.change(tx, row.id, task_state=task)
     cloud.operations.start(
         tx,
         kind,
@@ -48,7 +49,6 @@ def power(
         user_id=who.user_id,
         data={"action": action, "timeout": timeout},
     )
-    store.change(tx, row.id, task_state=task)
 
 
 def start(tx: Tx, cloud: Cloud, row: Any, who: Who, request_id: str) -> None:
