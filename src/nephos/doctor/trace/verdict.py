@@ -216,8 +216,10 @@ def _unanswered(seen: _Seen, number: int, last: Stop) -> tuple[str, str]:
                     + (f"; {faults[0].words}" if faults else ""),
                     faults[0].mend if faults else "openstack router set --enable-snat ROUTER",
                 )
-    for cause, mend in _causes(seen, number, [last], {last.host_id: None}, answer=True):
-        return f"{what}, no {_answer_name(packet)}: {cause}", mend
+    for answer in (False, True):
+        # A capture sees the question before the rules of the host that should take it.
+        for cause, mend in _causes(seen, number, [last], {last.host_id: None}, answer=answer):
+            return f"{what}, no {_answer_name(packet)}: {cause}", mend
     if isinstance(packet, Echo) and number and packet.size > 84:
         return f"{what}, no echo reply, though a small one is answered: the MTU beyond is below {packet.size}", ""
     if last.point.at is At.TAP:

@@ -180,6 +180,8 @@ def _conditions(family: str, packet: Packet, pattern: frames.Pattern, port: int)
         kind = "arp" if arp else "ip"
         return [("prerouting", f"ether type {kind} @ll,{pattern.offset * 8},{bits} {value}{_type(packet, pattern)}")]
     if family == "arp":
+        if not arp:
+            return []
         place = (pattern.offset - frames.ETHER) * 8
         return [(hook, f"@nh,{place},{bits} {value}") for hook in ("prerouting", "output")]
     inside = (_TUNNEL_HEADERS + pattern.offset) * 8
