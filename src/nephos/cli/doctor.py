@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -53,7 +54,8 @@ def _policy(folder: Path) -> list[Finding]:
     from nephos.doctor.preflight import Finding
     from nephos.kernel.policy import Policies
 
-    why = "a wrong rule stays as it was, and a file that nobody reads changes nothing"
+    why = "the rules in force are not what the files say"
+    logging.getLogger("nephos").addHandler(logging.NullHandler())  # what is logged is shown below
     with _as_server():
         policies = Policies(TABLES, folder)
     if not policies.problems:

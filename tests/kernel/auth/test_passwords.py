@@ -143,3 +143,38 @@ def test_a_full_queue_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     with passwords._slot(), pytest.raises(errors.Unavailable, match="Too many log-ins"):
         passwords.verify(WORD, hashed)
     assert passwords.verify(WORD, hashed)
+
+
+def test_a_flood_leaves_threads_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who does not find a place in the queue is told so at once, and holds no thread."""
+    passwords = Passwords(rounds=4, at_once=2)
+    hashed, go = passwords.hash(WORD), threading.Event()
+    inside = module._verify
+
+    def slow(password: str, hashed: str) -> bool:
+        go.wait(10)
+        return inside(password, hashed)
+
+    monkeypatch.setattr(module, "_verify", slow)
+    answers: list[bool | errors.Unavailable] = []
+
+    def ask() -> None:
+        try:
+            answers.append(passwords.verify(WORD, hashed))
+        except errors.Unavailable as wrong:
+            answers.append(wrong)
+
+    threads = [threading.Thread(target=ask) for _ in range(64)]
+    for thread in threads:
+        thread.start()
+    deadline = time.monotonic() + 5
+    while len(answers) < 64 - 2 - module.MOST_WAITING and time.monotonic() < deadline:
+        time.sleep(0.01)
+    refused = list(answers)
+    assert len(refused) == 64 - 2 - module.MOST_WAITING
+    assert all(isinstance(one, errors.Unavailable) and one.retry_after == 2 for one in refused)
+    go.set()
+    for thread in threads:
+        thread.join()
+    assert answers.count(True) == 2 + module.MOST_WAITING
+    assert passwords.verify(WORD, hashed), "and the queue is empty again"
