@@ -51,8 +51,9 @@ def application() -> Front:
     """Granian's factory, in the worker process: everything up to the first request."""
     _die_with_parent()
     chosen = settings.load(Path(os.environ[STATE]))
-    logs.configure(chosen.log.level, chosen.log_dir / "server.log")
     chosen.number = int(os.environ.get(NUMBER, "1"))
+    role = "server" if chosen.number == 1 else f"server-{chosen.number}"
+    logs.configure(chosen.log.level, chosen.log_dir / f"{role}.log")
     _lock(chosen.lock_file)
     _raise_file_limit()
     cloud = app.compose(chosen)

@@ -317,6 +317,11 @@ class Settings(msgspec.Struct, forbid_unknown_fields=True):
         return f"{gethostname()}:{self.number}"
 
     @property
+    def server_roles(self) -> list[str]:
+        """What this machine's servers are called where processes and logs are."""
+        return [_numbered("server", number) for number in range(1, self.servers + 1)]
+
+    @property
     def streams_ports(self) -> tuple[int, ...]:
         """Every server of this machine has its own, so that a console reaches the very one that was asked."""
         first = self.address[1] + 1

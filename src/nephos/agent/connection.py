@@ -38,10 +38,23 @@ SLOWEST_DIAL = 2.0
 
 
 class Dial:
-    """Where the server is: wss://HOST:PORT, ws://HOST:PORT or a Unix socket's path. `trust` is for wss."""
+    """Where the servers are, separated by commas: wss://HOST:PORT, ws://HOST:PORT or a Unix socket's path.
 
-    def __init__(self, target: str, trust: Trust | None = None) -> None:
-        self.target, self.trust = target, trust
+    The first one is dialled until it fails, then the next. `trust` is for wss.
+    """
+
+    def __init__(self, targets: str, trust: Trust | None = None) -> None:
+        self._targets = deque(targets.split(","))
+        self.trust = trust
+
+    @property
+    def target(self) -> str:
+        """The one that is dialled now."""
+        return self._targets[0]
+
+    def turn(self) -> None:
+        """To the next one: this one does not answer."""
+        self._targets.rotate(-1)
 
     @property
     def address(self) -> tuple[str, int]:
@@ -136,6 +149,7 @@ class Connection:
                     self._listen(socket)
             except Exception as wrong:
                 log.log(_how_bad(wrong), "the connection to %s ended: %s", self._dial.target, self._dial.explain(wrong))
+                self._dial.turn()
             finally:
                 self._socket = None
                 for waiting in list(self._pulls.values()):

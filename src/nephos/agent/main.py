@@ -35,10 +35,10 @@ REPAIR_EVERY = 4.0
 
 
 def main(state: Path, target: str | None = None) -> None:
-    """Run until SIGTERM. `target` is where the server is; on one machine its socket below the state directory."""
+    """Run until SIGTERM. `target` is where the servers are (see `Dial`); on one machine their sockets in the state directory."""
     chosen = settings.load(state)
     logs.configure(chosen.log.level, chosen.log_dir / "agent.log")
-    agent = Agent(chosen, target or str(chosen.streams_socket))
+    agent = Agent(chosen, target or ",".join(map(str, chosen.streams_sockets)))
     done = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: done.set())

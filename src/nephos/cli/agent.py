@@ -7,7 +7,7 @@ import argparse
 
 def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--server", default="", metavar="URL", help="ws://HOST:PORT of the streams listener, or its socket"
+        "--server", default="", metavar="URL", help="ws://HOST:PORT of the streams listener, or its socket; several with commas"
     )
     parser.add_argument("--purge", action="store_true", help="remove all that the agent made on this host, and end")
 

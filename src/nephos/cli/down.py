@@ -24,10 +24,23 @@ def run(options: argparse.Namespace) -> None:
     if os.geteuid() != 0:
         raise SettingsError("`nephos down` needs root.")
     was = stop(options.state)
-    if options.purge:
-        purge(options.state)
+    left = _purge(options.state) if options.purge else ""
     words = "purged" if options.purge else "stopped" if was else "was not running"
-    print(json.dumps({"result": words}) if options.json else f"The cloud in {options.state} {words}.")
+    if options.json:
+        print(json.dumps({"result": words, **({"left": left} if left else {})}))
+    else:
+        print(f"The cloud in {options.state} {words}." + (f" Its ledger stays in {left}: drop it there." if left else ""))
+
+
+def _purge(state: Path) -> str:
+    """Purge, and answer which database still holds the cloud's ledger; none when it went with the state."""
+    from nephos import settings as all_settings
+    from nephos.cli.status import shown_database
+
+    settings = all_settings.load(state)
+    left = shown_database(settings) if settings.database else ""
+    purge(state)
+    return left
 
 
 def stop(state: Path) -> bool:

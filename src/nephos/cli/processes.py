@@ -20,14 +20,18 @@ STOP_SECONDS = 15.0
 
 
 def command(role: str, state: Path) -> list[str]:
-    return [sys.executable, "-m", "nephos", role, "--state", str(state)]
+    """What is run for `agent`, `server`, `server-2` …"""
+    name, _, number = role.partition("-")
+    return [sys.executable, "-m", "nephos", name, "--state", str(state), *(["--number", number] if number else [])]
 
 
 class Supervisor:
-    """Keeps the roles of one state directory running. `enter` is put before the agent's command."""
+    """Keeps the roles of one state directory running: the servers, by role, and the agent. `enter` is put before the
+    agent's command."""
 
-    def __init__(self, state: Path, *, user: str, enter: list[str]) -> None:
+    def __init__(self, state: Path, *, user: str, servers: list[str], enter: list[str]) -> None:
         self._state, self._user, self._enter = state, user, enter
+        self._roles = (*servers, "agent")
         self._children: dict[str, subprocess.Popen[bytes]] = {}
         self._next: dict[str, float] = {}
         self._pause: dict[str, float] = {}
@@ -39,7 +43,7 @@ class Supervisor:
             signal.signal(number, self._stop)
         signal.signal(signal.SIGCHLD, lambda *_: None)
         while not self._stopping:
-            for role in ("server", "agent"):
+            for role in self._roles:
                 self._keep(role)
             time.sleep(0.2)
         self._end()
@@ -111,7 +115,7 @@ class Supervisor:
 
 
 def running(state: Path) -> dict[str, int]:
-    """Process ids by role, of those that live: supervisor, server, agent. Empty when the cloud is down."""
+    """Process ids by role, of those that live: supervisor, server, server-2 …, agent. Empty when the cloud is down."""
     try:
         data: dict[str, Any] = json.loads((state / "run" / "processes.json").read_text())
     except (OSError, ValueError):
@@ -151,6 +155,6 @@ def tree(state: Path) -> list[dict[str, Any]]:
         while parent in parents and parent not in roles:
             parent = parents[parent]
         role = roles.get(parent)
-        if role == "server":
+        if role is not None and role.startswith("server"):
             found.append({"role": role, "pid": pid, "uid": uids[pid]})
     return found

@@ -7,6 +7,7 @@ import argparse
 
 def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--number", type=int, default=1, metavar="N", help="which of this machine's servers it is (1)")
+    parser.add_argument("--check", action="store_true", help="only see whether the database can be used")
 
 
 def run(options: argparse.Namespace) -> None:
@@ -20,6 +21,13 @@ def run(options: argparse.Namespace) -> None:
     if os.geteuid() == 0:
         raise SettingsError("The server never runs as root; `nephos up` starts it as its own user.")
     chosen = settings.load(options.state)
+    if options.check:
+        from nephos import app
+
+        database = app.open_database(chosen)
+        database.fit(chosen.servers)
+        database.close()
+        return
     certificates = keeper.of(chosen)
     os.environ["NEPHOS_STATE"] = str(options.state)
     os.environ["NEPHOS_NUMBER"] = str(options.number)

@@ -7,11 +7,13 @@ import os
 import pwd
 import secrets
 import string
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 from nephos.errors import SettingsError
-from nephos.settings import SERVER_USER, Settings
+from nephos.settings import SERVER_USER, Settings, secret
 
 PASSWORD_LENGTH = 16
 USERS = ("admin", "demo")
@@ -48,10 +50,57 @@ def prepare(settings: Settings) -> None:
         path.mkdir(parents=True, exist_ok=True)
         os.chown(path, owner, group)
         path.chmod(mode)
-    for name, owner in (("server.log", user.pw_uid), ("server.out", user.pw_uid), ("agent.log", 0), ("agent.out", 0)):
+    roles = [*((role, user.pw_uid) for role in settings.server_roles), ("agent", 0)]
+    for name, owner in [(f"{role}.{kind}", owner) for role, owner in roles for kind in ("log", "out")]:
         log = settings.log_dir / name
         log.touch(mode=0o640)
         os.chown(log, owner, 0)
+
+
+def has_password(url: str) -> bool:
+    """Whether a database's address holds a secret."""
+    from sqlalchemy import make_url
+    from sqlalchemy.exc import ArgumentError
+
+    if not url or url.startswith("file:"):
+        return False
+    try:
+        parts = make_url(url)
+    except ArgumentError:
+        return "@" in url
+    return parts.password is not None or "password" in parts.query
+
+
+def keep_database(settings: Settings, given: str) -> bool:
+    """Put the database's address into the settings; one with a secret into a file that only the server reads.
+
+    `given` is a URL or `file:PATH` of root's. Answers whether the address is another than before. Raises SettingsError.
+    """
+    own = settings.server_dir / "database"
+    if not given or given == f"file:{own}":
+        return False
+    url = secret(given)
+    if not has_password(url):
+        changed, settings.database = settings.database != url, url
+        return changed
+    known = own.read_text() if own.exists() else ""
+    changed, settings.database = known != url or settings.database != f"file:{own}", f"file:{own}"
+    write_private(own, url, server_user().pw_uid)
+    return changed
+
+
+def check_database(settings: Settings) -> None:
+    """Let the server's user try the database, as the server will. Raises SettingsError with what is wrong."""
+    from nephos import settings as all_settings
+
+    all_settings.save(settings)
+    user = server_user()
+    words = [sys.executable, "-m", "nephos", "server", "--state", str(settings.state), "--check"]
+    done = subprocess.run(
+        words, capture_output=True, text=True, check=False, cwd="/", user=user.pw_uid, group=user.pw_gid, extra_groups=[]
+    )
+    if done.returncode:
+        raise SettingsError((done.stderr.strip() or done.stdout.strip())[-2000:])
 
 
 def trust(settings: Settings) -> None:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import argparse
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from nephos.settings import Settings
 
 
 def options(parser: argparse.ArgumentParser) -> None:
@@ -20,6 +23,7 @@ def run(options: argparse.Namespace) -> None:
     found: dict[str, Any] = {
         "state": str(options.state),
         "url": settings.url,
+        "database": shown_database(settings),
         "processes": processes.tree(options.state),
         "namespace": enclosure.name_of(options.state) if enclosure.holder(options.state) else None,
         "answers": False,
@@ -42,9 +46,22 @@ def run(options: argparse.Namespace) -> None:
         raise SystemExit(3)
 
 
+def shown_database(settings: Settings) -> str:
+    """Where the ledger is, without a password; the file that says so where the caller may not read it."""
+    from sqlalchemy import make_url
+
+    from nephos.errors import SettingsError
+
+    try:
+        return make_url(settings.database_url).render_as_string(hide_password=True)
+    except SettingsError:
+        return settings.database
+
+
 def _print(found: dict[str, Any]) -> None:
     print(f"cloud      {found['url']}  ({'answers' if found['answers'] else 'does not answer'})")
     print(f"state      {found['state']}")
+    print(f"database   {found['database']}")
     if found["namespace"]:
         print(f"namespace  {found['namespace']}  (ip netns exec {found['namespace']} …)")
     if found.get("error"):

@@ -30,6 +30,13 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--hypervisor", choices=("libvirt", "fake"), help="real guests, or simulated ones (libvirt)")
     parser.add_argument("--hosts", type=int, metavar="N", help="how many simulated hosts (1)")
     parser.add_argument("--name", help="this host's name (the machine's)")
+    parser.add_argument(
+        "--database",
+        metavar="URL",
+        help="postgresql://… or mariadb://… in place of the embedded ledger; with a password, file:PATH of a file "
+        "that holds the URL (file:/dev/stdin too)",
+    )
+    parser.add_argument("--servers", type=int, metavar="N", help="how many server processes share the database (1)")
     parser.add_argument("--foreground", action="store_true", help="stay, instead of leaving a supervisor behind")
 
 
@@ -44,6 +51,7 @@ def run(options: argparse.Namespace) -> None:
     settings = _settings(options)
     changed = all_settings.load(options.state) != settings if options.state.exists() else True
     state.prepare(settings)
+    changed |= state.keep_database(settings, options.database or settings.database)
     alive = processes.running(options.state)
     if alive.get("supervisor") and not changed:
         _wait(settings, alive["supervisor"])
@@ -75,6 +83,8 @@ def run(options: argparse.Namespace) -> None:
 
 def _settings(options: argparse.Namespace) -> Settings:
     from nephos import settings as all_settings
+    from nephos.cli import state
+    from nephos.errors import SettingsError
     from nephos.kernel import clock
     from nephos.wiring.base import Physical
 
@@ -85,6 +95,17 @@ def _settings(options: argparse.Namespace) -> Settings:
     settings.hypervisor = options.hypervisor or settings.hypervisor
     settings.fake_hosts = options.hosts or settings.fake_hosts
     settings.host.name = options.name or settings.host.name
+    settings.servers = options.servers or settings.servers
+    if options.database and state.has_password(options.database):
+        raise SettingsError(
+            "A password on the command line is there for everybody to read (ps): write the URL into a file and give "
+            "--database file:PATH."
+        )
+    if settings.servers > 1 and not (options.database or settings.database):
+        raise SettingsError(
+            f"{settings.servers} servers need a database: the embedded ledger has exactly one. Give --database "
+            "postgresql://… or mariadb://…"
+        )
     if not settings.host.physical:
         settings.host.physical = {"public": Physical(bridge="br-ex", address="172.24.4.1/24", masquerade=True)}
     _ = settings.address
@@ -94,13 +115,16 @@ def _settings(options: argparse.Namespace) -> Settings:
 def _check(settings: Settings) -> None:
     """Refuse, with the owner's name, what would fail later; find out once whether KVM works."""
     from nephos import settings as all_settings
+    from nephos.cli import state
     from nephos.doctor import preflight
     from nephos.errors import SettingsError
 
     _, port = settings.address
     wrong = preflight.blocking(
-        settings.state, ports=(port, settings.streams_port), guests=settings.hypervisor != "fake"
+        settings.state, ports=(port, *settings.streams_ports), guests=settings.hypervisor != "fake"
     )
+    if settings.database:
+        state.check_database(settings)
     if wrong:
         raise SettingsError("This machine is not ready:\n" + "\n".join(f"  - {line}" for line in wrong))
     if settings.hypervisor != "fake" and not settings.host.acceleration:
@@ -134,7 +158,7 @@ def _supervise(settings: Settings, enter: list[str]) -> None:
     from nephos.cli.processes import Supervisor
     from nephos.settings import SERVER_USER
 
-    Supervisor(settings.state, user=SERVER_USER, enter=enter).run()
+    Supervisor(settings.state, user=SERVER_USER, servers=settings.server_roles, enter=enter).run()
 
 
 def _daemon(settings: Settings, enter: list[str]) -> int:
@@ -143,11 +167,11 @@ def _daemon(settings: Settings, enter: list[str]) -> int:
 
     code = (
         "import sys, pathlib; from nephos.cli.processes import Supervisor; "
-        "Supervisor(pathlib.Path(sys.argv[1]), user=sys.argv[2], enter=sys.argv[3:]).run()"
+        "Supervisor(pathlib.Path(sys.argv[1]), user=sys.argv[2], servers=sys.argv[3].split(','), enter=sys.argv[4:]).run()"
     )
     with (settings.log_dir / "supervisor.log").open("ab") as out:
         child = subprocess.Popen(
-            [sys.executable, "-c", code, str(settings.state), SERVER_USER, *enter],
+            [sys.executable, "-c", code, str(settings.state), SERVER_USER, ",".join(settings.server_roles), *enter],
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=out,
