@@ -186,13 +186,13 @@ def _causes(
 
 def _rule(seen: _Seen, host_id: str, one: Eaten) -> tuple[str, str]:
     host = seen.looks[host_id].host
-    where = f"{one.family} {one.table} {one.chain}" + (f" in {one.namespace}" if one.namespace else "")
     rule = f"rule {one.number}" if one.number else "policy" if not one.rule else "rule"
+    where = f"{one.family} {one.table} {one.chain} {rule}"
     verb = "rejected" if one.verdict == "reject" else "dropped"
-    text = f" ({one.rule})" if one.rule else ""
+    text = (f" ({one.rule})" if one.rule else "") + (f" in {one.namespace}" if one.namespace else "")
     if one.foreign:
         return (
-            f"{verb} by {host}'s {where} {rule}{text}",
+            f"{verb} by {host}'s {where}{text}",
             f"this rule is not ours: remove it, or let the cloud's packets pass before it (on {host})",
         )
     if one.family == "inet":
