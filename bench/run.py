@@ -50,7 +50,8 @@ def main() -> int:
 
 def measure(nephos: list[str], state: Path, options: argparse.Namespace) -> Figures:
     """Start, load, look. Answers figure name → value, in the units of docs/spec.md."""
-    figures: Figures = {}
+    micro = [sys.executable, str(CHECKOUT / "bench" / "micro.py"), "--json"]
+    figures: Figures = json.loads(subprocess.run(micro, check=True, stdout=subprocess.PIPE).stdout)
     up = [
         *nephos,
         "up",
