@@ -89,13 +89,13 @@ class Node:
         body, _, status = done.stdout.rpartition("\n")
         return int(status or 0), body
 
-    def serve(self, port: int, says: str) -> None:
-        """Answer every HTTP request on this TCP port with `says`."""
+    def serve(self, port: int, says: str, *, times: int = 1) -> None:
+        """Answer every HTTP request on this TCP port with `says`, so many times over."""
         script = (
             "import http.server\n"
             "class H(http.server.BaseHTTPRequestHandler):\n"
             " def do_GET(s):\n"
-            f"  b={says!r}.encode()\n"
+            f"  b={says!r}.encode()*{times}\n"
             "  s.send_response(200); s.send_header('Content-Length',str(len(b))); s.end_headers(); s.wfile.write(b)\n"
             " def log_message(s,*a): pass\n"
             f"h=http.server.ThreadingHTTPServer(('0.0.0.0',{port}),H)\n"

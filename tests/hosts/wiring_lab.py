@@ -91,6 +91,16 @@ class HostWiring:
         assert answer["errors"] == {}, answer["errors"]
         return answer
 
+    def check(self) -> str:
+        """What is wrong with the settings; "" when they can work."""
+        return str(self._ask("check"))
+
+    def stop(self) -> None:
+        """End the process for good; what it wired stays."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait(timeout=10)
+
     def leftovers(self, desired: Desired) -> list[Leftover]:
         return msgspec.convert(self._ask("leftovers", desired), list[Leftover])
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from nephos.errors import HostFault
 from nephos.kernel import clock
 from nephos.wiring.base import Desired, Fact, Key, Kind, WiringSettings
 from nephos.wiring.linux import LinuxWiring
@@ -49,6 +50,12 @@ def main() -> None:
                     "seconds": clock.monotonic() - before,
                     "changes": wiring.changes - changes,
                 }
+            case "check":
+                try:
+                    wiring.check()
+                except HostFault as problem:
+                    return problem.message
+                return ""
             case "leftovers":
                 return wiring.leftovers(msgspec.convert(argument, Desired))
             case "purge":

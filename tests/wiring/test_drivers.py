@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 import msgspec
 import pytest
@@ -61,10 +61,10 @@ class Fake:
 
 
 class Linux:
-    """The real driver in a lab host; a pretend guest opens the tap and speaks DHCP and HTTP."""
+    """The real driver in a lab host, with either switch; a pretend guest opens the tap and speaks DHCP and HTTP."""
 
-    def __init__(self, lab: Lab) -> None:
-        self.settings = WiringSettings(physical={})
+    def __init__(self, lab: Lab, switch: Literal["linux", "openvswitch"]) -> None:
+        self.settings = WiringSettings(physical={}, switch=switch)
         self._wiring = HostWiring(lab.hosts[0], settings=self.settings)
 
     def apply(self, desired: Desired) -> dict[str, str]:
@@ -95,13 +95,13 @@ class Linux:
         return body if status == 200 else None
 
 
-@pytest.fixture(params=["fake", pytest.param("linux", marks=pytest.mark.host)])
+@pytest.fixture(params=["fake", *(pytest.param(name, marks=pytest.mark.host) for name in ("linux", "openvswitch"))])
 def driver(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Driver]:
     if request.param == "fake":
         yield Fake()
     else:
         with Lab(tmp_path / "lab") as lab:
-            yield Linux(lab)
+            yield Linux(lab, request.param)
 
 
 class _Wirings:
@@ -137,7 +137,7 @@ def test_a_bad_item_is_answered_and_harms_no_other(driver: Driver) -> None:
     good = cloud.port(cloud.network(), 11)
     flat = cloud.network(kind="flat", physical="nowhere", segment=None)
     vlan = cloud.network(kind="vlan", segment=7)
-    odd = cloud.network(kind="gre")
+    odd = cloud.network(kind="pigeon")
     far = cloud.network(peers=("192.0.2.1",))
     cloud.change(far, endpoints=())
     on_flat = cloud.port(flat, 12)
@@ -153,8 +153,8 @@ def test_a_bad_item_is_answered_and_harms_no_other(driver: Driver) -> None:
         f"port {on_flat.id}", f"port {lost.id}", f"port {beyond.id}", f"router {router.id}",
     }  # fmt: skip
     assert "'nowhere' is not mapped" in errors[f"network {flat.id}"]
-    assert "VLAN" in errors[f"network {vlan.id}"]
-    assert "'gre'" in errors[f"network {odd.id}"]
+    assert "not mapped" in errors[f"network {vlan.id}"]
+    assert "'pigeon'" in errors[f"network {odd.id}"]
     assert "tunnel_address" in errors[f"network {far.id}"]
     assert flat.id in errors[f"port {on_flat.id}"]
     assert "70000" in errors[f"port {beyond.id}"]

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import errno
-import hashlib
 import struct
+from collections.abc import Mapping
 
 from nephos.errors import HostFault
 from nephos.wiring.base import Leftover, Network, Physical
@@ -64,6 +64,28 @@ class KernelSwitch:
     def settle(self) -> None:
         """See `Switch.settle`: nothing was put off."""
 
+    def proof(self, name: str, number: int, peers: Mapping[str, str]) -> Link | None:
+        """See `Switch.proof`."""
+        stack, settings = self._host.stack, self._host.settings
+        local, port = settings.tunnel_address, settings.tunnel_port
+        link = stack.links.get(name)
+        mark = self._host.mark("overlay", f"{local}/{port}")
+        if link is not None and (not peers or local is None or link.alias != str(mark)):
+            stack.remove(name)
+            link = None
+        if not peers or local is None:
+            return None
+        if link is None:
+            place = netlink.VXLAN_LOCAL6 if ":" in local else netlink.VXLAN_LOCAL
+            data = attribute(netlink.VXLAN_ID, number) + attribute(place, packed(local))
+            data += attribute(netlink.VXLAN_PORT, struct.pack(">H", port))
+            data += attribute(netlink.VXLAN_LEARNING, b"\0") + attribute(netlink.VXLAN_DF, b"\1")
+            stack.netlink.add_link(name, "vxlan", data=data)
+            stack.write(f"net.ipv6.conf.{name}.disable_ipv6", "1")
+            link = stack.ensure(stack.fresh(name), mark=mark)
+        self._entries(link, {(mac, peer) for peer, mac in peers.items()}, stack.netlink.forwards())
+        return link
+
     def leftovers(self, networks: dict[str, Network]) -> list[Leftover]:
         """See `Switch.leftovers`: it is all devices."""
         return []
@@ -101,6 +123,12 @@ class KernelSwitch:
         for endpoint in network.endpoints:
             if endpoint.tunnel not in (None, local) and endpoint.mac != network.dhcp_mac:
                 wanted.add((endpoint.mac, str(endpoint.tunnel)))
+        self._entries(link, wanted, forwards)
+        return Joined((name,))
+
+    def _entries(self, link: Link, wanted: set[tuple[str, str]], forwards: list[Forward]) -> None:
+        """Make the forwarding entries (MAC, peer) of a VXLAN device exactly these."""
+        stack = self._host.stack
         have = {
             (entry.mac, entry.destination)
             for entry in forwards
@@ -111,7 +139,6 @@ class KernelSwitch:
         for mac, target in sorted(wanted - have):
             stack.netlink.change_tunnel_entry(link.index, mac, target, add=True)
         stack.changes += len(have ^ wanted)
-        return Joined((name,))
 
     def _pairwise(self, network: Network, bridge: Link) -> Joined:
         number, local = numbered(network), self._local(network)
@@ -215,8 +242,8 @@ class KernelSwitch:
             if physical.bridge not in record.value.bridges:
                 record.value.bridges.append(physical.bridge)
                 record.save()
-            digest = hashlib.sha256(f"{self._host.cloud}/{physical.bridge}".encode()).digest()
-            link = stack.ensure_bridge(physical.bridge, mark, mac="02:" + digest[:5].hex(":"), deaf=False)
+            mac = self._host.bridge_mac(physical)
+            link = stack.ensure_bridge(physical.bridge, mark, mac=mac, deaf=False)
         elif link.kind != "bridge":
             raise HostFault(f"{physical.bridge}, set for physical network {name!r}, exists and is no bridge")
         if physical.interface:

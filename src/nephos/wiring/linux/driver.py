@@ -71,7 +71,7 @@ class LinuxWiring:
         self._sightings = Sightings(self._table)
         self._vet = Vetting()
         self._prober = Prober(self._host)
-        self._overlay = Overlay(self._host, lambda fact: self._report(fact) if self._report else None)
+        self._overlay = Overlay(self._host, self._switch, lambda fact: self._report(fact) if self._report else None)
         self._bridges: dict[str, Link] = {}
         self._desired = Desired()
         self._ports_by_index: dict[int, Port] = {}

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 from nephos.errors import HostFault
-from nephos.wiring.base import WiringSettings
+from nephos.wiring.base import Physical, WiringSettings
 from nephos.wiring.linux import netns
 from nephos.wiring.linux.names import Mark
 from nephos.wiring.linux.netlink import Link
@@ -71,6 +72,15 @@ class Host:
                 f"bridge {bridge} yourself or choose another interface"
             )
         return port
+
+    def bridge_mac(self, physical: Physical) -> str:
+        """The MAC of a physical network's bridge: its uplink's, which no other host has there; one that is always the same
+        where there is none, so that guests' ARP entries for the host stay good."""
+        uplink = self.stack.links.get(physical.interface or "")
+        if uplink is not None:
+            return uplink.mac
+        digest = hashlib.sha256(f"{self.cloud}/{physical.bridge}".encode()).digest()
+        return "02:" + digest[:5].hex(":")
 
     def give_address(self, cidr: str, link: Link) -> None:
         """Put an address on a bridge, remembering that it was not there before."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Mapping
 from typing import NamedTuple, Protocol
 
 from nephos.errors import HostFault
@@ -36,6 +37,11 @@ class Switch(Protocol):
 
     def settle(self) -> None:
         """Put in force what `join` only noted, and remove what nobody asked for. Raises HostFault."""
+        ...
+
+    def proof(self, name: str, number: int, peers: Mapping[str, str]) -> Link | None:
+        """A device on a VXLAN network of its own that leads to the peers (tunnel address → MAC), and whose packets are not
+        fragmented; without peers it goes. None when there is none, or not before the next pass."""
         ...
 
     def leftovers(self, networks: dict[str, Network]) -> list[Leftover]:

@@ -20,10 +20,8 @@ from contextlib import suppress
 
 from nephos.kernel import clock
 from nephos.wiring.base import Fact
-from nephos.wiring.linux import sysctl
 from nephos.wiring.linux.host import Host
-from nephos.wiring.linux.netlink import NTF_SELF
-from nephos.wiring.linux.probe.sender import run
+from nephos.wiring.linux.networks import Switch
 
 log = logging.getLogger(__name__)
 DEVICE = "vxlan-probe"
@@ -50,8 +48,8 @@ class Overlay:
     """`ensure` from the driver's pass; a thread of its own does the rest. Facts: kind overlay, `port_id` the peer's tunnel
     address, detail "up MTU/WANTED", "down" or "gone", once a change."""
 
-    def __init__(self, host: Host, report: Callable[[Fact], None]) -> None:
-        self._host, self._report = host, report
+    def __init__(self, host: Host, switch: Switch, report: Callable[[Fact], None]) -> None:
+        self._host, self._switch, self._report = host, switch, report
         self._cloud = hashlib.sha256(host.cloud.encode()).digest()[:8]
         self._peers: dict[str, str] = {}
         self._mtu = _LEAST_MTU
@@ -63,7 +61,7 @@ class Overlay:
 
     def ensure(self, peers: Iterable[str], mtu: int) -> None:
         """Prove the paths to these peers for networks of this MTU; none: the device goes. HostFault when it cannot be."""
-        local, port = self._host.settings.tunnel_address, self._host.settings.tunnel_port
+        local = self._host.settings.tunnel_address
         wanted = {} if local is None else {peer: mac_of(peer) for peer in peers if peer != local}
         with self._lock:
             self._peers, self._mtu = wanted, max(mtu, _LEAST_MTU)
@@ -73,33 +71,10 @@ class Overlay:
         for peer in gone:
             self._missed.pop(peer, None)
             self._report(Fact(kind="overlay", port_id=peer, detail="gone"))
-        stack = self._host.stack
-        link = stack.links.get(DEVICE)
-        if not wanted or local is None:
-            if link is not None:
-                stack.remove(DEVICE)
+        link = self._switch.proof(DEVICE, NUMBER, wanted)
+        if link is None or local is None:
             return
-        mark = self._host.mark("overlay", f"{local}/{port}")
-        if link is not None and link.alias != str(mark):
-            stack.remove(DEVICE)
-            link = None
-        if link is None:
-            words = ["id", str(NUMBER), "local", local, "dstport", str(port), "nolearning", "df", "set"]
-            run("ip", "link", "add", DEVICE, "address", mac_of(local), "type", "vxlan", *words)
-            sysctl.write(f"net.ipv6.conf.{DEVICE}.disable_ipv6", "1")
-            link = stack.fresh(DEVICE)
-        link = stack.ensure(link, mark=mark, mtu=self._mtu)
-        have = {
-            (one.mac, one.destination)
-            for one in stack.netlink.forwards()
-            if one.index == link.index and one.flags & NTF_SELF and one.destination
-        }
-        entries = {(mac, peer) for peer, mac in wanted.items()}
-        for mac, peer in sorted(have - entries):
-            stack.netlink.change_tunnel_entry(link.index, mac, peer, add=False)
-        for mac, peer in sorted(entries - have):
-            stack.netlink.change_tunnel_entry(link.index, mac, peer, add=True)
-        stack.changes += len(have ^ entries)
+        self._host.stack.ensure(link, mtu=self._mtu, mac=mac_of(local))
         if self._thread is None:
             self._thread = threading.Thread(target=self._loop, name="overlay", daemon=True)
             self._thread.start()
@@ -236,5 +211,3 @@ class _Socket:
         # A frame that is too large for the way out is one that does not arrive.
         with suppress(BlockingIOError, OSError):
             self._raw.send(mac + self._own + struct.pack("!H", _ETHERTYPE) + body)
-
-

@@ -60,7 +60,7 @@ class Record:
 
     def tag(self, network_id: str) -> int:
         """The VLAN of a network inside this host's Open vSwitch. Raises HostFault when 4094 networks have one."""
-        return self._number(self.value.tags, network_id, 4094)
+        return self._number(self.value.tags, network_id, 4093)
 
     def _number(self, given: dict[str, int], network_id: str, most: int) -> int:
         if network_id not in given:

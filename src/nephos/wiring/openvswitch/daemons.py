@@ -102,9 +102,8 @@ class Daemons:
 
     def _start(self, name: str, *words: str) -> None:
         log.info("starting %s", name)
-        files = [f"--pidfile={self._folder}/{name}.pid", f"--unixctl={self._folder}/{name}.ctl"]
         said = [f"--log-file={self._folder}/{name}.log", "-vconsole:off", "-vsyslog:off", "-vfile:warn"]
-        self.run(name, *words, *files, *said, "--detach", "--no-chdir")
+        self.run(name, *words, f"--pidfile={self._folder}/{name}.pid", *said, "--detach", "--no-chdir")
 
     def _pid(self, name: str) -> int | None:
         return _process(self._folder / f"{name}.pid", name)

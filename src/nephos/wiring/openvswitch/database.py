@@ -18,15 +18,21 @@ class Port(msgspec.Struct, frozen=True):
     options: tuple[tuple[str, str], ...] = ()
 
 
-Bridges = dict[str, dict[str, Port]]
-"""Bridge → its ports by name; the port of the bridge's own name, which each has, is left out."""
+class Bridge(msgspec.Struct):
+    """A bridge: its MAC (None: whichever it gets), and its ports by name, without the one of its own name."""
+
+    mac: str | None = None
+    ports: dict[str, Port] = {}
+
+
+Bridges = dict[str, Bridge]
 
 
 def read(daemons: Daemons) -> tuple[Bridges, set[str]]:
     """The bridges that there are, and those that are not set as `change` sets them."""
     text = daemons.run(
         "ovs-vsctl", "--format=json",
-        "--", "--columns=name,ports,datapath_type,fail_mode", "list", "Bridge",
+        "--", "--columns=name,ports,datapath_type,fail_mode,other_config", "list", "Bridge",
         "--", "--columns=_uuid,name,tag,interfaces", "list", "Port",
         "--", "--columns=_uuid,type,options", "list", "Interface",
     )  # fmt: skip
@@ -42,7 +48,8 @@ def read(daemons: Daemons) -> tuple[Bridges, set[str]]:
     wrong = set()
     for row in bridges:
         members = [found_ports[each[1]] for each in _set(row["ports"]) if each[1] in found_ports]
-        found[row["name"]] = {name: port for name, port in members if name != row["name"]}
+        mac = dict(_pairs(row["other_config"])).get("hwaddr")
+        found[row["name"]] = Bridge(mac, {name: port for name, port in members if name != row["name"]})
         if row["datapath_type"] != _datapath(daemons) or row["fail_mode"] != "secure":
             wrong.add(row["name"])
     return found, wrong
@@ -53,16 +60,17 @@ def change(daemons: Daemons, have: Bridges, wrong: set[str], wanted: Bridges) ->
     commands: list[list[str]] = []
     for bridge in sorted(have.keys() - wanted.keys()):
         commands.append(["--if-exists", "del-br", bridge])
-    for bridge, ports in sorted(wanted.items()):
-        if bridge not in have or bridge in wrong:
+    for bridge, one in sorted(wanted.items()):
+        present = have[bridge].ports if bridge in have else {}
+        if bridge not in have or bridge in wrong or have[bridge].mac != one.mac:
             commands.append(["--may-exist", "add-br", bridge])
             settings = [f"datapath_type={_datapath(daemons)}", "fail_mode=secure", "mcast_snooping_enable=false"]
-            commands.append(["set", "Bridge", bridge, *settings])
-        present = have.get(bridge, {})
+            mac = [f'other_config:hwaddr="{one.mac}"'] if one.mac else []
+            commands.append(["set", "Bridge", bridge, *settings, *mac])
         for name, port in sorted(present.items()):
-            if ports.get(name) != port:
+            if one.ports.get(name) != port:
                 commands.append(["--if-exists", "del-port", bridge, name])
-        for name, port in sorted(ports.items()):
+        for name, port in sorted(one.ports.items()):
             if present.get(name) != port:
                 tag = [f"tag={port.tag}"] if port.tag is not None else []
                 commands.append(["add-port", bridge, name, *tag])

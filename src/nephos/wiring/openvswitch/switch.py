@@ -7,6 +7,8 @@ devices to br-int (qvb, qvo): one hop for all of a network's ports, where others
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from nephos.errors import HostFault
 from nephos.wiring.base import Leftover, Network, Physical
 from nephos.wiring.linux import ethtool, names, underlay
@@ -15,10 +17,12 @@ from nephos.wiring.linux.netlink import Forward, Link
 from nephos.wiring.linux.networks import Joined, mapped, numbered
 from nephos.wiring.openvswitch import database
 from nephos.wiring.openvswitch.daemons import OFCTL, Daemons
-from nephos.wiring.openvswitch.database import Bridges, Port
+from nephos.wiring.openvswitch.database import Bridge, Bridges, Port
 from nephos.wiring.openvswitch.flows import INTEGRATION, TO_INTEGRATION, TO_TUNNELS, TUNNELS, Rules, physical_ports
 
 _TUNNELS = ("vxlan", "gre", "geneve")
+_PROOF_TAG = 4094
+"""The tag that no network has; `Record.tag` gives out those below."""
 
 
 class OpenVSwitch:
@@ -29,6 +33,7 @@ class OpenVSwitch:
         self._daemons = Daemons(host.folder / "openvswitch")
         self._bridges: Bridges = {}
         self._rules = Rules()
+        self._proof: tuple[str, int, dict[str, str]] | None = None
 
     def check(self) -> None:
         """See `Switch.check`."""
@@ -68,12 +73,17 @@ class OpenVSwitch:
         settings = self._host.settings
         self._rules = Rules()
         self._bridges = {
-            INTEGRATION: {TO_TUNNELS: _patch(TO_INTEGRATION)},
-            TUNNELS: {TO_INTEGRATION: _patch(TO_TUNNELS)},
+            INTEGRATION: Bridge(ports={TO_TUNNELS: _patch(TO_INTEGRATION)}),
+            TUNNELS: Bridge(ports={TO_INTEGRATION: _patch(TO_TUNNELS)}),
         }
         if settings.tunnel_address is not None:
             for kind in _TUNNELS:
-                self._bridges[TUNNELS][kind] = self._tunnel_port(kind, settings.tunnel_address)
+                self._bridges[TUNNELS].ports[kind] = self._tunnel_port(kind, settings.tunnel_address)
+            if self._proof is not None:
+                name, number, peers = self._proof
+                self._bridges[INTEGRATION].ports[name] = Port(_PROOF_TAG, "internal")
+                macs = sorted((mac, peer) for peer, mac in peers.items())
+                self._rules.tunnel(name, "vxlan", _PROOF_TAG, number, sorted(peers), macs)
         if settings.underlay is not None:
             self._outside(settings.underlay)
 
@@ -85,10 +95,10 @@ class OpenVSwitch:
 
     def _outside(self, physical: Physical) -> None:
         """A bridge that leads out of the host."""
-        ports = self._bridges.setdefault(physical.bridge, {})
+        bridge = self._bridges.setdefault(physical.bridge, Bridge(self._host.bridge_mac(physical)))
         self._rules.open(physical.bridge)
         if physical.interface:
-            ports[physical.interface] = Port()
+            bridge.ports[physical.interface] = Port()
 
     def join(self, network: Network, bridge: Link, forwards: list[Forward]) -> Joined:
         """See `Switch.join`."""
@@ -133,7 +143,7 @@ class OpenVSwitch:
     def _note(self, network: Network) -> None:
         """What the bridges need for a network."""
         tag, (_, port) = self._host.record.tag(network.id), names.switch_ends(network.id)
-        self._bridges[INTEGRATION][port] = Port(tag)
+        self._bridges[INTEGRATION].ports[port] = Port(tag)
         if network.kind in _TUNNELS:
             local = self._host.settings.tunnel_address
             if local is not None:
@@ -148,8 +158,8 @@ class OpenVSwitch:
         physical = self._host.settings.physical[str(network.physical)]
         self._outside(physical)
         inner, outer = physical_ports(physical.bridge)
-        self._bridges[INTEGRATION][inner] = _patch(outer)
-        self._bridges[physical.bridge][outer] = _patch(inner)
+        self._bridges[INTEGRATION].ports[inner] = _patch(outer)
+        self._bridges[physical.bridge].ports[outer] = _patch(inner)
         self._rules.physical(port, physical.bridge, tag, network.segment if network.kind == "vlan" else None)
 
     def settle(self) -> None:
@@ -168,7 +178,7 @@ class OpenVSwitch:
             self._host.record.save()
 
     def _has(self, network_id: str) -> bool:
-        return names.switch_ends(network_id)[1] in self._bridges[INTEGRATION]
+        return names.switch_ends(network_id)[1] in self._bridges[INTEGRATION].ports
 
     def _set_rules(self, bridge: str, rules: list[str]) -> int:
         """Make a bridge's rules exactly these; how many were not."""
@@ -196,6 +206,11 @@ class OpenVSwitch:
             if physical.masquerade:
                 self._host.record.set_sysctl("net.ipv4.ip_forward", "1")
 
+    def proof(self, name: str, number: int, peers: Mapping[str, str]) -> Link | None:
+        """See `Switch.proof`."""
+        self._proof = (name, number, dict(peers)) if peers else None
+        return self._host.stack.links.get(name) if peers else None
+
     # ---- what is left -----------------------------------------------------------------------------------------
 
     def leftovers(self, networks: dict[str, Network]) -> list[Leftover]:
@@ -211,7 +226,7 @@ class OpenVSwitch:
             Leftover(kind="bridge", name=bridge, why="a bridge of this cloud's Open vSwitch that no setting names")
             for bridge in sorted(have.keys() - known)
         ]
-        for name in sorted(have.get(INTEGRATION, {})):
+        for name in sorted(have.get(INTEGRATION, Bridge()).ports):
             if name.startswith("qvo") and name not in ports:
                 found.append(Leftover(kind="port", name=f"{INTEGRATION} {name}", why="no network that it belongs to"))
         return found

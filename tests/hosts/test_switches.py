@@ -1,0 +1,316 @@
+"""Networks of every type between hosts of both switches: pretend guests, real frames.
+
+Host 1 and 2 have Open vSwitch, which switches in user space where the kernel has none; host 3 has the kernel's devices.
+Each has three networks (S3-10): the hosts' own on eth0, the tunnels' on eth1, physical networks on eth2.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import msgspec
+import pytest
+
+from nephos.wiring.base import Network, Physical, Port, WiringSettings
+from nephos.wiring.linux.netlink import has_generic_family
+from tests.hosts.lab import OUTSIDE, Guest, Host, Lab, wait
+from tests.hosts.wiring_lab import PING, PUBLIC_HOST, WEB, Cloud, HostWiring
+
+pytestmark = pytest.mark.host
+TUNNELS = "192.168.78"
+OPEN, KERNEL = "openvswitch", "linux"
+MTU = {"vxlan": 1450, "gre": 1458, "geneve": 1450, "vlan": 1500, "flat": 1500}
+MEGABYTE = 1 << 20
+_SEEN_AS = {"vxlan": "vni 77", "gre": "key=0x1,", "geneve": "Geneve, Flags [none], vni 0x4d", "vlan": "vlan 11", "flat": "ICMP echo request"}
+
+
+def settings_of(host: Host, switch: str) -> WiringSettings:
+    """With the address of the tunnels where this switch wants it."""
+    address = f"{TUNNELS}.{host.number}"
+    host.cable("eth1", "tunnels")
+    host.cable("eth2", "rack")
+    under = Physical(bridge="br-phy", interface="eth1", address=f"{address}/24")
+    if switch == KERNEL:
+        host.run(f"ip address add {address}/24 dev eth1")
+    return WiringSettings(
+        tunnel_address=address,
+        switch=OPEN if switch == OPEN else KERNEL,
+        underlay=under if switch == OPEN else None,
+        physical={
+            "rack": Physical(bridge="br-rack", interface="eth2"),
+            "public": Physical(bridge="br-ex", address=f"{PUBLIC_HOST}/24", masquerade=True),
+        },
+    )
+
+
+@dataclass
+class Plant:
+    """A network of each type with a guest on each host that carries it; two VLANs."""
+
+    lab: Lab
+    cloud: Cloud
+    networks: dict[str, Network]
+    ports: dict[tuple[str, int], Port] = field(default_factory=dict)
+    guests: dict[tuple[str, int], Guest] = field(default_factory=dict)
+
+    def guest(self, name: str, host: int) -> Guest:
+        return self.guests[name, host]
+
+    def address(self, name: str, host: int) -> str:
+        return self.ports[name, host].addresses[0].address
+
+    def passes(self) -> None:
+        """What an agent does every few seconds."""
+        for number, wiring in enumerate(self.cloud.wirings):
+            wiring.wire(self.cloud.desired(number))
+
+
+@pytest.fixture(scope="module")
+def plant(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plant]:
+    with Lab(tmp_path_factory.mktemp("plant"), hosts=3) as lab:
+        switches = (OPEN, OPEN, KERNEL)
+        wirings = [
+            HostWiring(host, settings=settings_of(host, switch))
+            for host, switch in zip(lab.hosts, switches, strict=True)
+        ]
+        for wiring in wirings:
+            assert wiring.check() == ""
+        cloud = Cloud(wirings)
+        plant = Plant(lab, cloud, {})
+        group = cloud.group(PING, WEB)
+        for name, segment, physical in (
+            ("vxlan", 77, None), ("gre", 1, None), ("geneve", 77, None), ("vlan", 11, "rack"), ("other vlan", 12, "rack"),
+            ("flat", None, "rack"),
+        ):  # fmt: skip
+            kind = name.split()[-1]
+            cidr = f"10.{len(plant.networks) + 1}.0.0/24"
+            net = cloud.network(cidr, kind=kind, segment=segment, physical=physical, mtu=MTU[kind])
+            plant.networks[name] = net
+            hosts = (0, 1, 2) if kind in ("vxlan", "flat") else (0, 1)
+            for host in hosts:
+                plant.ports[name, host] = cloud.port(net, 11 + host, group, host=host)
+        # The device that proves the tunnels comes with the second pass on Open vSwitch, and is used from the third.
+        for _ in range(3):
+            plant.passes()
+        for (name, host), port in plant.ports.items():
+            guest = wirings[host].guest(port, mtu=plant.networks[name].mtu)
+            assert guest.dhcp()["ip"] == plant.address(name, host)
+            guest.serve(80, "0123456789abcdef", times=MEGABYTE // 16)
+            guest.serve(2222, "not for everyone\n")
+            plant.guests[name, host] = guest
+        yield plant
+
+
+def pairs(plant: Plant) -> list[tuple[str, int, int]]:
+    return [(name, 0, host) for name, host in plant.ports if host]
+
+
+def test_guests_of_one_network_meet_whatever_carries_it(plant: Plant) -> None:
+    for name, here, there in pairs(plant):
+        guest, far = plant.guest(name, here), plant.address(name, there)
+        mtu = plant.networks[name].mtu
+        what = f"{name} from host {here + 1} to host {there + 1}"
+        assert guest.pings(far, count=3), what
+        assert guest.run(f"ping -c1 -W2 -M do -s {mtu - 28} {far}", check=False).returncode == 0, f"{what}, {mtu} bytes"
+        assert guest.reaches(far, 80, wait=20) == "0123456789abcdef" * (MEGABYTE // 16), f"{what}: a megabyte"
+        assert guest.reaches(far, 2222, wait=1) is None, f"{what}: what no rule allows"
+        port = plant.ports[name, there]
+        assert plant.guest(name, there).http("http://169.254.169.254/x") == (200, f"{port.id} /x"), what
+
+
+def test_the_wire_shows_what_the_network_is(plant: Plant) -> None:
+    """S0-13: a capture shows the tag or the tunnel, and no two networks are in one."""
+    for kind, seen in _SEEN_AS.items():
+        device = "eth1" if kind in ("vxlan", "gre", "geneve") else "eth2"
+        capture = plant.lab.hosts[1].popen("tcpdump", "-lnei", device, "-c", "400")
+        assert capture.stdout is not None
+        while "listening on" not in capture.stdout.readline():
+            pass
+        assert plant.guest(kind, 0).pings(plant.address(kind, 1))
+        before = ""
+        for line in capture.stdout:
+            # tcpdump writes what is inside a tunnel on the same line, or on the next.
+            if f"{plant.address(kind, 0)} > {plant.address(kind, 1)}: ICMP echo request" in line:
+                break
+            before = line
+        capture.kill()
+        capture.communicate()
+        assert seen in before + line, before + line
+
+
+def test_networks_do_not_meet(plant: Plant) -> None:
+    """S0-11, also with one's addresses on another: what parts them is the network, not the addresses."""
+    stranger = plant.guest("other vlan", 1)
+    stranger.run(f"ip address add {plant.address('vlan', 1).rpartition('.')[0]}.99/24 dev eth0")
+    stranger.run(f"ip address add {plant.address('flat', 1).rpartition('.')[0]}.99/24 dev eth0")
+    for name in ("vlan", "flat"):
+        assert not stranger.pings(plant.address(name, 0), wait=1)
+        assert not stranger.pings(plant.address(name, 1), wait=1)
+    for name in ("vlan", "flat"):
+        stranger.run(f"ip address del {plant.address(name, 1).rpartition('.')[0]}.99/24 dev eth0")
+
+
+def test_a_pass_over_an_equal_host_changes_nothing(plant: Plant) -> None:
+    for number, wiring in enumerate(plant.cloud.wirings):
+        answer = wiring.apply(plant.cloud.desired(number))
+        assert (answer["errors"], answer["changes"]) == ({}, 0)
+        assert wiring.leftovers(plant.cloud.desired(number)) == []
+
+
+def test_the_tunnels_between_both_switches_are_proved(plant: Plant) -> None:
+    """S0-32: real frames, as large as the networks', between every two hosts, both ways."""
+    for wiring in plant.cloud.wirings:
+        others = {f"{TUNNELS}.{host.number}" for host in plant.lab.hosts} - {wiring.settings.tunnel_address}
+
+        def proved(wiring: HostWiring = wiring) -> set[str]:
+            return {one.port_id for one in wiring.facts() if (one.kind, one.detail) == ("overlay", "up 1450/1450")}
+
+        wait(lambda: proved() == others, 30, f"proofs of {wiring.host.name}, {proved()} of {others}")  # noqa: B023
+
+
+def ovs(host: Host, *words: str) -> str:
+    folder = host.folder / "wiring" / "openvswitch"
+    return host.out("env", f"OVS_RUNDIR={folder}", *words)
+
+
+def test_what_somebody_broke_is_back_within_a_pass(plant: Plant) -> None:
+    """The agent looks every four seconds; what is measured here is the pass itself."""
+    host, wiring = plant.lab.hosts[0], plant.cloud.wirings[0]
+    folder = host.folder / "wiring" / "openvswitch"
+
+    def broken(what: str, *words: str, alive: str = "vxlan") -> None:
+        ovs(host, *words)
+        assert not plant.guest(alive, 1).pings(plant.address(alive, 0), wait=1), f"{what}: it is not broken"
+        began = time.monotonic()
+        assert wiring.wire(plant.cloud.desired(0))["changes"] > 0
+        assert time.monotonic() - began < 4, what
+        for name in ("vxlan", "gre", "geneve", "vlan", "flat"):
+            wait(lambda name=name: plant.guest(name, 1).pings(plant.address(name, 0)), 5, f"{what}: {name}")  # type: ignore[misc]
+
+    broken("flows flushed", "ovs-ofctl", "del-flows", "br-tun")
+    broken("a flow too many", "ovs-ofctl", "add-flow", "br-int", "priority=99,actions=drop")
+    broken("the integration bridge deleted", "ovs-vsctl", "del-br", "br-int")
+    broken("a port taken out", "ovs-vsctl", "del-port", "br-rack", "eth2", alive="vlan")
+    broken("the tunnels' bridge deleted", "ovs-vsctl", "del-br", "br-phy")
+    broken("both daemons killed", "sh", "-c", f"kill -9 $(cat {folder}/ovs-vswitchd.pid {folder}/ovsdb-server.pid)")
+    near, far = plant.lab.hosts[2], plant.cloud.wirings[2]
+    mac = plant.ports["vxlan", 0].mac
+    near.run(f"bridge fdb replace {mac} dev vxlan-77 dst 192.168.78.99 self permanent")
+    assert not plant.guest("vxlan", 2).pings(plant.address("vxlan", 0), wait=1)
+    far.wire(plant.cloud.desired(2))
+    assert plant.guest("vxlan", 2).pings(plant.address("vxlan", 0))
+
+
+def test_a_guest_that_moved_is_reached_at_once(plant: Plant) -> None:
+    """S0-08: nothing remembers where a silent guest was; the ledger says where it is."""
+    cloud = plant.cloud
+    port = cloud.port(cloud.networks[plant.networks["vxlan"].id], 50, cloud.groups[plant.ports["vxlan", 0].groups[0]])
+    plant.passes()
+    first = cloud.wirings[0].guest(port)
+    assert first.dhcp()["ip"] == "10.1.0.50"
+    watcher = plant.guest("vxlan", 0)
+    assert watcher.pings("10.1.0.50")
+    first.kill()
+    cloud.remove(port)
+    cloud.ports[port.id] = (1, port)
+    cloud._endpoint(port.network_id, port.id, port.mac, port.addresses, 1, None)
+    network = cloud.networks[port.network_id]
+    cloud.change(cloud.groups[port.groups[0]], members=("10.1.0.11", "10.1.0.12", "10.1.0.13", "10.1.0.50"))
+    assert network.endpoints[-1].tunnel == f"{TUNNELS}.2"
+    plant.passes()
+    moved = cloud.wirings[1].guest(port)
+    moved.run("sh", "-ec", "sysctl -qw net.ipv4.conf.eth0.arp_notify=0; ip address add 10.1.0.50/24 dev eth0")
+    assert watcher.out("ip neigh show 10.1.0.50").count(port.mac) == 1, "the peer still knows its MAC"
+    assert watcher.pings("10.1.0.50", wait=1)
+    cloud.remove(port)
+    plant.passes()
+
+
+def test_a_router_with_floating_ips_on_open_vswitch(plant: Plant) -> None:
+    """In by a floating IP, out by source NAT, through br-ex (S2-57, S2-58)."""
+    cloud = plant.cloud
+    public = cloud.public()
+    router = cloud.router(public, plant.networks["gre"])
+    floating = cloud.float(router, 20, plant.ports["gre", 1])
+    plant.passes()
+    host, guest = plant.lab.hosts[0], plant.guest("gre", 1)
+    for one in (guest, plant.guest("gre", 0)):
+        one.run("ip route replace default via 10.2.0.1")
+    wait(lambda: host.reaches(floating, 80, wait=5), 10, "the floating IP")
+    assert host.reaches(floating, 80, wait=10) == "0123456789abcdef" * (MEGABYTE // 16)
+    assert host.reaches(floating, 2222, wait=1) is None
+    assert guest.reaches(OUTSIDE, 80) == "outside\n"
+    assert plant.guest("gre", 0).reaches(OUTSIDE, 80) == "outside\n"
+
+
+def test_what_a_kernel_lacks_is_said(plant: Plant) -> None:
+    """On host 3, of the types that this machine's kernel has not; where it has them, nothing is to be said."""
+    cloud, wiring = plant.cloud, plant.cloud.wirings[2]
+    desired = cloud.desired(2)
+    words = {"gre": "no GRE (ip_gre)", "geneve": "no Geneve (geneve)", "vlan": "no 802.1Q (8021q)"}
+    for kind in words:
+        network = plant.networks[kind]
+        desired.networks[network.id] = msgspec.structs.replace(network, peers=(f"{TUNNELS}.1",))
+    errors = wiring.apply(desired)["errors"]
+    supported = {kind for kind in words if not errors.get(f"network {plant.networks[kind].id}")}
+    for kind in words.keys() - supported:
+        assert words[kind] in errors[f"network {plant.networks[kind].id}"]
+    assert plant.guest("vxlan", 2).pings(plant.address("vxlan", 0)), "the others go on"
+    wiring.wire(cloud.desired(2))
+
+
+def test_purge_leaves_the_host_as_it_was(plant: Plant) -> None:
+    host, wiring = plant.lab.hosts[1], plant.cloud.wirings[1]
+    ovs(host, "ovs-vsctl", "add-port", "br-int", "qvonobody", "--", "set", "Interface", "qvonobody", "type=internal",
+        "--", "add-br", "br-planted", "--", "set", "Bridge", "br-planted", "datapath_type=netdev")  # fmt: skip
+    found = {(one.kind, one.name) for one in wiring.leftovers(plant.cloud.desired(1))}
+    assert {("port", "br-int qvonobody"), ("bridge", "br-planted")} <= found
+    wiring.purge()
+    assert {line.split("@")[0].split()[0] for line in host.out("ip -br link").splitlines()} == {
+        "lo", "eth0", "eth1", "eth2"
+    }  # fmt: skip
+    assert "ovs" not in host.out("ps ax")
+    assert not (host.folder / "wiring" / "openvswitch").exists()
+    assert host.pings("192.168.77.1"), "the host's own address is where it was"
+    wiring.wire(plant.cloud.desired(1))
+    wait(lambda: plant.guest("flat", 0).pings(plant.address("flat", 2)), 5, "the others, and all comes back")
+
+
+# ---- settings that cannot work --------------------------------------------------------------------------------------
+
+
+def test_an_agent_does_not_start_where_tunnels_end_nowhere(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """S0-25 to S0-29: the reason is said at start, and a corrected setting takes effect by starting again."""
+    with Lab(tmp_path_factory.mktemp("nowhere"), hosts=1) as lab:
+        (host,) = lab.hosts
+        host.cable("eth1", "tunnels")
+        host.run("sh", "-ec", "ip link add br0 up type bridge; ip link add tenant up type bridge; "
+                 "ip link add empty up type bridge; ip address add 10.0.5.1/24 dev empty; "
+                 "ip link set eth1 master br0; ip address add 10.0.1.1/24 dev eth1; ip address add 10.0.2.1/24 dev br0; "
+                 "ip link add off type veth peer name far; ip address add 10.0.3.1/24 dev off")  # fmt: skip
+
+        def says(**settings: object) -> str:
+            wiring = HostWiring(host, settings=WiringSettings(**settings))  # type: ignore[arg-type]
+            try:
+                return wiring.check()
+            finally:
+                wiring.stop()
+
+        under = Physical(bridge="br-phy", interface="eth1", address="10.0.9.1/24")
+        assert "is on no device" in says(tunnel_address="10.0.77.7")
+        assert "a port of bridge br0: packets for it end at the bridge" in says(tunnel_address="10.0.1.1")
+        assert "no port that is up" in says(tunnel_address="10.0.5.1")
+        assert "off, which is down" in says(tunnel_address="10.0.3.1")
+        assert says(tunnel_address="10.0.2.1") == ""
+        assert says(tunnel_address="127.0.0.1") == "", "on one machine, for practice (S0-33)"
+        assert "never moved" in says(tunnel_address="10.0.9.1", underlay=under)
+        assert "never moved" in says(tunnel_address="10.0.9.1", underlay=under, switch=OPEN)
+        assert "but tunnel_address is 10.0.8.1" in says(tunnel_address="10.0.8.1", underlay=under, switch=OPEN)
+        host.run("sh", "-ec", "ip link set eth1 nomaster; ip address flush dev eth1")
+        assert says(tunnel_address="10.0.9.1", underlay=under) == ""
+        assert says(tunnel_address="10.0.9.1", underlay=under, switch=OPEN) == ""
+        if not has_generic_family("ovs_datapath"):
+            assert "set host.underlay" in says(tunnel_address="10.0.2.1", switch=OPEN)
+        assert "192.168.77.1/24" in host.out("ip -4 -br address show eth0")
