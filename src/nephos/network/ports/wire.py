@@ -94,7 +94,7 @@ class Create(resource.Owned, kw_only=True):
     host_id: Name | UnsetType | None = field(name="binding:host_id", default=UNSET)
     profile: dict[str, Any] | UnsetType | None = field(name="binding:profile", default=UNSET)
     qos_policy_id: str | UnsetType | None = UNSET
-    tags: Tags = []
+    tags: Tags | UnsetType = UNSET
     dns_domain: Words | UnsetType = UNSET
     propagate_uplink_status: bool | UnsetType = UNSET
     numa_affinity_policy: Affinity | UnsetType | None = UNSET
