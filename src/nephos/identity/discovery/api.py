@@ -29,7 +29,7 @@ def versions(call: Call) -> Reply:
 
 
 def version(call: Call) -> Reply:
-    return Reply({"version": _version(call)}, headers={"Vary": "X-Auth-Token"})
+    return Reply({"version": _version(call)})
 
 
 def former(call: Call) -> Reply:

@@ -86,7 +86,7 @@ def index_members(call: Call) -> Reply:
     with call.cloud.database.read() as tx:
         row = _permitted(tx, call)
         inside = select(membership.c.user_id).where(membership.c.group_id == row.id)
-        listed = listing.fetch(tx, call, select(user).where(user.c.id.in_(inside)), users_api.COLUMNS, key=user.c.id)
+        listed = users_api.page(tx, call, select(user).where(user.c.id.in_(inside)))
     items = [user_wire.user(call, one) for one in listed.rows]
     return Reply(shared.collection(call, "users", items, listed.marker))
 

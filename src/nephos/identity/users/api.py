@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from msgspec import UNSET
-from sqlalchemy import Row, select
+from sqlalchemy import Row, Select, select
 
 from nephos import errors
 from nephos.identity import listing, part, targets
@@ -34,13 +34,18 @@ def index(call: Call) -> Reply:
     statement = select(user)
     if call.who.domain_id is not None:
         statement = statement.where(user.c.domain_id == call.who.domain_id)
+    with call.cloud.database.read() as tx:
+        listed = page(tx, call, statement)
+    items = [wire.user(call, row) for row in listed.rows]
+    return Reply(shared.collection(call, "users", items, listed.marker))
+
+
+def page(tx: Tx, call: Call, statement: Select[Any]) -> listing.Listed:
+    """The users of `statement` that the query asks for."""
     expiry = call.query.one("password_expires_at")
     if expiry is not None:
         statement = statement.where(_expires(expiry))
-    with call.cloud.database.read() as tx:
-        listed = listing.fetch(tx, call, statement, COLUMNS, key=user.c.id)
-    items = [wire.user(call, row) for row in listed.rows]
-    return Reply(shared.collection(call, "users", items, listed.marker))
+    return listing.fetch(tx, call, statement, COLUMNS, key=user.c.id)
 
 
 def _expires(text: str) -> Any:

@@ -366,6 +366,8 @@ def _show_id(response: falcon.Response, service: Service, request_id: str) -> No
     response.set_header("x-openstack-request-id", request_id)
     if service.name == "compute":
         response.set_header("x-compute-request-id", request_id)
+    elif service.name == "identity":
+        response.set_header("Vary", "X-Auth-Token")  # as Keystone's: no cache gives one's answer to another
 
 
 def _tell(request: falcon.Request, response: falcon.Response, seconds: float, user: str) -> None:
