@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from nephos import guestimage
+from nephos.cli import trace
 from nephos.cli.demo import _images
 from tests.hosts.lab import Failed, Host, Lab, Space, wait
 from tests.hosts.lab_cloud import LabCloud
@@ -222,6 +223,20 @@ def test_the_security_group_blocks_what_no_rule_allows(world: World) -> None:
     with world.cloud.network():
         world.allow("tcp", CLOSED_PORT)
     wait(lambda: world.reaches(CLOSED_PORT), 15, "the port open once a rule allows it")
+
+
+def test_a_trace_follows_packets_of_a_guest_wherever_they_go(world: World) -> None:
+    floating = world.floating.floating_ip_address
+    for to in ("dhcp", "metadata", "gateway", "internet", world.ports[0].id, world.addresses[0], floating):
+        port = world.ports[1].to_dict(original_names=True)
+        found = world.cloud.get(f"/nephos/v1/ports/{port['id']}/trace?to={to}")["trace"]
+        picture = trace.drawing(port, to, found)
+        assert found["ok"] and found["also"] == [], picture
+        assert all(hop["device"] in picture for hop in found["hops"])
+    with pytest.raises(Failed, match=r"404.*could not be found"):
+        world.cloud.get("/nephos/v1/ports/nonsense/trace")
+    with pytest.raises(Failed, match="400"):
+        world.cloud.get(f"/nephos/v1/ports/{world.ports[1].id}/trace?to=2001:db8::1")
 
 
 def test_after_all_is_deleted_no_host_has_anything(world: World) -> None:

@@ -13,6 +13,7 @@ from sqlalchemy import bindparam, select
 
 from nephos import errors
 from nephos.kernel.db.engine import Tx
+from nephos.network.floatingips.store import floatingip
 from nephos.network.networks.store import network
 from nephos.network.ports import actions as ports
 from nephos.network.ports.store import DHCP, GATEWAY, ROUTER, port
@@ -32,6 +33,11 @@ _at = (
     select(port)
     .join(address, address.c.port_id == port.c.id)
     .where(port.c.network_id == bindparam("network"), address.c.address == bindparam("address"))
+)
+_floating = (
+    select(floatingip.c.router_id, floatingip.c.fixed_address, port.c.network_id.label("inside"))
+    .join(port, port.c.id == floatingip.c.fixed_port_id)
+    .where(floatingip.c.network_id == bindparam("network"), floatingip.c.address == bindparam("address"))
 )
 _network = select(network).where(network.c.id == bindparam("id"))
 _router = select(router).where(router.c.id == bindparam("id"))
@@ -158,9 +164,27 @@ def _route(
     outer = next((each for each in legs if each.device_owner == GATEWAY), None)
     if outer is None:
         raise errors.Conflict(f"Router {leg.device_id} has no external gateway and no network with {to}.")
-    beyond = _net(tx, outer.network_id)
-    stops += [Stop(host_id, _leg(outer), gateway=True), *_out(host_id, beyond)]
-    return tuple(stops), home.gateway, leg.mac, who
+    return (*stops, *_outside(tx, outer, host_id, to)), home.gateway, leg.mac, who
+
+
+def _outside(tx: Tx, outer: Any, host_id: str, to: str) -> list[Stop]:
+    """From a router's gateway on `host_id`: to a floating IP or a router of this cloud, or out of it."""
+    net = _net(tx, outer.network_id)
+    gateway = Stop(host_id, _leg(outer), gateway=True)
+    floating = tx.first(_floating, {"network": outer.network_id, "address": to})
+    if floating is None:
+        other = tx.first(_at, {"network": outer.network_id, "address": to})
+        if other is None or other.device_owner not in (ROUTER, GATEWAY) or not other.host_id:
+            return [gateway, *_out(host_id, net)]
+        return [gateway, *_between(host_id, other.host_id, net), *_end(tx, other)]
+    legs = tx.all(_legs, {"router": floating.router_id})
+    there = next((each for each in legs if each.device_owner == GATEWAY and each.network_id == outer.network_id), outer)
+    inner = next((each for each in legs if each.device_owner == ROUTER and each.network_id == floating.inside), None)
+    if inner is None or there.host_id is None:
+        return [gateway, *_out(host_id, net)]
+    # A router turns round what is for a floating IP of its own, without a look outside.
+    stops = [] if there.id == outer.id else [gateway, *_between(host_id, there.host_id, net), Stop(there.host_id, _leg(there))]
+    return [*stops, *_inside(tx, inner, there.host_id, floating.fixed_address)]
 
 
 def _inside(tx: Tx, leg: Any, host_id: str, to: str) -> list[Stop]:
