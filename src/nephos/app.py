@@ -124,8 +124,7 @@ def sinks(settings: Settings) -> list[Sink]:
     chosen = settings.notifications
     found: list[Sink] = []
     if chosen.log:
-        path = settings.log_dir / "notifications.log"
-        found.append(LogSink(path, most_bytes=chosen.log_bytes, files=chosen.log_files))
+        found.append(LogSink(settings.notifications_log, most_bytes=chosen.log_bytes, files=chosen.log_files))
     if chosen.rabbitmq:
         from nephos.kernel.notifications.rabbitmq import RabbitSink
 

@@ -161,7 +161,8 @@ class NetworkRanges(msgspec.Struct, forbid_unknown_fields=True):
     """What tenants' networks are made of: `tenant_type` where nobody says otherwise, with an id out of the ranges.
 
     `vni_min` to `vni_max` are VXLAN's, `gre` and `geneve` FIRST:LAST, `vlan` the same for each physical network.
-    `mtu` is that of the network between the hosts, in bytes; tunnels run over IP version `tunnel_ip`.
+    `mtu` is that of the network between the hosts, in bytes; tunnels run over IP version `tunnel_ip`. An external network
+    of which nobody says what carries it is flat on the physical network `external`, while that is free.
     """
 
     tenant_type: str = "vxlan"
@@ -172,6 +173,7 @@ class NetworkRanges(msgspec.Struct, forbid_unknown_fields=True):
     vlan: dict[str, str] = {}
     mtu: int = 1500
     tunnel_ip: Literal[4, 6] = 4
+    external: str = "public"
     dns_domain: str = "openstacklocal."
 
 
@@ -197,8 +199,8 @@ class Webhook(msgspec.Struct, forbid_unknown_fields=True):
 class Notifications(msgspec.Struct, forbid_unknown_fields=True):
     """What happened, told to others; with no sink set nothing is written down.
 
-    Sinks are `log` (`<log>/notifications.log`, `log_bytes` large at most, with `log_files` older ones), `rabbitmq`
-    (an amqp:// or amqps:// address, or `file:PATH` of a file that holds it) and `webhooks` by name. `durable` and
+    Sinks are `log` (`<log>/notifications/notifications.log`, `log_bytes` large at most, with `log_files` older ones),
+    `rabbitmq` (an amqp:// or amqps:// address, or `file:PATH` of a file that holds it) and `webhooks` by name. `durable` and
     `queues` are how exchanges and queues are made where they are missing. `format` is identity's: cadf or basic.
     `omit` are event types that nobody gets, those of log-ins with the outcome at the end. What could not be delivered
     for `max_age` seconds is a dead letter.
@@ -354,6 +356,11 @@ class Settings(msgspec.Struct, forbid_unknown_fields=True):
     @property
     def log_dir(self) -> Path:
         return Path(self.log.path) if self.log.path else self.state / "log"
+
+    @property
+    def notifications_log(self) -> Path:
+        """In a directory of the server's own, which turns the file over."""
+        return self.log_dir / "notifications" / "notifications.log"
 
     @property
     def streams_sockets(self) -> tuple[Path, ...]:

@@ -45,6 +45,7 @@ def prepare(settings: Settings) -> None:
         (settings.run_dir, 0o755, 0, 0),
         (settings.secrets_dir, 0o700, 0, 0),
         (settings.log_dir, 0o755, 0, 0),
+        (settings.notifications_log.parent, 0o750, user.pw_uid, user.pw_gid),
     )
     for path, mode, owner, group in layout:
         path.mkdir(parents=True, exist_ok=True)

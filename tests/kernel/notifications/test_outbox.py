@@ -176,7 +176,7 @@ def test_one_server_delivers_and_another_takes_over(harness: Harness, monkeypatc
 
 
 def test_a_thread_delivers_as_soon_as_it_is_told(harness: Harness) -> None:
-    path = harness.cloud.settings.log_dir / "notifications.log"
+    path = harness.cloud.settings.notifications_log
     carriers = app.deliveries(harness.cloud)
     for each in carriers:
         each.start()
