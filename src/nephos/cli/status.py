@@ -75,3 +75,6 @@ def _print(found: dict[str, Any]) -> None:
         print(
             f"host       {host['name']:<16} {state:<5} {host['hypervisor_type'] or '-'}, {host['vcpus']} vcpus, {host['ram_mb']} MB"
         )
+        for tunnel in host["tunnels"]:
+            state = f"up, frames of {tunnel['mtu']} bytes pass" if tunnel["up"] else "no answer"
+            print(f"tunnel     {host['name']:<16} → {tunnel['peer']:<16} {state}")

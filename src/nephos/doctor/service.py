@@ -14,18 +14,27 @@ from nephos.kernel.http import faults
 from nephos.kernel.http.call import Call, Reply
 from nephos.kernel.http.routes import Route, Service
 from nephos.kernel.policy import Rule
+from nephos.network.paths import actions as paths
 
 
 def list_hosts(call: Call) -> Reply:
-    """Every host with its capacity and whether it is up."""
+    """Every host with its capacity, whether it is up, and the tunnels to its peers as it proves them (S0-32)."""
     with call.cloud.database.read() as tx:
         rows = hosts.all_hosts(tx)
+        proved: dict[str, list[dict[str, object]]] = {}
+        for each in paths.listing(tx):
+            proved.setdefault(each.host_id, []).append({"peer": each.peer, "up": each.up, "mtu": each.mtu})
         now = tx.now
     names = ("id", "name", "hypervisor_type", "hypervisor_version", "vcpus", "ram_mb", "disk_gb", "tunnel_address")
     return Reply(
         {
             "hosts": [
-                {**{name: getattr(row, name) for name in names}, "up": hosts.up(row, now), "disabled": row.disabled}
+                {
+                    **{name: getattr(row, name) for name in names},
+                    "up": hosts.up(row, now),
+                    "disabled": row.disabled,
+                    "tunnels": proved.get(row.id, []),
+                }
                 for row in rows
             ]
         }
