@@ -32,7 +32,7 @@ PARAMETERS: dict[str, str] = {
     "changes-before created_at launched_at power_state vm_state task_state tags tags-any not-tags-any reservation_id "
     "deleted locked config_drive minDisk minRam is_public user_id tenant_id project_id hypervisor_hostname_pattern "
     "with_servers start end detailed binary zone service usage_type",
-    "nephos-operator": "limit marker name",
+    "nephos-operator": "limit marker name service rule",
 }
 """What lists of each service are asked by; those of other services are no parameters there, and are ignored."""
 Schema = dict[str, Any]
