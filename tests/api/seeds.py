@@ -195,9 +195,7 @@ BODIES: dict[str, Any] = {
         "segment": {"network_id": "{network/networks}", "network_type": "geneve", "name": "s"}
     },
     "PUT network /v2.0/segments/{id}": {"segment": {"name": "changed"}},
-    "POST network /v2.0/network_segment_ranges": {
-        "network_segment_range": RACK | {"physical_network": "{name}-rack"}
-    },
+    "POST network /v2.0/network_segment_ranges": {"network_segment_range": RACK | {"physical_network": "{name}-rack"}},
     "PUT network /v2.0/network_segment_ranges/{id}": {"network_segment_range": {"name": "changed"}},
     "POST network /v2.0/subnets": {
         "subnet": {"network_id": "{network/networks}", "cidr": "10.8{number}.9.0/24", "ip_version": 4, "name": "s"}
@@ -223,6 +221,50 @@ BODIES: dict[str, Any] = {
     },
     "POST network /v2.0/floatingips": {"floatingip": {"floating_network_id": "{public/network}", "description": "d"}},
     "PUT network /v2.0/floatingips/{id}": {"floatingip": {"port_id": "{network/ports}"}},
+    "POST network /v2.0/floatingips/{id}/port_forwardings": {
+        "port_forwarding": {
+            "protocol": "tcp",
+            "internal_port_id": "{spare/port}",
+            "internal_port": 22,
+            "external_port": 2222,
+            "description": "d",
+        }
+    },
+    "PUT network /v2.0/floatingips/{id}/port_forwardings/{forwarding_id}": {
+        "port_forwarding": {"description": "changed"}
+    },
+    "POST network /v2.0/routers/{id}/conntrack_helpers": {
+        "conntrack_helper": {"protocol": "tcp", "port": 21, "helper": "ftp"}
+    },
+    "PUT network /v2.0/routers/{id}/conntrack_helpers/{helper_id}": {"conntrack_helper": {"port": 2100}},
+    "PUT network /v2.0/routers/{id}/add_external_gateways": {
+        "router": {"external_gateways": [{"network_id": "{public/network}"}]}
+    },
+    "PUT network /v2.0/routers/{id}/update_external_gateways": {
+        "router": {"external_gateways": [{"network_id": "{public/network}"}]}
+    },
+    "PUT network /v2.0/routers/{id}/remove_external_gateways": {
+        "router": {"external_gateways": [{"network_id": "{public/network}"}]}
+    },
+    "POST network /v2.0/ndp_proxies": {
+        "ndp_proxy": {"name": "p", "router_id": "{wide/router}", "port_id": "{six/port}", "description": "d"}
+    },
+    "PUT network /v2.0/ndp_proxies/{id}": {"ndp_proxy": {"name": "changed"}},
+    "POST network /v2.0/metering/metering-labels": {"metering_label": {"name": "m", "description": "d"}},
+    "POST network /v2.0/metering/metering-label-rules": {
+        "metering_label_rule": {
+            "metering_label_id": "{network/metering-labels}",
+            "direction": "ingress",
+            "remote_ip_prefix": "203.0.113.0/24",
+        }
+    },
+    "POST network /v2.0/flavors": {
+        "flavor": {"name": "new", "service_type": "L3_ROUTER_NAT", "description": "d", "enabled": True}
+    },
+    "PUT network /v2.0/flavors/{id}": {"flavor": {"description": "changed"}},
+    "POST network /v2.0/flavors/{id}/service_profiles": {"service_profile": {"id": "{spare/profile}"}},
+    "POST network /v2.0/service_profiles": {"service_profile": {"description": "d", "metainfo": "{}"}},
+    "PUT network /v2.0/service_profiles/{id}": {"service_profile": {"description": "changed"}},
     "POST network /v2.0/security-groups": {"security_group": {"name": "{name}-group", "description": "d"}},
     "PUT network /v2.0/security-groups/{id}": {"security_group": {"description": "changed"}},
     "POST network /v2.0/security-group-rules": {
@@ -246,6 +288,12 @@ BODIES: dict[str, Any] = {
     "PUT network /v2.0/subnetpools/{id}/onboard_network_subnets": {"network_id": "{spare/network}"},
     "POST network /v2.0/default-security-group-rules": {
         "default_security_group_rule": {"direction": "ingress", "protocol": "icmp", "used_in_default_sg": True}
+    },
+    "POST network /v2.0/security-groups-default-statefulness": {
+        "security_group_default_statefulness": {"project_id": "{project}", "stateful": False}
+    },
+    "PUT network /v2.0/security-groups-default-statefulness/{id}": {
+        "security_group_default_statefulness": {"stateful": True}
     },
     "POST network /v2.0/address-groups": {
         "address_group": {"name": "{name}-addresses", "addresses": ["10.0.0.0/24", "2001:db8::1"]}
@@ -435,6 +483,9 @@ _INSTEAD: dict[str, dict[str, str]] = {
     "DELETE network /v2.0/networks/{id}": {"network/networks": "spare/network"},
     "DELETE network /v2.0/subnets/{id}": {"network/subnets": "spare/subnet"},
     "DELETE network /v2.0/routers/{id}": {"network/routers": "spare/router"},
+    "PUT network /v2.0/routers/{id}/remove_external_gateways": {"network/routers": "spare/router"},
+    "PUT network /v2.0/service_profiles/{id}": {"network/service_profiles": "free/profile"},
+    "DELETE network /v2.0/service_profiles/{id}": {"network/service_profiles": "free/profile"},
     "POST network /v2.0/qos/policies/{id}/dscp_marking_rules": {"network/policies": "spare/policy"},
     "DELETE network /v2.0/qos/policies/{id}": {"network/policies": "spare/policy"},
     "PUT network /v2.0/ports/{id}/bindings/{host}/activate": {"network/ports": "spare/port"},
@@ -446,6 +497,8 @@ def instead(name: str) -> dict[str, str]:
     """Which thing a route's URL takes in place of another, so that the request can succeed."""
     if _GRANT.fullmatch(name):
         return {"identity/users": "spare/user"}
+    if "/port_forwardings" in name:
+        return {"network/floatingips": "spare/floating"}
     if "/agents/{id}/dhcp-networks" in name:
         return {"network/agents": "dhcp/agent"}
     if "/agents/{id}/l3-routers" in name:

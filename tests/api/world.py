@@ -366,7 +366,8 @@ class World:
             ("routers/{id}/conntrack_helpers", "conntrack_helper", "network/routers"),
         ):
             body = seeds.body(f"POST network /v2.0/{name}", found)
-            body[noun].update({"external_port": 2200} if noun == "port_forwarding" else {"port": 2121})
+            other = {"external_port": 2200, "internal_port": 80} if noun == "port_forwarding" else {"port": 2121}
+            body[noun].update(other)
             path = f"/network/v2.0/{name}".format(id=found[above])
             found[f"network/{noun}s"] = str(self._made(client, path, body)[noun]["id"])
         for name, noun in (("metering-labels", "metering_label"), ("metering-label-rules", "metering_label_rule")):
@@ -396,6 +397,10 @@ class World:
         found["trunk/child"] = child
         bound = f"/network/v2.0/ports/{found['spare/port']}/bindings"
         self._made(self.clients["service"], bound, {"binding": {"host": "h1"}})
+        own = {"project_id": found["project"], "stateful": True}
+        path = "/network/v2.0/security-groups-default-statefulness"
+        made_so = self._made(self.admin, path, {"security_group_default_statefulness": own})
+        found["network/security-groups-default-statefulness"] = made_so["security_group_default_statefulness"]["id"]
         path = "/network/v2.0/qos/policies"
         for key in ("network/policies", "spare/policy"):
             body = seeds.body(f"POST network {path.removeprefix('/network')}", found)

@@ -240,9 +240,8 @@ class RouterHa(Wire, frozen=True):
 class Router(Wire, frozen=True):
     """A router whose namespace is on this host; one with `ha` is on several, and active on one.
 
-    The first gateway is the main one: its next hops are the default routes, or share them with the others' where
-    `ecmp`. `proxied` are the IPv6 addresses that the gateways answer for when they are asked (NDP proxy); None is that
-    the router is not restricted to them.
+    The first gateway is the main one: its next hops are the default routes. `proxied` are the IPv6 addresses that the
+    gateways answer for when they are asked (NDP proxy); None is that the router is not restricted to them.
     """
 
     id: str
@@ -251,7 +250,6 @@ class Router(Wire, frozen=True):
     floating: tuple[Floating, ...] = ()
     routes: tuple[Route, ...] = ()
     admin_up: bool = True
-    ecmp: bool = False
     ha: RouterHa | None = None
     forwardings: tuple[Forwarding, ...] = ()
     helpers: tuple[Helper, ...] = ()

@@ -11,7 +11,7 @@ from nephos.kernel.db.engine import Tx
 from nephos.kernel.http.call import Call, Reply
 from nephos.kernel.http.routes import Route
 from nephos.network import problems, resource
-from nephos.network.agents import actions
+from nephos.network.agents import actions, disabled
 from nephos.network.networks.wire import NOUN as NETWORK
 from nephos.network.resource import Item, Noun, V, View
 from nephos.network.routers.wire import NOUN as ROUTER
@@ -143,7 +143,7 @@ def dhcp_agents(call: Call) -> Reply:
     view = View(call)
     with view.cloud.database.read() as tx:
         network = resource.fetch(tx, NETWORK, view, call.params["id"])
-        ids = {actions.key_of(host_id, actions.DHCP) for host_id in actions.hosts_serving(tx, network.id)}
+        ids = {disabled.key_of(host_id, actions.DHCP) for host_id in actions.hosts_serving(tx, network.id)}
         return Reply({"agents": [each for each in actions.all_agents(tx, view.cloud) if each["id"] in ids]})
 
 
@@ -153,7 +153,7 @@ def dhcp_agents(call: Call) -> Reply:
 def routers(call: Call) -> Reply:
     view = View(call)
     with view.cloud.database.read() as tx:
-        row, _ = actions.find(tx, call.params["id"], actions.L3)
+        row, _ = actions.find(tx, call.params["id"], disabled.L3)
         return Reply({"routers": _shown(tx, ROUTER, view, actions.routers_on(tx, row.id))})
 
 
@@ -161,7 +161,7 @@ def add_router(call: Call) -> Reply:
     view, router_id = View(call), _decode(call, _Router).router_id
 
     def work(tx: Tx) -> None:
-        row, _ = actions.find(tx, call.params["id"], actions.L3)
+        row, _ = actions.find(tx, call.params["id"], disabled.L3)
         actions.add_router(tx, view.cloud, row.id, resource.fetch(tx, ROUTER, view, router_id))
 
     view.cloud.database.write(work)
@@ -172,7 +172,7 @@ def remove_router(call: Call) -> Reply:
     view = View(call)
 
     def work(tx: Tx) -> None:
-        row, _ = actions.find(tx, call.params["id"], actions.L3)
+        row, _ = actions.find(tx, call.params["id"], disabled.L3)
         actions.drop_router(tx, view.cloud, row.id, resource.fetch(tx, ROUTER, view, call.params["router_id"]))
 
     view.cloud.database.write(work)

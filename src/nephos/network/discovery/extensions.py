@@ -123,6 +123,12 @@ ALL = tuple(
         ("router_availability_zone", "Router Availability Zone", "Zones of routers.", "2015-01-01T10:00:00-00:00"),
         ("security-group", "security-group", "Security groups.", "2012-10-05T10:00:00-00:00"),
         (
+            "security-groups-default-statefulness",
+            "Security Groups Default Statefulness",
+            "Whether new groups are stateful.",
+            "2026-04-13T00:00:00-00:00",
+        ),
+        (
             "security-groups-normalized-cidr",
             "Normalized CIDR field for security group rules",
             "Ranges in their own form.",
@@ -324,12 +330,6 @@ ALL = tuple(
             "Uplink status propagation updatable extension",
             "The same, changed later.",
             "2024-09-03T18:00:00-00:00",
-        ),
-        (
-            "enable-default-route-ecmp",
-            "Enable Default Route ECMP",
-            "Default routes through all gateways at once.",
-            "2023-02-27T00:00:00-00:00",
         ),
         (
             "expose-l3-conntrack-helper",

@@ -78,7 +78,6 @@ def create(
     ha: bool = False,
     flavor_id: str | None = None,
     ndp_proxy: bool = False,
-    ecmp: bool = False,
 ) -> str:
     """Raises OverQuota, NoVRIDAvailable, FlavorNotFound, and what setting the gateway raises."""
     quotas.take(tx, cloud, project_id, "router")
@@ -107,7 +106,6 @@ def create(
             "ha": ha,
             "ha_number": net.number(tx, project_id) if ha else None,
             "flavor_id": flavor_id,
-            "ecmp": ecmp,
         },
     )
     if gateway is not None:
@@ -118,7 +116,7 @@ def create(
 
 
 def update(tx: Tx, cloud: Cloud, row: Any, values: dict[str, Any]) -> None:
-    """Set name, description, admin_state_up, routes, ha, ndp_proxy and ecmp.
+    """Set name, description, admin_state_up, routes, ha and ndp_proxy.
 
     Raises BadRequest for routes that lead nowhere and for a change of `ha` while the router is up (as Neutron does),
     RouterGatewayNotValid for NDP proxy without an IPv6 gateway.
@@ -130,7 +128,7 @@ def update(tx: Tx, cloud: Cloud, row: Any, values: dict[str, Any]) -> None:
     if values.get("ha", row.ha) != row.ha:
         _change_ha(tx, cloud, row, values)
     resource.revise(tx, router, row.id, values)
-    if {"routes", "admin_state_up", "ha", "ndp_proxy", "ecmp"} & values.keys():
+    if {"routes", "admin_state_up", "ha", "ndp_proxy"} & values.keys():
         place(tx, cloud, get(tx, row.id))
 
 
@@ -264,8 +262,8 @@ def set_gateways(tx: Tx, cloud: Cloud, row: Any, wanted: Sequence[Gateway]) -> N
         same.sort(key=lambda key: not named & {one.address for one in taken.get(key, ())})
         kept.append(same[0] if same else None)
         left = [key for key in left if key not in kept]
-    for key in sorted(left, key=lambda key: key == row.gateway_port_id):
-        remove_gateway(tx, cloud, get(tx, row.id), key)
+    for gone in sorted(left, key=lambda key: key == row.gateway_port_id):
+        remove_gateway(tx, cloud, get(tx, row.id), gone)
     for key, each in zip(kept, wanted, strict=True):
         if key is None:
             add_gateway(tx, cloud, get(tx, row.id), each)

@@ -60,7 +60,6 @@ def _make(tx: Tx, view: View, model: Create) -> str:
         ha=model.ha is True,
         flavor_id=model.flavor_id or None,
         ndp_proxy=model.enable_ndp_proxy is True,
-        ecmp=model.enable_default_route_ecmp is True,
     )
 
 
@@ -108,7 +107,7 @@ def update(call: Call) -> Reply:
 
 def _change(tx: Tx, view: View, row: Any, model: Update) -> None:
     _refuse_distributed(model)
-    values = resource.settings_of(model, enable_ndp_proxy="ndp_proxy", enable_default_route_ecmp="ecmp")
+    values = resource.settings_of(model, enable_ndp_proxy="ndp_proxy")
     for name in ("distributed", "external_gateway_info"):
         values.pop(name, None)
     values = {name: value for name, value in values.items() if value is not None or name == "routes"}

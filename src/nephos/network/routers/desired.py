@@ -6,7 +6,7 @@ import ipaddress
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import bindparam, or_, select
+from sqlalchemy import BindParameter, bindparam, or_, select
 
 from nephos.kernel.db.engine import Tx
 from nephos.network.conntrack.store import helper
@@ -21,7 +21,7 @@ from nephos.wiring import base
 
 _bound = select(router_host.c.router_id).where(router_host.c.host_id == bindparam("host"))
 _here = select(router).where(or_(router.c.host_id == bindparam("host"), router.c.id.in_(_bound)))
-_in = bindparam("ids", expanding=True)
+_in: BindParameter[Any] = bindparam("ids", expanding=True)
 _these = _here.where(router.c.id.in_(_in))
 _legs = (
     select(port.c.id, port.c.device_id, port.c.device_owner, port.c.network_id, port.c.mac, port.c.host_id)
@@ -89,7 +89,6 @@ def routers(tx: Tx, host_id: str, ids: Sequence[str] | None) -> Mapping[str, bas
             ),
             routes=tuple(base.Route(destination=to, nexthop=by) for to, by in row.routes or ()),
             admin_up=row.admin_state_up,
-            ecmp=row.ecmp,
             ha=_ha(row, host_id, own, taken, bindings.get(row.id, [])) if row.ha else None,
             forwardings=tuple(_forwarding(one) for one in forwardings.get(row.id, ())),
             helpers=tuple(
@@ -103,12 +102,12 @@ def routers(tx: Tx, host_id: str, ids: Sequence[str] | None) -> Mapping[str, bas
 
 def _interface(leg: Any, taken: Loaded) -> base.RouterInterface:
     return base.RouterInterface(
-        port_id=leg.id, network_id=leg.network_id, mac=leg.mac, addresses=_wired(taken.get(leg.id, ()))
+        port_id=leg.id, network_id=leg.network_id, mac=leg.mac, addresses=_wired(taken.get(leg.id, []))
     )
 
 
 def _gateway(leg: Any, taken: Loaded, *, snat: bool) -> base.RouterGateway:
-    rows = taken.get(leg.id, ())
+    rows = taken.get(leg.id, [])
     nexthops = {row.version: row.gateway for row in reversed(rows) if row.gateway is not None}
     return base.RouterGateway(
         port_id=leg.id,

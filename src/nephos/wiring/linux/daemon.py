@@ -37,7 +37,10 @@ class Daemon:
         )
 
     def start(self) -> None:
-        """HostFault with its own words when it does not start."""
+        """HostFault with its own words when it does not start. What an earlier one noted of itself is forgotten: its
+        process id may be somebody else's now."""
+        for note in self.folder.glob("*pid"):
+            note.unlink()
         done = netns.inside(
             self._namespace,
             lambda: subprocess.run(

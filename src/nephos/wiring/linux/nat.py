@@ -16,8 +16,8 @@ _HELPER_KINDS = {"h323": {"tcp": "Q.931", "udp": "RAS"}}
 
 
 def tables(router: Router) -> list[Table]:
-    """The tables of a router's namespace, but for what counts."""
-    return [_nat(router), _rules(router)]
+    """The tables of a router's namespace."""
+    return [_nat(router), _rules(router), _meters(router)]
 
 
 def outside(gateway: RouterGateway) -> str:
@@ -111,8 +111,8 @@ def _rules(router: Router) -> Table:
     return table
 
 
-def meter_table(router: Router) -> Table:
-    """Counters, one a label: apart from all else, so that they go on when another rule changes."""
+def _meters(router: Router) -> Table:
+    """Counters, one a label. They go on when another rule changes, for only what differs is sent to the kernel."""
     table = Table("inet", "nephos_meters")
     if not router.meters or not router.gateways:
         return table

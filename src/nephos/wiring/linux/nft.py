@@ -222,10 +222,10 @@ class Ruleset:
     read back, so an unchanged host costs one netlink message.
     """
 
-    def __init__(self, namespace: str | None, record: Record, part: str = "") -> None:
+    def __init__(self, namespace: str | None, record: Record) -> None:
         self._namespace = namespace
         self._record = record
-        self._key = (namespace or "host") + part
+        self._key = namespace or "host"
         self._netfilter = netns.inside(namespace, Netfilter)
         self._loaded: list[Table] = []
         self.loads = 0

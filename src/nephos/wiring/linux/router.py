@@ -16,7 +16,6 @@ from nephos.wiring.linux.advertise import Advertisers
 from nephos.wiring.linux.announce import announce
 from nephos.wiring.linux.host import Host, Room
 from nephos.wiring.linux.netlink import Link, Route
-from nephos.wiring.linux.nft import Ruleset
 from nephos.wiring.linux.reactor import Reactor
 from nephos.wiring.linux.vrrp import Elections
 
@@ -30,7 +29,6 @@ class Routers:
         self._host = host
         self._advertisers = Advertisers(host.folder)
         self.elections = Elections(host.folder, reactor, became)
-        self._meters: dict[str, tuple[int | None, Ruleset]] = {}
 
     def ensure(self, router: Router, networks: Mapping[str, Network], bridges: Mapping[str, Link]) -> None:
         """The router as wanted; `bridges` are the networks' bridges that stand. HostFault names a missing one."""
@@ -47,7 +45,6 @@ class Routers:
                 raise HostFault(f"network {leg.network_id} of the router's port {leg.port_id} is not wired here")
             self._leg(room, router.id, device, leg, networks[leg.network_id], bridges[leg.network_id])
         room.ruleset.replace(nat.tables(router))
-        self._count(router, room)
         changes = self._addresses(room, router, legs)
         changes += self._advertisers.ensure(
             router.id, str(room.stack.namespace), advertise.configuration(router, networks)
@@ -147,26 +144,9 @@ class Routers:
             room.stack.netlink.change_proxy(index, address, add=True)
         room.stack.changes += len(have ^ wanted)
 
-    def _count(self, router: Router, room: Room) -> None:
-        known = self._meters.get(router.id)
-        if known is not None and known[0] != room.stack.identity:
-            known[1].close()
-            del self._meters[router.id]
-            known = None
-        if known is None and not router.meters:
-            return
-        if known is None:
-            known = (room.stack.identity, Ruleset(room.stack.namespace, self._host.record, "/meters"))
-            self._meters[router.id] = known
-        known[1].replace([nat.meter_table(router)])
-
     def remove(self, router_id: str) -> None:
         self._advertisers.remove(names.checked(router_id))
         self.elections.remove(router_id)
-        known = self._meters.pop(router_id, None)
-        if known is not None:
-            known[1].forget()
-            known[1].close()
         root, prefix = self._host.stack, f"{router_id}/"
         for device, link in list(root.links.items()):
             mark = names.Mark.parse(link.alias)
@@ -188,8 +168,6 @@ class Routers:
     def close(self) -> None:
         """Stop listening; daemons go on."""
         self.elections.close()
-        for _, ruleset in self._meters.values():
-            ruleset.close()
 
 
 def _legs(router: Router) -> Legs:

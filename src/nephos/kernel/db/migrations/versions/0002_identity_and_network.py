@@ -159,6 +159,18 @@ def upgrade() -> None:
     sa.Column('updated_at', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), nullable=False),
     sa.PrimaryKeyConstraint('id', name=op.f('pk_network_service_profile'))
     )
+    op.create_table('network_statefulness',
+    sa.Column('id', sa.Text(), nullable=False),
+    sa.Column('project_id', sa.Text(), nullable=False),
+    sa.Column('stateful', sa.Boolean(), nullable=False),
+    sa.Column('revision', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), nullable=False),
+    sa.Column('created_at', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), nullable=False),
+    sa.Column('updated_at', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), nullable=False),
+    sa.PrimaryKeyConstraint('id', name=op.f('pk_network_statefulness'))
+    )
+    with op.batch_alter_table('network_statefulness', schema=None) as batch_op:
+        batch_op.create_index('uq_network_statefulness_project_id', ['project_id'], unique=True)
+
     op.create_table('network_taking',
     sa.Column('project_id', sa.Text(), nullable=False),
     sa.Column('generation', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), nullable=False),
@@ -399,7 +411,6 @@ def upgrade() -> None:
         batch_op.add_column(sa.Column('ha_number', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), nullable=True))
         batch_op.add_column(sa.Column('flavor_id', sa.Text(), nullable=True))
         batch_op.add_column(sa.Column('ndp_proxy', sa.Boolean(), server_default=sa.false(), nullable=False))
-        batch_op.add_column(sa.Column('ecmp', sa.Boolean(), server_default=sa.false(), nullable=False))
 
     with op.batch_alter_table('network_rule', schema=None) as batch_op:
         batch_op.add_column(sa.Column('remote_address_group_id', sa.Text(), nullable=True))
