@@ -117,6 +117,7 @@ class Harness:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.cloud.doorbell.close()
         self.cloud.database.close()
         engines.release(self.cloud.settings.state)
 

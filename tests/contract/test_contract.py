@@ -196,13 +196,18 @@ def find(reply: Response, path: str) -> Any:
     return value
 
 
-def test_contract(contract: Path, tmp_path: Path) -> None:
+def hold(cloud: Harness, contract: Path) -> None:
+    """Run every step of a contract against a cloud; fails at the first that is not answered so."""
     steps = yaml.safe_load(contract.read_text())
     assert isinstance(steps, list) and steps, f"{contract.name} holds no steps"
+    run = Run(cloud)
+    for number, step in enumerate(steps, 1):
+        try:
+            run.step(step)
+        except AssertionError as wrong:
+            pytest.fail(f"{contract.name}, step {number} ({step.get('name', step.get('request'))}): {wrong}")
+
+
+def test_contract(contract: Path, tmp_path: Path) -> None:
     with Harness(tmp_path) as cloud:
-        run = Run(cloud)
-        for number, step in enumerate(steps, 1):
-            try:
-                run.step(step)
-            except AssertionError as wrong:
-                pytest.fail(f"{contract.name}, step {number} ({step.get('name', step.get('request'))}): {wrong}")
+        hold(cloud, contract)

@@ -21,3 +21,7 @@ class Doorbell(Protocol):
     def listen(self, heard: Callable[[str], None]) -> Callable[[], None]:
         """Call `heard(topic)` on each ring, from any thread, until the returned function is called."""
         ...
+
+    def close(self) -> None:
+        """End its thread and its connection, where it has any."""
+        ...

@@ -32,3 +32,6 @@ class MemoryDoorbell:
                 self._listeners = tuple(listener for listener in self._listeners if listener is not heard)
 
         return stop
+
+    def close(self) -> None:
+        """Nothing to end."""
