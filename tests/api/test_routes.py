@@ -32,6 +32,7 @@ OTHERWISE: dict[str, int] = {
     "DELETE identity /v3/users/{user_id}/access_rules/{access_rule_id}": 403,
     "DELETE image /v2/stores/{store_id}/{image_id}": 403,
     "DELETE network /v2.0/agents/{id}": 409,
+    "POST network /v2.0/security-groups-default-statefulness": 409,
     "POST network /v2.0/agents/{id}/dhcp-networks": 409,
     "DELETE network /v2.0/quotas/{project_id}": 404,
     "GET network /v2.0/auto-allocated-topology/{project_id}": 400,

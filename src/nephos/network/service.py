@@ -34,6 +34,7 @@ from nephos.network.routers import desired
 from nephos.network.segment_ranges import api as segment_ranges
 from nephos.network.segments import api as segments
 from nephos.network.sharing import api as sharing
+from nephos.network.statefulness import api as statefulness
 from nephos.network.subnetpools import api as subnetpools
 from nephos.network.subnets import api as subnets
 from nephos.network.tags import api as tags
@@ -58,6 +59,7 @@ SERVICE = Service(
         *forwardings.ROUTES,
         *groups.ROUTES,
         *default_rules.ROUTES,
+        *statefulness.ROUTES,
         *addressgroups.ROUTES,
         *addressscopes.ROUTES,
         *qos.ROUTES,

@@ -20,6 +20,7 @@ from nephos.network.networks.store import rbac
 from nephos.network.ports.store import port_group
 from nephos.network.quotas import actions as quotas
 from nephos.network.sharing.scope import shared_with
+from nephos.network.statefulness import actions as statefulness
 
 DEFAULT = "default"
 _default_of = select(group.c.id).where(group.c.default_of == bindparam("project"))
@@ -48,13 +49,14 @@ def ensure_default(tx: Tx, cloud: Cloud, project_id: str) -> str:
     return group_id
 
 
-def create(tx: Tx, cloud: Cloud, *, project_id: str, name: str, description: str = "", stateful: bool = True) -> str:
+def create(tx: Tx, cloud: Cloud, *, project_id: str, name: str, description: str = "", stateful: bool | None = None) -> str:
     """With the rules that the operator gives new groups: first of all, all may leave. Raises OverQuota; Conflict for the name `default`."""
     ensure_default(tx, cloud, project_id)
     if name.lower() == DEFAULT:
         raise problems.refused("Default security group already exists.", "SecurityGroupDefaultAlreadyExists")
     quotas.take(tx, cloud, project_id, "security_group")
-    group_id = _insert(tx, project_id, name, description, stateful=stateful)
+    chosen = statefulness.default(tx, project_id) if stateful is None else stateful
+    group_id = _insert(tx, project_id, name, description, stateful=chosen)
     first = default_rules.rules_for(tx, group_id, default=False)
     quotas.take(tx, cloud, project_id, "security_group_rule", len(first))
     for new in first:

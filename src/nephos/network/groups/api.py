@@ -5,6 +5,8 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
+from msgspec import UNSET
+
 from nephos.kernel.db.engine import Tx
 from nephos.kernel.http.call import Call, Reply
 from nephos.kernel.http.routes import Route
@@ -59,7 +61,7 @@ def _make(tx: Tx, view: View, model: CreateGroup) -> str:
         project_id=project_id,
         name=model.name,
         description=model.description,
-        stateful=model.stateful,
+        stateful=None if model.stateful is UNSET else bool(model.stateful),
     )
 
 

@@ -24,7 +24,7 @@ class CreateGroup(resource.Owned, kw_only=True):
 
     name: Name = ""
     description: Words = ""
-    stateful: bool = True
+    stateful: bool | UnsetType = UNSET
 
 
 class UpdateGroup(resource.Base, kw_only=True):
