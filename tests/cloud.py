@@ -21,6 +21,7 @@ import socket
 import subprocess
 import tempfile
 import time
+from collections.abc import Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -46,10 +47,16 @@ def free_port() -> int:
 
 
 class RunningCloud:
-    """Started on entry, purged on exit, also after a failure."""
+    """Started on entry, purged on exit, also after a failure. `options` are more words of `nephos up`."""
 
     def __init__(
-        self, *, hypervisor: str = "fake", hosts: int = 1, name: str = "host-1", failpoint: Path | None = None
+        self,
+        *,
+        hypervisor: str = "fake",
+        hosts: int = 1,
+        name: str = "host-1",
+        failpoint: Path | None = None,
+        options: Sequence[str] = (),
     ) -> None:
         self._environment = {**os.environ, **({"NEPHOS_FAILPOINT": str(failpoint)} if failpoint else {})}
         self.state = Path(tempfile.mkdtemp(prefix="nephos-test-", dir="/var/tmp"))
@@ -59,6 +66,7 @@ class RunningCloud:
         self.url = f"http://127.0.0.1:{self.port}"
         self._up = ["up", "--listen", f"127.0.0.1:{self.port}", "--hypervisor", hypervisor]
         self._up += ["--hosts", str(hosts)] if hypervisor == "fake" else ["--name", name]
+        self._up += options
 
     def __enter__(self) -> RunningCloud:
         try:
@@ -123,17 +131,8 @@ class RunningCloud:
         It is the client's own entry point in a forked process: importing it anew for each command would take most of a
         test's time.
         """
-        _load_commands()
         environment = {**self.exports(user), "no_proxy": "127.0.0.1", "HOME": str(self.state)}
-        fork = multiprocessing.get_context("fork")
-        ours, theirs = fork.Pipe(duplex=False)
-        child = fork.Process(target=typed, args=(list(words), environment, theirs))
-        child.start()
-        theirs.close()
-        status, output, complaint = ours.recv()
-        child.join()
-        assert not check or status == 0, f"openstack {' '.join(words)}: {status}\n{output}\n{complaint}"
-        return str(output) if status == 0 and output else f"{output}{complaint}"
+        return type_command(words, environment, check=check)
 
     def connect(self, user: str) -> Any:
         """An openstacksdk connection."""
@@ -173,6 +172,20 @@ def _load_commands() -> None:
 
     with redirect_stdout(io.StringIO()):
         main(["help", "versions", "show"])
+
+
+def type_command(words: Sequence[str], environment: dict[str, str], *, check: bool) -> str:
+    """See `RunningCloud.openstack`."""
+    _load_commands()
+    fork = multiprocessing.get_context("fork")
+    ours, theirs = fork.Pipe(duplex=False)
+    child = fork.Process(target=typed, args=(list(words), environment, theirs))
+    child.start()
+    theirs.close()
+    status, output, complaint = ours.recv()
+    child.join()
+    assert not check or status == 0, f"openstack {' '.join(words)}: {status}\n{output}\n{complaint}"
+    return str(output) if status == 0 and output else f"{output}{complaint}"
 
 
 def typed(words: list[str], environment: dict[str, str], answer: Any) -> None:
