@@ -57,14 +57,16 @@ class RunningCloud:
         name: str = "host-1",
         failpoint: Path | None = None,
         options: Sequence[str] = (),
+        tls: bool = False,
     ) -> None:
         self._environment = {**os.environ, **({"NEPHOS_FAILPOINT": str(failpoint)} if failpoint else {})}
         self.state = Path(tempfile.mkdtemp(prefix="nephos-test-", dir="/var/tmp"))
         self.state.chmod(0o755)
         self._exports: dict[str, dict[str, str]] = {}
         self.port = free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
+        self.url = f"{'https' if tls else 'http'}://127.0.0.1:{self.port}"
         self._up = ["up", "--listen", f"127.0.0.1:{self.port}", "--hypervisor", hypervisor]
+        self._up += ["--tls", "on"] if tls else []
         self._up += ["--hosts", str(hosts)] if hypervisor == "fake" else ["--name", name]
         self._up += options
 
@@ -142,7 +144,8 @@ class RunningCloud:
         exports = self.exports(user)
         names = ("auth_url", "username", "password", "project_name", "user_domain_name", "project_domain_name")
         auth = {name: exports["OS_" + name.upper()] for name in names}
-        return openstack.connect(auth=auth, region_name="RegionOne", load_yaml_config=False, load_envvars=False)
+        trust = {"cacert": exports["OS_CACERT"]} if "OS_CACERT" in exports else {}
+        return openstack.connect(auth=auth, region_name="RegionOne", load_yaml_config=False, load_envvars=False, **trust)
 
     @property
     def namespace(self) -> str:

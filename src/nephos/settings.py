@@ -222,9 +222,12 @@ class Host(msgspec.Struct, forbid_unknown_fields=True):
     """Settings of the agent's own host. `libvirt` is a socket path; empty means the system's.
 
     `switch` and `underlay` are described in `wiring.base.WiringSettings`.
+    `server` is wss://HOST:PORT of the servers elsewhere, separated by commas, for a host that joined; empty means this
+    machine's own.
     """
 
     name: str = ""
+    server: str = ""
     tunnel_address: str = ""
     tunnel_port: int = 4789
     physical: dict[str, Physical] = {}
@@ -320,8 +323,8 @@ class Settings(msgspec.Struct, forbid_unknown_fields=True):
 
     @property
     def server_roles(self) -> list[str]:
-        """What this machine's servers are called where processes and logs are."""
-        return [_numbered("server", number) for number in range(1, self.servers + 1)]
+        """What this machine's servers are called where processes and logs are; none on a host that joined a cloud elsewhere."""
+        return [] if self.host.server else [_numbered("server", number) for number in range(1, self.servers + 1)]
 
     @property
     def streams_ports(self) -> tuple[int, ...]:

@@ -38,7 +38,7 @@ def main(state: Path, target: str | None = None) -> None:
     """Run until SIGTERM. `target` is where the servers are (see `Dial`); on one machine their sockets in the state directory."""
     chosen = settings.load(state)
     logs.configure(chosen.log.level, chosen.log_dir / "agent.log")
-    agent = Agent(chosen, target or ",".join(map(str, chosen.streams_sockets)))
+    agent = Agent(chosen, target or chosen.host.server or ",".join(map(str, chosen.streams_sockets)))
     done = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: done.set())
@@ -76,7 +76,7 @@ def key_of(directory: Path) -> Ed25519PrivateKey:
 
 def host_names(chosen: Settings) -> list[str]:
     """The names of the hosts that this machine's agent speaks for."""
-    if chosen.hypervisor == "fake":
+    if chosen.hypervisor == "fake" and not chosen.host.server:
         return [f"fake-{number:04d}" for number in range(1, chosen.fake_hosts + 1)]
     return [chosen.host.name or socket.gethostname()]
 

@@ -17,6 +17,8 @@ COMMANDS = {
     "audit": "list what is stuck, orphaned or left over",
     "trace": "follow packets from a port and say what eats them",
     "doctor": "check what this machine has and lacks",
+    "invite": "let another machine join this cloud as a host",
+    "join": "make this machine a host of a cloud elsewhere",
     "ca": "show, export and renew the certificates of the cloud's own authority",
     "policy": "show the rules in force, and ask whether a user may do something",
     "keys": "show and rotate what signs tokens and seals credentials",

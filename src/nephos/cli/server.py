@@ -31,4 +31,5 @@ def run(options: argparse.Namespace) -> None:
     certificates = keeper.of(chosen)
     os.environ["NEPHOS_STATE"] = str(options.state)
     os.environ["NEPHOS_NUMBER"] = str(options.number)
-    serving.serve("nephos.server:application", *chosen.address, certificates.shown if certificates else None)
+    tls = certificates.shown if certificates else None
+    serving.serve("nephos.server:application", *chosen.address, tls, alone=chosen.servers == 1)

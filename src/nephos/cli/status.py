@@ -22,7 +22,7 @@ def run(options: argparse.Namespace) -> None:
     settings = all_settings.load(options.state)
     found: dict[str, Any] = {
         "state": str(options.state),
-        "url": settings.url,
+        "url": settings.host.server or settings.url,
         "database": shown_database(settings),
         "processes": processes.tree(options.state),
         "namespace": enclosure.name_of(options.state) if enclosure.holder(options.state) else None,
@@ -30,7 +30,9 @@ def run(options: argparse.Namespace) -> None:
         "hosts": [],
         "policy_problems": [],
     }
-    if found["processes"]:
+    if settings.host.server:
+        found["answers"] = bool(found["processes"])
+    elif found["processes"]:
         try:
             cloud = client.Client(settings)
             found["hosts"] = cloud.get("/nephos/v1/hosts")["hosts"]

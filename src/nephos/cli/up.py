@@ -64,8 +64,9 @@ def run(options: argparse.Namespace) -> None:
     all_settings.save(settings)
     try:
         _check(settings)
-        _hand_over(settings)
-        state.trust(settings)
+        if not settings.host.server:
+            _hand_over(settings)
+            state.trust(settings)
         enter = _enter(settings)
         if options.foreground:
             _say(options, settings, began, "starts")
@@ -106,23 +107,23 @@ def _settings(options: argparse.Namespace) -> Settings:
             f"{settings.servers} servers need a database: the embedded ledger has exactly one. Give --database "
             "postgresql://… or mariadb://…"
         )
-    if not settings.host.physical:
+    if not settings.host.physical and not settings.host.server:
         settings.host.physical = {"public": Physical(bridge="br-ex", address="172.24.4.1/24", masquerade=True)}
     _ = settings.address
     return settings
 
 
 def _check(settings: Settings) -> None:
-    """Refuse, with the owner's name, what would fail later; find out once whether KVM works."""
+    """Refuse, with the owner's name, what would fail later; find out once whether KVM works. Nothing listens on a host
+    that joined a cloud elsewhere."""
     from nephos import settings as all_settings
     from nephos.cli import state
     from nephos.doctor import preflight
     from nephos.errors import SettingsError
 
     _, port = settings.address
-    wrong = preflight.blocking(
-        settings.state, ports=(port, *settings.streams_ports), guests=settings.hypervisor != "fake"
-    )
+    ports = () if settings.host.server else (port, *settings.streams_ports)
+    wrong = preflight.blocking(settings.state, ports=ports, guests=settings.hypervisor != "fake")
     if settings.database:
         state.check_database(settings)
     if wrong:
@@ -149,7 +150,7 @@ def _enter(settings: Settings) -> list[str]:
     from nephos.cli import enclosure
     from nephos.settings import DEFAULT_STATE
 
-    if settings.hypervisor == "fake" or settings.state == DEFAULT_STATE:
+    if settings.hypervisor == "fake" or settings.state == DEFAULT_STATE or settings.host.server:
         return []
     return enclosure.ensure(settings.state, host_names(settings)[0])
 
@@ -167,11 +168,11 @@ def _daemon(settings: Settings, enter: list[str]) -> int:
 
     code = (
         "import sys, pathlib; from nephos.cli.processes import Supervisor; "
-        "Supervisor(pathlib.Path(sys.argv[1]), user=sys.argv[2], servers=sys.argv[3].split(','), enter=sys.argv[4:]).run()"
+        "Supervisor(pathlib.Path(sys.argv[1]), user=sys.argv[2], servers=sys.argv[3].split(), enter=sys.argv[4:]).run()"
     )
     with (settings.log_dir / "supervisor.log").open("ab") as out:
         child = subprocess.Popen(
-            [sys.executable, "-c", code, str(settings.state), SERVER_USER, ",".join(settings.server_roles), *enter],
+            [sys.executable, "-c", code, str(settings.state), SERVER_USER, " ".join(settings.server_roles), *enter],
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=out,
@@ -186,6 +187,8 @@ def _wait(settings: Settings, supervisor: int) -> None:
     from nephos.cli import client
     from nephos.errors import SettingsError
 
+    if settings.host.server:
+        return
     end = time.monotonic() + READY_SECONDS
     url = settings.local_url + "/healthcheck"
     opener = client.opener(settings)
@@ -211,7 +214,10 @@ def _tail(path: Path, lines: int = 15) -> str:
 
 def _say(options: argparse.Namespace, settings: Settings, began: float, what: str) -> None:
     seconds = time.monotonic() - began
+    url = settings.host.server or settings.url
     if options.json:
-        print(json.dumps({"url": settings.url, "state": str(settings.state), "seconds": round(seconds, 2)}))
+        print(json.dumps({"url": url, "state": str(settings.state), "seconds": round(seconds, 2)}))
     else:
-        print(f"The cloud {what}: {settings.url} (state {settings.state}, {seconds:.1f} s)")
+        print(
+            f"The {'host' if settings.host.server else 'cloud'} {what}: {url} (state {settings.state}, {seconds:.1f} s)"
+        )

@@ -1,4 +1,4 @@
-"""Hosts, what changed for each, the work that waits for each, and invitations of new ones."""
+"""Hosts, what changed for each, the work that waits for each, and invitations that were used."""
 
 from __future__ import annotations
 
@@ -63,9 +63,7 @@ invitation = Table(
     "host_invitation",
     metadata,
     key(),
-    text("secret_hash"),
-    text("host", null=True),
+    text("host"),
     when("expires_at"),
-    when("created_at"),
-    UniqueConstraint("secret_hash"),
+    when("used_at"),
 )

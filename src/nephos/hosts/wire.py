@@ -66,10 +66,10 @@ class Renewed(Message, frozen=True):
 
 
 class Join(Message, frozen=True):
-    """A host that is not in the cloud yet, on a connection for this alone: the secret of its invitation, the name that
+    """A host that is not in the cloud yet, on a connection for this alone: the ticket of its invitation, the name that
     it wants and its Ed25519 key (hexadecimal)."""
 
-    secret: str
+    ticket: str
     name: str
     public_key: str
 

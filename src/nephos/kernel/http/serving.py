@@ -51,9 +51,13 @@ Application = Callable[[dict[str, Any], Any], Any]
 _changes: list[Callable[[], None]] = []
 
 
-def serve(target: str, address: str, port: int, tls: Files | None) -> None:
+def serve(target: str, address: str, port: int, tls: Files | None, *, alone: bool = True) -> None:
     """Serve until SIGTERM. `target` is the factory's `module:name`, called in the worker process; `tls` is key and
     certificate for HTTPS, None for plain HTTP.
+
+    `alone` is that no other server process shares the port: with others the filter of step 1 is left out, for it would
+    give this one all of their connections. Then a connection that is opened in the very moment in which the old
+    listener ends may be refused.
 
     HTTP/1.1 only: none of the APIs' clients speak HTTP/2, and its ways to wear out a server need not be kept.
     """
@@ -76,7 +80,7 @@ def serve(target: str, address: str, port: int, tls: Files | None) -> None:
         ssl_key=tls.key if tls else None,
         ssl_protocol_min=SSLProtocols.tls12,
     )
-    server.serve(spawn_target=_worker(address, port) if tls else None)
+    server.serve(spawn_target=_worker(address, port, alone) if tls else None)
 
 
 def certificate_changed() -> None:
@@ -85,7 +89,7 @@ def certificate_changed() -> None:
         change()
 
 
-def _worker(address: str, port: int) -> Callable[..., None]:
+def _worker(address: str, port: int, alone: bool) -> Callable[..., None]:
     """What Granian runs in the worker process in place of its own WSGI worker: see `granian.server.mp`."""
 
     @WorkerProcess.wrap_target  # type: ignore[untyped-decorator]
@@ -127,7 +131,7 @@ def _worker(address: str, port: int) -> Callable[..., None]:
             getattr(worker, WORKERS_METHODS[runtime_mode][False])(scheduler, loop, end)
             return end
 
-        front = Changing(application, start, address, port)
+        front = Changing(application, start, address, port, alone)
         _changes.append(front.change)
         done = threading.Event()
         set_main_signals(lambda *_: done.set())  # type: ignore[no-untyped-call]
@@ -146,7 +150,9 @@ class Changing:
         start: Callable[[socket.socket, Application, Callable[[], None]], Any],
         address: str,
         port: int,
+        alone: bool,
     ) -> None:
+        self._alone = alone
         self._application, self._start = application, start
         self._address = address, port
         self._lock = threading.Lock()
@@ -194,7 +200,7 @@ class Changing:
             listening.bind(self._address)
             listening.setblocking(False)
             listening.listen(BACKLOG)
-            if position:
+            if position and self._alone:
                 _steer(listening, position)
             listener = _Listener(listening)
             listener.end = self._start(listening, listener.around(self._application), listener.ended.set)

@@ -126,6 +126,17 @@ class Authority:
             .public_bytes(Encoding.PEM)
         )
 
+    def sign(self, data: bytes) -> bytes:
+        """A signature of the authority: ECDSA with SHA-256. `data` begins with words that say what for."""
+        return self._key.sign(data, ec.ECDSA(hashes.SHA256()))
+
+    def signed(self, data: bytes, signature: bytes) -> bool:
+        try:
+            self._key.public_key().verify(signature, data, ec.ECDSA(hashes.SHA256()))
+        except InvalidSignature:
+            return False
+        return True
+
     def _leaf(self, name: str, key: ec.EllipticCurvePublicKey | Ed25519PublicKey, days: int) -> x509.CertificateBuilder:
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name[:64])])
         public = self._key.public_key()
