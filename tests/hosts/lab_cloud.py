@@ -14,7 +14,7 @@ import ctypes
 import json
 import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -29,8 +29,8 @@ from nephos.errors import NephosError
 from nephos.kernel import clock
 from nephos.kernel.tls.authority import Authority, write
 from nephos.settings import SERVER_USER, Settings
-from nephos.wiring.base import Physical
-from tests.cloud import NEPHOS
+from nephos.wiring.base import Physical, WiringSettings
+from tests.cloud import NEPHOS, type_command
 from tests.hosts.lab import SERVER, UNDERLAY, Failed, Host, Lab, Node, wait
 
 PORT = 5000
@@ -74,9 +74,12 @@ class Process:
 
 class LabCloud:
     """Started on entry; everything ends with it, as the lab's own ending would. `outside` are the hosts, by number,
-    that reach the external network: only there can routers with a gateway be."""
+    that reach the external network: only there can routers with a gateway be. `wiring` are the settings of hosts, by
+    name, whose tunnels do not end at their own address or whose switch is another."""
 
-    def __init__(self, lab: Lab, *, outside: tuple[int, ...] = (1,)) -> None:
+    def __init__(
+        self, lab: Lab, *, outside: tuple[int, ...] = (1,), wiring: Mapping[str, WiringSettings] | None = None
+    ) -> None:
         self.lab = lab
         cloud_id = clock.hex_id()
         self.settings = Settings(
@@ -89,12 +92,7 @@ class LabCloud:
                 state=lab.folder / f"{host.name}-state",
                 cloud_id=cloud_id,
                 hypervisor="libvirt",
-                host=all_settings.Host(
-                    name=host.name,
-                    tunnel_address=host.address,
-                    physical={"public": PUBLIC} if host.number in outside else {},
-                    acceleration="tcg",
-                ),
+                host=_settings(host, (wiring or {}).get(host.name), reaches=host.number in outside),
             )
             for host in lab.hosts
         }
@@ -199,6 +197,20 @@ class LabCloud:
             cacert=str(self.settings.authority_file),
         )
 
+    def openstack(self, *words: str, user: str = "demo", check: bool = True) -> str:
+        """As `RunningCloud.openstack`: type a command where the server is; its output."""
+        known = state.credentials(self.settings, user)
+        environment = {f"OS_{name.upper()}": value for name, value in known.items()}
+        environment |= {
+            "OS_REGION_NAME": self.settings.region,
+            "OS_IDENTITY_API_VERSION": "3",
+            "OS_CACERT": str(self.settings.authority_file),
+            "no_proxy": f"{UNDERLAY}.{SERVER}",
+            "HOME": str(self.lab.folder),
+        }
+        with self.network():
+            return type_command(words, environment, check=check)
+
     def get(self, path: str) -> Any:
         """A GET of the operator's API as admin."""
         self._operator = self._operator or Client(self.settings)
@@ -211,6 +223,18 @@ class LabCloud:
     def audit(self) -> list[dict[str, str]]:
         found: list[dict[str, str]] = self.get("/nephos/v1/audit")["findings"]
         return found
+
+
+def _settings(host: Host, wiring: WiringSettings | None, *, reaches: bool) -> all_settings.Host:
+    wiring = wiring or WiringSettings(tunnel_address=host.address)
+    return all_settings.Host(
+        name=host.name,
+        tunnel_address=wiring.tunnel_address or "",
+        physical={**wiring.physical, **({"public": PUBLIC} if reaches else {})},
+        switch=wiring.switch,
+        underlay=wiring.underlay,
+        acceleration="tcg",
+    )
 
 
 def _enter(namespace: str) -> None:

@@ -57,7 +57,7 @@ def create(tx: Tx, cloud: Cloud, new: New) -> str:
     """Raises OverQuota, InvalidInput, and Conflict when a segment is taken or none is left."""
     quotas.take(tx, cloud, new.project_id, "network")
     _check_zones(tx, cloud, new.zone_hints)
-    wanted = new.segments or (Segment(kind=cloud.settings.network.tenant_type),)
+    wanted = new.segments or (_usual(tx, cloud, external=new.external),)
     reserved = [segments.reserve(tx, cloud, each, new.project_id) for each in wanted]
     mtu = _mtu(tx, cloud, [each.kind for each in reserved], new.mtu)
     network_id = clock.uuid4()
@@ -192,6 +192,15 @@ def _only_default(tx: Tx, network_id: str) -> None:
         raise problems.refused(
             f"A default external network already exists: {other.id}.", "DefaultExternalNetworkExists"
         )
+
+
+def _usual(tx: Tx, cloud: Cloud, *, external: bool) -> Segment:
+    """What carries a network of which nobody says it: the physical network that leads outside where that is free and
+    some host has it, for an external one; else what tenants' networks are of."""
+    outside = Segment(kind=types.FLAT, physical=cloud.settings.network.external or None)
+    if external and outside.physical is not None and segments.is_free(tx, outside):
+        return outside
+    return Segment(kind=cloud.settings.network.tenant_type)
 
 
 def _mtu(tx: Tx, cloud: Cloud, kinds: Sequence[str], wanted: int | None) -> int:

@@ -72,9 +72,18 @@ def taken(tx: Tx, keys: Sequence[str]) -> Collection[str]:
     return set(tx.column(_taken, {"keys": list(keys)}))
 
 
+def is_free(tx: Tx, wanted: Segment) -> bool:
+    """Whether some host has this physical network and no other network this segment of it."""
+    key = types.key(str(wanted.kind), wanted.physical, wanted.number)
+    return wanted.physical in _mapped(tx) and key is not None and not taken(tx, [key])
+
+
+def _mapped(tx: Tx) -> set[str]:
+    return {name for row in tx.all(select(hosts.host.c.physical)) for name in row.physical or ()}
+
+
 def _known(tx: Tx, kind: str) -> set[str]:
-    mapped = {name for row in tx.all(select(hosts.host.c.physical)) for name in row.physical or ()}
-    return ranges.physical_networks(tx, kind) | mapped
+    return ranges.physical_networks(tx, kind) | _mapped(tx)
 
 
 def _in_use(kind: str, physical: str | None, number: int | None) -> Exception:
