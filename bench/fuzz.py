@@ -28,7 +28,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=int(time.time()))
     parser.add_argument("--examples", type=int, default=5, help="of each kind, a round and operation")
     options = parser.parse_args()
-    services, asked, wrong = options.service or list(SERVICES), Counter[str](), {}
+    services, asked, done, wrong = options.service or list(SERVICES), Counter[str](), Counter[str](), {}
     with tempfile.TemporaryDirectory(dir="/var/tmp", prefix="nephos-fuzz-") as folder:
         world = World(Path(folder))
         began, turn = time.monotonic(), 0
@@ -44,13 +44,14 @@ def main() -> int:
                     until=lambda until=until: time.monotonic() >= until,
                 )  # fmt: skip
                 asked[service] += found.asked
+                done[service] += found.done
                 wrong |= found.wrong
                 number += len(services)
             turn += 1
         world.close()
     for name, why in wrong.items():
         print(f"{name}: {why}")
-    told = ", ".join(f"{count} to {service}" for service, count in asked.items())
+    told = ", ".join(f"{service} did {done[service]} of {count}" for service, count in asked.items())
     print(
         f"seed {options.seed}: {asked.total()} requests in {time.monotonic() - began:.0f} s ({told}); {len(wrong)} faults"
     )

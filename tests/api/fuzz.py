@@ -38,7 +38,10 @@ _SLOW = ("GET nephos-operator /ports/{port}/trace",)
 
 
 class Found(NamedTuple):
+    """How many requests were sent and how many of them done; what went wrong, by route."""
+
     asked: int
+    done: int
     wrong: dict[str, str]
 
 
@@ -100,7 +103,7 @@ def run(
     first: dict[str, Route] = {}
     for route in world.thought_of(service):
         first.setdefault(name_of(service, route), route)
-    private = secrets(world)
+    private, done = secrets(world), 0
     with _watched() as watch, taken_back(world.cloud.cloud.database) as kept:
         asks = Asker(world, service, kept)
         for operation in operations:
@@ -110,7 +113,8 @@ def run(
             one = _One(asks, first[raw["operationId"]], raw["x-headers"], private, watch, kept)
             for mode in (schemathesis.GenerationMode.POSITIVE, schemathesis.GenerationMode.NEGATIVE):
                 _draw(operation, mode, examples, number, one)
-    return Found(asks.asked, asks.wrong)
+            done += one.done
+    return Found(asks.asked, done, asks.wrong)
 
 
 def _draw(operation: Any, mode: Any, examples: int, number: int, one: _One) -> None:
@@ -152,7 +156,7 @@ class _One:
             watch,
             kept,
         )
-        self.client = asks.client(route)
+        self.client, self.done = asks.client(route), 0
         self.slowest = float("inf") if name_of(asks.service, route) in _SLOW else SLOWEST
 
     def ask(self, case: Any) -> None:
@@ -170,7 +174,9 @@ class _One:
         if took > self.slowest:
             self.asks.blame(self.route, "slow", f"{took:.1f} s\n    {shown}")
         told = "\n".join(self.watch.lines)
-        if reply.status >= 400:
+        if reply.status < 400:
+            self.done += 1
+        else:
             told += reply.body.decode(errors="replace")
         # What was in the URL is in the access log, as with every server: a secret does not belong there.
         told = told.replace(url, "")

@@ -38,11 +38,18 @@ PARAMETERS: dict[str, str] = {
 Schema = dict[str, Any]
 _PLACE = re.compile(r"\{(\w+)(?::path)?\}")
 _WORD: Schema = {"type": "string", "minLength": 1, "maxLength": 300}
+_PAGE: dict[str, Schema] = {
+    "limit": {"type": "integer", "minimum": 0, "maximum": 1000},
+    "marker": {"enum": [""]},
+    "sort_key": {"enum": ["id", "name"]},
+    "sort_dir": {"enum": ["asc", "desc"]},
+}
+"""What fits these; the rest are words."""
 _KINDS = {bool: "boolean", int: "integer", float: "number", str: "string", type(None): "null"}
 
 
 def document(world: World, service: Service) -> Schema:
-    """Good for a fuzzer: what a URL names is real in half of the requests."""
+    """Good for a fuzzer: what a URL names is real in most of the requests that fit."""
     paths: dict[str, dict[str, Any]] = {}
     components: dict[str, Any] = {}
     for route in world.thought_of(service):
@@ -68,14 +75,19 @@ def _operation(world: World, service: Service, route: Route) -> Schema:
     template = (service.prefixes[0] + route.path).split("/")
     real = {found[1]: part for name, part in zip(template, url, strict=False) if (found := _PLACE.fullmatch(name))}
     parameters = [
-        {"name": name, "in": "path", "required": True, "schema": {"anyOf": [{"enum": [value]}, _WORD]}}
+        {
+            "name": name,
+            "in": "path",
+            "required": True,
+            "schema": {"anyOf": [{"enum": [value]}, {"const": value}, _WORD]},
+        }
         for name, value in real.items()
     ]
     if route.method == "GET" and route.permission is not None:
         words = {"type": "string", "maxLength": 300}
+        usual = {"anyOf": [words, {"enum": [*real.values(), "1", "true", "id"]}]}
         parameters += [
-            {"name": name, "in": "query", "schema": {"anyOf": [words, {"enum": [*real.values(), "1", "true", "id"]}]}}
-            for name in PARAMETERS[service.name].split()
+            {"name": name, "in": "query", "schema": _PAGE.get(name, usual)} for name in PARAMETERS[service.name].split()
         ]
     return {
         "operationId": name_of(service, route),
