@@ -24,7 +24,9 @@ from nephos.kernel.notifications.sinks import Refused, Sink
 
 log = logging.getLogger(__name__)
 LOOK_EVERY = 1.0
-BATCH = 100
+GATHER_SECONDS = 0.1
+"""How long what is told gathers before it is carried out, so that striking it off is not a commit for each."""
+BATCH = 250
 LEASE_SECONDS = 60.0
 MOST_PAUSE = 300.0
 DEAD_DAYS = 7
@@ -61,15 +63,15 @@ class Delivery:
         while not self._stop.is_set():
             self._bell.clear()
             try:
-                busy = self.turn()
+                seen = self.turn()
             except Exception:
                 if not self._stop.is_set():
                     log.exception("delivering to %s", self._sink.name)
-                busy = False
-            if self._failures and busy:
+                seen = 0
+            if self._failures and seen:
                 self._stop.wait(self._pause())
-            elif not busy:
-                self._bell.wait(LOOK_EVERY)
+            elif seen < BATCH and self._bell.wait(LOOK_EVERY):
+                self._stop.wait(GATHER_SECONDS)
         self._sink.close()
         if self._renew_at:
             with suppress(Unavailable):
@@ -79,15 +81,15 @@ class Delivery:
         """Seconds until the next attempt: twice as long each time, with jitter."""
         return min(MOST_PAUSE, 0.5 * float(2 ** min(self._failures, 12))) * (0.5 + clock.jitter())
 
-    def turn(self) -> bool:
-        """Carry one batch out. Answers whether there was anything."""
+    def turn(self) -> int:
+        """Carry one batch out. Answers how many were looked at: fewer than BATCH when there were no more."""
         if not self._held():
-            return False
+            return 0
         with self._database.read() as tx:
             batch = outbox.waiting(tx, self._sink.name, BATCH)
         if not batch:
             self._sink.idle()
-            return False
+            return 0
         done: list[int] = []
         refused: list[tuple[int, str]] = []
         wrong: Exception | None = None
@@ -106,7 +108,7 @@ class Delivery:
         failpoint.hit(f"notifications:{self._sink.name}:sent")
         self._database.write(lambda tx: self._settle(tx, done, refused, wrong))
         self._tell(batch, done, refused, wrong)
-        return True
+        return len(batch)
 
     def _settle(self, tx: Tx, done: list[int], refused: list[tuple[int, str]], wrong: Exception | None) -> None:
         outbox.delivered(tx, done)
