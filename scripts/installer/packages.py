@@ -26,6 +26,8 @@ RUNTIME: tuple[Package, ...] = (
     Package("libvirt-daemon-driver-qemu", "libvirt's driver for QEMU"),
     Package("libvirt-clients", "virsh, to look at guests by hand"),
     Package("dnsmasq-base", "answers DHCP and DNS for guests; the package without the service on port 53"),
+    Package("radvd", "advertises IPv6 prefixes on routers"),
+    Package("keepalived", "elects the active host of highly available routers; nothing is started by the package"),
     Package("iproute2", "network namespaces, bridges and tunnels (ip, bridge, tc)"),
     Package("nftables", "security groups, anti-spoofing and address translation (nft)"),
     Package("conntrack", "forgets open connections when a security group closes them"),

@@ -412,13 +412,15 @@ def test_a_guest_cannot_be_a_dhcp_server(town: Town) -> None:
 
 
 def _offer(guest: Guest) -> None:
-    """Answer DHCP as 10.1.0.66-69, quicker than the network does."""
+    """Answer DHCP as 10.1.0.66-69, quicker than the network does, as long as the lab is there."""
     address = guest.out("hostname -I").split()[0]
-    guest.run(
-        "dnsmasq", "--conf-file=/dev/null", "--port=0", "--user=root", "--interface=eth0", "--bind-interfaces",
-        "--dhcp-range=10.1.0.66,10.1.0.69", "--dhcp-authoritative", "--no-ping", f"--pid-file={guest.folder}/rogue.pid",
-        f"--dhcp-leasefile={guest.folder}/rogue.leases", f"--dhcp-option=3,{address}",
+    pid = guest.folder / "rogue.pid"
+    guest.popen(
+        "dnsmasq", "--keep-in-foreground", "--conf-file=/dev/null", "--port=0", "--user=root", "--interface=eth0",
+        "--bind-interfaces", "--dhcp-range=10.1.0.66,10.1.0.69", "--dhcp-authoritative", "--no-ping",
+        f"--pid-file={pid}", f"--dhcp-leasefile={guest.folder}/rogue.leases", f"--dhcp-option=3,{address}",
     )  # fmt: skip
+    wait(pid.exists, 5, "the rogue server")
 
 
 # ---- metadata -------------------------------------------------------------------------------------------------------

@@ -38,8 +38,7 @@ def turn(site: Site) -> None:
 def says(site: Site, name: str, router_id: str, state: str, at: int | None = None) -> None:
     """A host reports the state of a highly available router."""
     seen = Seen(site.agent.ids[name], "router_state", router_id, state, at or clock.now_us())
-    for notice in site.cloud.hosts.notices["router_state"]:
-        site.write(lambda tx: notice(tx, seen))
+    site.write(lambda tx: [notice(tx, seen) for notice in site.cloud.hosts.notices["router_state"]])
 
 
 def agents_of(site: Site, router_id: str) -> dict[str, str | None]:
@@ -98,7 +97,7 @@ def test_an_l3_agent_that_is_switched_off_gives_its_routers_away_and_gets_none(s
 
 
 def test_a_highly_available_router_is_on_two_hosts_and_one_is_active(site: Site) -> None:
-    made, subnet, leg = ha_router(site, "10.1.0.0/24", external_gateway_info={"network_id": public(site)})
+    made, _, _ = ha_router(site, "10.1.0.0/24", external_gateway_info={"network_id": public(site)})
     shown = site.admin.get(f"{V}/routers/{made}").json["router"]
     assert shown["ha"] is True
     hosts = agents_of(site, made)
@@ -124,7 +123,7 @@ def test_a_highly_available_router_is_on_two_hosts_and_one_is_active(site: Site)
 
 
 def test_when_the_other_host_becomes_active_the_legs_and_all_forwarding_follow(site: Site) -> None:
-    made, subnet, leg = ha_router(site, "10.1.0.0/24")
+    made, _, leg = ha_router(site, "10.1.0.0/24")
     network = site.admin.get(f"{V}/ports/{leg}").json["port"]["network_id"]
     active = str(host_of(site, made))
     (other,) = agents_of(site, made).keys() - {active}

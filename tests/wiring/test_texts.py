@@ -8,11 +8,26 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from nephos.wiring.base import Address, Desired, Endpoint, Group, Key, Kind, Network, Port, Route, Router, Rule, Subnet
-from nephos.wiring.linux import dhcp, firewall, names
+from nephos.wiring.base import (
+    Address,
+    Desired,
+    Endpoint,
+    Group,
+    Key,
+    Kind,
+    Network,
+    Port,
+    Route,
+    Router,
+    RouterInterface,
+    Rule,
+    Subnet,
+)
+from nephos.wiring.linux import advertise, dhcp, firewall, names
 from nephos.wiring.linux.flows import Flows
 from nephos.wiring.linux.groups import DEAD, protocol_number
 from nephos.wiring.linux.netlink import Flow, Netfilter
+from nephos.wiring.linux.record import Record
 from nephos.wiring.linux.vet import Vetting
 
 SUBNET = Subnet(
@@ -221,3 +236,60 @@ def test_only_what_lost_its_rule_is_cut() -> None:
     assert table.cut == [5, 1]
     flows.cut(table, state((only, friends), ("10.1.0.7",)), {"n1": 3})
     assert table.cut == [5, 1, 1, 3]
+
+
+def test_what_was_loaded_before_a_reboot_counts_for_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "host.json"
+    record = Record(path)
+    record.value.loaded["host"], record.value.zones["net"] = ("a", "b", 7), 3
+    record.save()
+    assert Record(path).value.loaded == {"host": ("a", "b", 7)}
+    record.value.boot = "another boot"
+    record.save()
+    after = Record(path).value
+    assert (after.loaded, after.zones) == ({}, {"net": 3})
+
+
+@pytest.mark.parametrize(
+    ("ra", "address", "served"),
+    [
+        (None, None, True), ("slaac", "slaac", False), ("slaac", None, False), (None, "slaac", False),
+        ("dhcpv6-stateful", "dhcpv6-stateful", True), (None, "dhcpv6-stateful", True), ("dhcpv6-stateful", None, False),
+        ("dhcpv6-stateless", "dhcpv6-stateless", True), (None, "dhcpv6-stateless", True),
+        ("dhcpv6-stateless", None, False),
+    ],
+)  # fmt: skip
+def test_dhcpv6_answers_where_guests_ask_for_something(ra: str | None, address: str | None, served: bool) -> None:
+    """As Neutron's agent decides by ipv6_ra_mode and ipv6_address_mode."""
+    six = Subnet(
+        id="s6", cidr="2001:db8::/64", version=6, dhcp_address="2001:db8::2", ra_mode=ra, address_mode=address
+    )
+    own = Address(address="2001:db8::11", prefix=64, subnet_id="s6")
+    options = (("59", "tftp://[2001:db8::5]/x"), ("bad;name", "x"), ("domain-search", "a\nb"))
+    one = msgspec.structs.replace(ONE, addresses=(*ONE.addresses, own), dhcp6_options=options)
+    files = texts(msgspec.structs.replace(NETWORK, subnets=(SUBNET, six), endpoints=(one,)))
+    assert ("dhcp-range=set:subnet-s6,2001:db8::,static,64,86400s" in files.conf) == served
+    assert ("[2001:db8::11]" in files.hosts) == served
+    assert files.options.splitlines()[-1] == "tag:port-p1,option6:59,tftp://[2001:db8::5]/x"
+
+
+def test_a_routers_legs_advertise_what_the_subnets_say() -> None:
+    modes = ("slaac", "dhcpv6-stateful", None)
+    six = [
+        Subnet(id=f"s{n}", cidr=f"2001:db8:{n}::/64", version=6, dhcp_address=f"2001:db8:{n}::2", ra_mode=mode)
+        for n, mode in enumerate(modes)
+    ]
+    networks = {f"n{n}": Network(id=f"n{n}", kind="local", mtu=1400, subnets=(one,)) for n, one in enumerate(six)}
+    legs = tuple(
+        RouterInterface(
+            port_id=f"p{n}", network_id=f"n{n}", mac=f"fa:16:3e:00:00:0{n}",
+            addresses=(Address(address=f"2001:db8:{n}::1", prefix=64, subnet_id=f"s{n}"),),
+        )
+        for n in range(3)
+    )  # fmt: skip
+    text = advertise.configuration(Router(id="r1", interfaces=legs), networks)
+    first, second = text.split("interface qr-p1")
+    assert "AdvAutonomous on" in first and "AdvManagedFlag" not in first and "RDNSS 2001:db8:0::2" in first
+    assert "AdvAutonomous off" in second and "AdvManagedFlag on" in second and "RDNSS" not in second
+    assert text.count("AdvLinkMTU 1400") == 2 and "qr-p2" not in text
+    assert advertise.configuration(Router(id="r1", interfaces=legs[2:]), networks) == ""

@@ -164,7 +164,8 @@ def _network(
             addresses=_wired(addresses.get(each.id, ())),
             hostname=each.dns_name or None,
             tunnel=None if each.host_id == host.id or kind not in TUNNELS else each.tunnel_address,
-            dhcp_options=tuple((one["opt_name"], one["opt_value"]) for one in each.dhcp_options or ()),
+            dhcp_options=_options(each.dhcp_options, 4),
+            dhcp6_options=_options(each.dhcp_options, 6),
         )
         for each in ports
         if each.device_owner != DHCP
@@ -188,6 +189,10 @@ def _network(
 
 def _carried_by(several: Sequence[Any] | None, physical: Sequence[str] | None) -> Any:
     return segments.carried(several, physical) if several else None
+
+
+def _options(options: Sequence[Mapping[str, Any]] | None, version: int) -> tuple[tuple[str, str], ...]:
+    return tuple((one["opt_name"], one["opt_value"]) for one in options or () if one.get("ip_version", 4) == version)
 
 
 def _subnet(row: Any, served: Mapping[str, str]) -> base.Subnet:

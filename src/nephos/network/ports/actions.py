@@ -16,8 +16,8 @@ from nephos.network import addressing, problems, resource, touch
 from nephos.network.floatingips.store import floatingip
 from nephos.network.forwardings import actions as forwardings
 from nephos.network.groups import actions as groups
-from nephos.network.ports.store import ACTIVE, COMPUTE, DHCP, DOWN, FLOATING, GATEWAY, HA, ROUTER, port, port_group
 from nephos.network.ndpproxies import actions as ndpproxies
+from nephos.network.ports.store import ACTIVE, COMPUTE, DHCP, DOWN, FLOATING, GATEWAY, HA, ROUTER, port, port_group
 from nephos.network.quotas import actions as quotas
 from nephos.network.routers.store import router
 from nephos.network.segments import actions as segments

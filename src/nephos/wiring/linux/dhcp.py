@@ -47,7 +47,8 @@ def files(network: Network, device: str, folder: Path) -> Files:
         f"interface={device}",
         "except-interface=lo",
         "bind-dynamic",
-        "user=root",
+        f"user={_user(folder)}",
+        "group=nogroup",
         "dhcp-authoritative",
         f"dhcp-lease-max={1 << 20}",
         f"dhcp-hostsfile={folder}/hosts",
@@ -71,6 +72,11 @@ def files(network: Network, device: str, folder: Path) -> Files:
         options += _endpoint_options(endpoint)
         found += _names(endpoint, domain)
     return Files(*("\n".join(lines) + "\n" for lines in (conf, hosts, options, found)))
+
+
+def _user(folder: Path) -> str:
+    """Whom dnsmasq becomes when its sockets are open: nobody, unless nobody could not read its files again then."""
+    return "nobody" if all(each.stat().st_mode & 0o001 for each in folder.parents if each.exists()) else "root"
 
 
 def _tag(subnet_id: str) -> str:
@@ -172,6 +178,7 @@ class Dnsmasq(Daemon):
     def ensure(self, wanted: Files) -> bool:
         """Serve with these texts; answers whether anything was changed."""
         self.folder.mkdir(parents=True, exist_ok=True)
+        self.folder.chmod(0o755)
         running = self.pid()
         restart = running is None or self.differs("conf", wanted.conf) or self._stale_leases(wanted.hosts)
         reload = False

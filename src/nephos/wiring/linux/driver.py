@@ -54,7 +54,7 @@ class LinuxWiring:
 
     def __init__(self, settings: WiringSettings, *, state_dir: Path, cloud_id: str) -> None:
         require_kernel()
-        state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        state_dir.mkdir(parents=True, exist_ok=True, mode=0o711)
         self._host = Host(settings, state_dir, names.checked(cloud_id))
         self._table = f"nephos_{cloud_id.replace('-', '')[:8]}"
         self._reactor = Reactor()

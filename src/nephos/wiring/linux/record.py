@@ -11,9 +11,12 @@ from nephos.errors import HostFault
 from nephos.wiring.linux import sysctl
 
 
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+
+
 class Remembered(msgspec.Struct):
     """The file's content. `sysctls` hold the values from before; `zones` the conntrack zone of each network,
-    `tags` its VLAN inside Open vSwitch, `loaded` what `nft.Ruleset` knows of each namespace."""
+    `tags` its VLAN inside Open vSwitch, `loaded` what `nft.Ruleset` knows of each namespace since the machine's `boot`."""
 
     namespaces: dict[str, str] = {}
     bridges: list[str] = []
@@ -22,6 +25,7 @@ class Remembered(msgspec.Struct):
     zones: dict[str, int] = {}
     tags: dict[str, int] = {}
     loaded: dict[str, tuple[str, str, int]] = {}
+    boot: str = ""
 
 
 class Record:
@@ -35,6 +39,10 @@ class Record:
             self.value = Remembered()
         except msgspec.DecodeError as problem:
             raise HostFault(f"{path}, which says what was made on this host, cannot be read: {problem}") from problem
+        boot = _BOOT_ID.read_text().strip()
+        if self.value.boot != boot:
+            # The kernel counts from the beginning again: by chance its count would be the one that was noted.
+            self.value.boot, self.value.loaded = boot, {}
 
     def save(self) -> None:
         part = self._path.with_suffix(".part")
