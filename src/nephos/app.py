@@ -16,7 +16,7 @@ from nephos.identity import service as identity
 from nephos.image import policies as image_policies
 from nephos.image import service as image
 from nephos.kernel.cloud import Cloud
-from nephos.kernel.db.engine import Database
+from nephos.kernel.db.engine import Database, Tx
 from nephos.kernel.doorbell.base import NOTIFICATIONS, Doorbell
 from nephos.kernel.doorbell.memory import MemoryDoorbell
 from nephos.kernel.http import base
@@ -141,7 +141,13 @@ def deliveries(cloud: Cloud) -> list[Delivery]:
     chosen = sinks(cloud.settings)
     age = cloud.settings.notifications.max_age
     names = [sink.name for sink in chosen]
-    cloud.database.write(lambda tx: outbox.forget_others(tx, names, tx.now - age * 1_000_000))
+
+    def begin(tx: Tx) -> None:
+        outbox.forget_others(tx, names, tx.now - age * 1_000_000)
+        if cloud.database.embedded:
+            outbox.abandon(tx)
+
+    cloud.database.write(begin)
     return [Delivery(cloud.database, cloud.doorbell, sink, max_age=age) for sink in chosen]
 
 

@@ -27,7 +27,7 @@ LOOK_EVERY = 1.0
 GATHER_SECONDS = 0.1
 """How long what is told gathers before it is carried out, so that striking it off is not a commit for each."""
 BATCH = 250
-LEASE_SECONDS = 60.0
+LEASE_SECONDS = 30.0
 MOST_PAUSE = 300.0
 DEAD_DAYS = 7
 LATE_SECONDS = 300

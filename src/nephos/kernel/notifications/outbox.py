@@ -206,6 +206,11 @@ def forget_others(tx: Tx, names: Sequence[str], before: int) -> None:
     tx.execute(delete(sink).where(sink.c.name.not_in(names), func.coalesce(sink.c.lease_until, 0) < before))
 
 
+def abandon(tx: Tx) -> None:
+    """End all leases: for a server at its start, where it is the only one and so nobody holds any."""
+    tx.execute(update(sink).values(lease_owner=None, lease_until=None))
+
+
 class Backlog(msgspec.Struct, frozen=True):
     """How one sink does: what waits since when (microseconds), dead letters, and why nothing gets through."""
 
