@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from msgspec import UNSET, Meta, UnsetType
-from sqlalchemy import bindparam, case, cast, func, select
+from sqlalchemy import bindparam, case, cast, select
 from sqlalchemy.types import String
 
 from nephos.network import resource
@@ -71,7 +71,7 @@ def _target(row: Any) -> dict[str, Any]:
 
 _c = forwarding.c
 _single = case((_c.outside_first == _c.outside_last, _c.outside_first), else_=None)
-_span = func.concat(cast(_c.outside_first, String(5)), ":", cast(_c.outside_last, String(5)))
+_span = cast(_c.outside_first, String(5)).concat(":").concat(cast(_c.outside_last, String(5)))
 NOUN = Noun(
     name="floatingip_port_forwarding",
     word="port_forwarding",
