@@ -133,6 +133,19 @@ def test_work_given_to_either_reaches_the_agent_at_once(two: Two) -> None:
     assert quickest < 8, "an agent that was not rung for looks only every ten seconds"
 
 
+def test_a_live_question_reaches_the_agent_by_the_server_that_has_it(two: Two) -> None:
+    body = {"name": "console", "flavorRef": "1", "imageRef": two.image, "networks": "none"}
+    server = two.ask("POST", "/compute/v2.1/servers", {"server": body}).json()["server"]["id"]
+    path = f"/compute/v2.1/servers/{server}"
+    wait_for(lambda: two.ask("GET", path).json()["server"]["status"] == "ACTIVE", 60, "the server runs")
+    began = time.monotonic()
+    outputs = [two.ask("POST", f"{path}/action", {"os-getConsoleOutput": {}}).json()["output"] for _ in range(12)]
+    assert len(set(outputs)) == 1
+    assert outputs[0]
+    assert time.monotonic() - began < 10
+    two.ask("DELETE", path)
+
+
 @pytest.mark.parametrize(("role", "lock"), [("server", "lock"), ("server-2", "lock-2")])
 def test_when_one_dies_the_other_goes_on(two: Two, role: str, lock: str) -> None:
     body = {"name": "under way", "flavorRef": "1", "imageRef": two.image, "networks": "none"}

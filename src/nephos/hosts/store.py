@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import Column, ForeignKey, Index, Integer, Table, Text, UniqueConstraint
 
-from nephos.kernel.db.schema import boolean, document, integer, key, metadata, text, when
+from nephos.kernel.db.schema import blob, boolean, document, integer, key, metadata, text, when
 
 host = Table(
     "host",
@@ -58,6 +58,23 @@ task = Table(
     UniqueConstraint("id"),
     Index("ix_host_task_host", "host_id", "revision"),
 )
+
+question = Table(
+    "host_question",
+    metadata,
+    key(),
+    Column("host_id", Text, ForeignKey("host.id", ondelete="CASCADE"), nullable=False, index=True),
+    text("kind"),
+    text("item_id", default=""),
+    integer("limit", null=True),
+    boolean("answered"),
+    blob("answer"),
+    text("error", null=True),
+    boolean("away"),
+    when("created_at"),
+)
+"""A live question of one server to a host whose agent is connected to another: for seconds, see `relay`. `answer` is
+msgpack; `away` tells an error of the way there from one of the host."""
 
 invitation = Table(
     "host_invitation",

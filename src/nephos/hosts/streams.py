@@ -30,6 +30,7 @@ from websockets.http11 import Request, Response
 from nephos import errors
 from nephos.hosts import desired, enrolment, reports, wire
 from nephos.hosts.actions import UP_SECONDS
+from nephos.hosts.relay import Relay
 from nephos.kernel import clock
 from nephos.kernel.cloud import Cloud
 from nephos.kernel.tls.contexts import Listening, peer_key
@@ -96,6 +97,11 @@ class Streams:
         self._flushing = False
         self._stopping = asyncio.Event()
         self._unlisten: Callable[[], None] = lambda: None
+        self._relay = (
+            None
+            if cloud.database.embedded
+            else Relay(cloud, ask=self.ask, connected=self.connected, changed=self._heard)
+        )
 
     def start(self) -> None:
         """Returns when both sockets listen. Raises SettingsError when the port is taken."""
@@ -103,12 +109,16 @@ class Streams:
         self._ready.wait()
         if self._wrong is not None:
             raise errors.SettingsError(f"The streams listener cannot start: {self._wrong}")
-        self._cloud.hosts.asker = self.ask
+        self._cloud.hosts.asker = self._relay.ask if self._relay else self.ask
         self._unlisten = self._cloud.doorbell.listen(self._heard)
+        if self._relay is not None:
+            self._relay.start()
 
     def stop(self) -> None:
         """Close every connection; the agents dial again and again until a server is there."""
         self._unlisten()
+        if self._relay is not None:
+            self._relay.stop()
         if self._thread.is_alive():
             self._loop.call_soon_threadsafe(self._stopping.set)
             self._thread.join(timeout=5)

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
+Columns = tuple[ColumnElement[Any], ...]
 Work = Callable[["Tx"], T]
 RETRY_SECONDS = 2
 """What a client is told to wait when the ledger cannot be reached."""
@@ -258,7 +259,7 @@ def away(reason: str) -> errors.Unavailable:
 def said(wrong: DBAPIError) -> str:
     """The engine's own words, in one line, without the statement and its values."""
     original: Any = wrong.orig
-    arguments = getattr(original, "args", ())
+    arguments: tuple[Any, ...] = getattr(original, "args", ())
     words = arguments[1] if len(arguments) > 1 and isinstance(arguments[1], str) else str(original)
     return " ".join(words.split("\n", 1)[0].split())
 
@@ -271,16 +272,19 @@ def _insert(table: Table) -> Insert:
 
 @cache
 def _upsert(dialect: str, table: Table, key: tuple[str, ...], put: tuple[str, ...], count: tuple[str, ...]) -> Insert:
-    counted = {name: table.c[name] + literal_column("1") for name in count}
+    counted: dict[str, Any] = {name: table.c[name] + literal_column("1") for name in count}
     if dialect == "mariadb":
         into = mysql.insert(table)
         return into.on_duplicate_key_update({name: into.inserted[name] for name in put} | counted)
-    onto = (postgresql if dialect == "postgresql" else sqlite).insert(table)
-    return onto.on_conflict_do_update(
-        index_elements=list(key), set_={name: onto.excluded[name] for name in put} | counted
+    onto: Any = (postgresql if dialect == "postgresql" else sqlite).insert(table)
+    return cast(
+        Insert,
+        onto.on_conflict_do_update(
+            index_elements=list(key), set_={name: onto.excluded[name] for name in put} | counted
+        ),
     )
 
 
 @cache
-def _updated(statement: Update, columns: tuple[ColumnElement[Any], ...]) -> tuple[Executable, Select[Any]]:
+def _updated(statement: Update, columns: Columns) -> tuple[Executable, Select[Any]]:
     return statement.returning(*columns), select(*columns).where(*statement._where_criteria)

@@ -100,6 +100,11 @@ def _mariadb_text(kind: String, compiler: Any, *, type_expression: Any = None, *
     return f"{f'VARCHAR({length})' if length else 'LONGTEXT'} {_BINARY}"
 
 
+@compiles(LargeBinary, "mariadb")
+def _mariadb_blob(kind: LargeBinary, compiler: Any, **options: Any) -> str:
+    return "LONGBLOB"
+
+
 @compiles(Float, "mariadb")
 def _mariadb_float(kind: Float[Any], compiler: Any, **options: Any) -> str:
     return "DOUBLE"

@@ -157,6 +157,18 @@ def upgrade() -> None:
     sa.Column('updated_at', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), nullable=False),
     sa.PrimaryKeyConstraint('id', name=op.f('pk_network_service_profile'))
     )
+    op.create_table('network_statefulness',
+    sa.Column('id', sa.Text(), nullable=False),
+    sa.Column('project_id', sa.Text(), nullable=False),
+    sa.Column('stateful', sa.Boolean(), nullable=False),
+    sa.Column('revision', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), nullable=False),
+    sa.Column('created_at', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), nullable=False),
+    sa.Column('updated_at', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), nullable=False),
+    sa.PrimaryKeyConstraint('id', name=op.f('pk_network_statefulness'))
+    )
+    with op.batch_alter_table('network_statefulness', schema=None) as batch_op:
+        batch_op.create_index('uq_network_statefulness_project_id', ['project_id'], unique=True)
+
     op.create_table('network_taking',
     sa.Column('project_id', sa.Text(), nullable=False),
     sa.Column('generation', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), nullable=False),
@@ -193,6 +205,23 @@ def upgrade() -> None:
     )
     with op.batch_alter_table('rate_bucket', schema=None) as batch_op:
         batch_op.create_index(batch_op.f('ix_rate_bucket_full_at'), ['full_at'], unique=False)
+
+    op.create_table('host_question',
+    sa.Column('id', sa.Text(), nullable=False),
+    sa.Column('host_id', sa.Text(), nullable=False),
+    sa.Column('kind', sa.Text(), nullable=False),
+    sa.Column('item_id', sa.Text(), nullable=False),
+    sa.Column('limit', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), nullable=True),
+    sa.Column('answered', sa.Boolean(), nullable=False),
+    sa.Column('answer', sa.LargeBinary(), nullable=True),
+    sa.Column('error', sa.Text(), nullable=True),
+    sa.Column('away', sa.Boolean(), nullable=False),
+    sa.Column('created_at', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), nullable=False),
+    sa.ForeignKeyConstraint(['host_id'], ['host.id'], ondelete='CASCADE'),
+    sa.PrimaryKeyConstraint('id', name=op.f('pk_host_question'))
+    )
+    with op.batch_alter_table('host_question', schema=None) as batch_op:
+        batch_op.create_index(batch_op.f('ix_host_question_host_id'), ['host_id'], unique=False)
 
     op.create_table('network_conntrack_helper',
     sa.Column('id', sa.Text(), nullable=False),
