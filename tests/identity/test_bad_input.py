@@ -63,6 +63,8 @@ KNOWN = {
     "password": set(),
     "tag": set(),
     "v2.0": set(),
+    "ec2token": set(),
+    "s3token": set(),
 }
 WRONG_TYPES: list[dict[str, Any]] = [
     {"name": 1},

@@ -68,7 +68,10 @@ class Epoch:
         doorbell.listen(self._heard)
 
     def now(self) -> int:
-        """The epoch. Raises Unavailable when it has not been read for too long."""
+        """The epoch. Raises Unavailable when it has not been read for too long.
+
+        Inside a read it is no newer than that read: ask before it.
+        """
         if not self._database.embedded:
             with self._database.read() as tx:
                 self.learn(tx)
@@ -87,8 +90,7 @@ class Epoch:
                     began = clock.monotonic()
                     with self._database.read() as tx:
                         self.learn(tx)
-                        # a read that this thread is in already is as old as that one
-                        self._looked = began - max(0.0, (clock.now_us() - tx.now) / 1_000_000)
+                    self._looked = began
             except Exception as wrong:
                 self._failed = clock.monotonic()
                 log.error("the epoch could not be read: %s", wrong)
