@@ -413,3 +413,24 @@ class TestAway:
         assert values(one) == {"before": 0}
         one.write(put("after"))
         assert values(one) == {"before": 0, "after": 0}
+
+
+def test_a_full_disk_is_said_and_passes(tmp_path: Path) -> None:
+    with engines.ledger("sqlite", tmp_path, tables=False) as url:
+        one = Servers(url).server()
+        with one.engine.connect() as connection:
+            tables.create_all(connection)
+
+        def most(pages: int) -> None:
+            one.write(lambda tx: tx.execute(text(f"PRAGMA max_page_count={pages}")))
+
+        one.write(put("before"))
+        most(12)
+        with pytest.raises(errors.Unavailable, match="full") as wrong:
+            one.write(lambda tx: tx.insert(counter, {"id": "big", "value": 1, "words": "x" * 200_000}))
+        assert wrong.value.detail["headers"] == {"Retry-After": "2"}
+        assert values(one) == {"before": 0}
+        most(1 << 30)
+        one.write(put("after"))
+        assert values(one) == {"before": 0, "after": 0}
+        one.close()
