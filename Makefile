@@ -43,4 +43,5 @@ conformance: test-env
 
 soak: test-env
 	.venv/bin/python bench/fuzz.py --minutes 10
+	.venv/bin/python bench/throughput.py --check
 	.venv/bin/python bench/soak.py $(ARGS)

@@ -34,13 +34,14 @@ class Type(msgspec.Struct, frozen=True):
         return self.most > 0
 
 
+# VXLAN's last number carries the proof that hosts reach each other (wiring.linux.overlay).
 TYPES = {
     each.name: each
     for each in (
         Type(LOCAL),
         Type(FLAT, physical=True),
         Type(VLAN, most=4094, physical=True),
-        Type(VXLAN, most=(1 << 24) - 1, overhead=30),
+        Type(VXLAN, most=(1 << 24) - 2, overhead=30),
         Type(GRE, most=(1 << 32) - 1, overhead=22),
         Type(GENEVE, most=(1 << 24) - 1, overhead=30),
     )
