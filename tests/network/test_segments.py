@@ -42,12 +42,12 @@ def ids_of(site: Site, count: int, **values: object) -> list[int]:
 def test_a_projects_own_range_comes_first_and_is_nobody_elses(site: Site) -> None:
     span = {"network_type": "geneve", "name": "theirs", "shared": False, "project_id": site.project}
     site.make("network_segment_ranges", site.admin, minimum=10, maximum=12, **span)
-    own = {"provider:network_type": "geneve", "project_id": site.project}
-    assert sorted(ids_of(site, 3, **own)) == [10, 11, 12]
-    assert ids_of(site, 1, **own)[0] not in (10, 11, 12), "then the ranges that are for all"
     site.write(lambda tx: tx.execute(
         update(segment_range).where(segment_range.c.kind == "geneve", segment_range.c.is_default).values(maximum=16)
     ))  # fmt: skip
+    own = {"provider:network_type": "geneve", "project_id": site.project}
+    assert sorted(ids_of(site, 3, **own)) == [10, 11, 12]
+    assert ids_of(site, 1, **own)[0] not in (10, 11, 12), "then the ranges that are for all"
     other = ids_of(site, 12, **{"provider:network_type": "geneve"})
     assert not set(other) & {10, 11, 12}
     reply = site.admin.post(V + "/networks", {"network": {"provider:network_type": "geneve"}})
