@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import update
 
 from nephos import app
 from nephos.errors import Conflict
 from nephos.kernel import clock
 from nephos.kernel.cloud import Finding
 from nephos.kernel.db.engine import Tx
-from nephos.kernel.notifications import delivery, outbox
+from nephos.kernel.notifications import delivery, outbox, store
 from nephos.kernel.notifications.delivery import Delivery
 from nephos.kernel.notifications.outbox import Notice, Waiting
 from nephos.kernel.notifications.sinks import LogSink, Refused
@@ -77,6 +78,17 @@ def waiting(harness: Harness) -> list[str]:
         return [one.event for one in outbox.waiting(tx, "log", 1000)]
 
 
+def later(harness: Harness, seconds: int) -> None:
+    """As if so much time had gone by."""
+    micro = seconds * 1_000_000
+
+    def work(tx: Tx) -> None:
+        tx.execute(update(store.notification).values(created_at=store.notification.c.created_at - micro))
+        tx.execute(update(store.sink).values(lease_until=store.sink.c.lease_until - micro))
+
+    harness.cloud.database.write(work)
+
+
 def found(harness: Harness) -> list[Finding]:
     with harness.cloud.database.read() as tx:
         return list(delivery.check(("log",))(tx))
@@ -130,28 +142,24 @@ def test_delivered_is_struck_off_and_what_failed_waits_in_its_place(harness: Har
     assert [each.why for each in found(harness)] == ["1 dead letters, which are kept for 7 days"]
 
 
-def test_what_waited_too_long_is_a_dead_letter_and_dead_letters_go(
-    harness: Harness, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_waited_too_long_is_a_dead_letter_and_dead_letters_go(harness: Harness) -> None:
     sink = Fussy()
     sink.down = True
-    real, past = clock.now_us, [0]
-    monkeypatch.setattr(clock, "now_us", lambda: real() + past[0])
     carrier = to(harness, sink, max_age=600)
     harness.cloud.database.write(lambda tx: tell(tx, "old"))
-    past[0] = 601_000_000
+    later(harness, 601)
     harness.cloud.database.write(lambda tx: tell(tx, "new"))
     assert found(harness)[0].why == "2 wait, the oldest for 10 minutes"
     assert carrier.turn()
     assert waiting(harness) == ["new"]
     assert found(harness)[0].why.startswith("1 dead letters")
-    past[0] += 8 * 86_400_000_000
+    later(harness, 8 * 86_400)
     sink.down = False
     assert carrier.turn()
     assert (sink.took, found(harness)) == (["new"], [])
 
 
-def test_one_server_delivers_and_another_takes_over(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_server_delivers_and_another_takes_over(harness: Harness) -> None:
     one, two = Fussy(), Fussy()
     first, second = to(harness, one), to(harness, two)
     write = harness.cloud.database.write
@@ -169,8 +177,7 @@ def test_one_server_delivers_and_another_takes_over(harness: Harness, monkeypatc
     write(lambda tx: tell(tx, "d"))
     one.down = False
     assert not first.turn()
-    real = clock.now_us
-    monkeypatch.setattr(clock, "now_us", lambda: real() + int(delivery.LEASE_SECONDS * 1_100_000))
+    later(harness, int(delivery.LEASE_SECONDS) + 1)
     assert first.turn()
     assert one.took == ["a", "b", "d"]
 
@@ -221,14 +228,13 @@ def found_error(harness: Harness) -> str | None:
         return outbox.backlogs(tx, ("log",))[0].error
 
 
-def test_a_sink_that_is_set_no_more_is_named_and_forgotten(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_sink_that_is_set_no_more_is_named_and_forgotten(harness: Harness) -> None:
     harness.cloud.database.write(lambda tx: tell(tx, "a"))
     with harness.cloud.database.read() as tx:
         assert [each.why for each in delivery.check(())(tx)] == ["1 wait for a sink that is not set"]
     harness.cloud.settings.notifications.log = False
     app.deliveries(harness.cloud)
     assert waiting(harness) == ["a"], "another server may still have it set"
-    real = clock.now_us
-    monkeypatch.setattr(clock, "now_us", lambda: real() + 86_401_000_000)
+    later(harness, 86_401)
     app.deliveries(harness.cloud)
     assert waiting(harness) == []
