@@ -110,6 +110,9 @@ def test_part_of_a_work_is_taken_back_and_constraints_are_told_apart(servers: Se
             tx.insert(counter, {"id": "lost", "value": 1})
             tx.insert(counter, {"id": "kept", "value": 2})
         with tx.savepoint():
+            with pytest.raises(errors.NotFound), tx.savepoint():
+                tx.insert(counter, {"id": "inner", "value": 1})
+                raise errors.NotFound("inside another")
             tx.insert(counter, {"id": "more", "value": 3})
 
     one.write(work)
@@ -298,6 +301,25 @@ def test_one_that_is_always_met_gives_up_with_words(served: Servers) -> None:
         assert wrong.value.detail["headers"] == {"Retry-After": "2"}
         assert len(attempts) == 10
         assert values(one) == {"a": 10}
+
+
+def test_a_work_that_goes_on_after_a_failure_is_a_fault_not_a_loss(served: Servers) -> None:
+    one = served.server()
+    one.write(put("a"))
+
+    def work(tx: Tx) -> str:
+        tx.insert(counter, {"id": "b", "value": 1})
+        with pytest.raises(errors.Conflict):
+            tx.insert(counter, {"id": "a", "value": 1})
+        return "done"
+
+    if one.engine.dialect.name == "postgresql":
+        with pytest.raises(RuntimeError, match="savepoint"):
+            one.write(work)
+        assert values(one) == {"a": 0}
+    else:
+        assert one.write(work) == "done"
+        assert values(one) == {"a": 0, "b": 1}
 
 
 def test_all_servers_have_the_databases_clock(served: Servers, monkeypatch: pytest.MonkeyPatch) -> None:

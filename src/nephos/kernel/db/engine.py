@@ -62,13 +62,17 @@ class Why(enum.Enum):
     OTHER = "anything else: a fault of the program"
 
 
+LOSES_ALL = (Why.MET, Why.LOST, Why.AWAY)
+"""After these the whole transaction is gone, whatever the work makes of it."""
+
+
 class Tx:
     """What a unit of work, or a read, sees. `now` is the ledger's time in microseconds, the same for the whole work.
 
     `outbox` takes what the work has to tell outside; None when nobody is to be told.
     """
 
-    __slots__ = ("_after", "_command", "_connection", "_database", "met", "now", "outbox", "queries")
+    __slots__ = ("_after", "_command", "_connection", "_database", "_parts", "met", "now", "outbox", "queries")
 
     def __init__(self, connection: Connection, database: Database, now: int, command: Callable[[str], object]) -> None:
         self._connection = connection
@@ -76,6 +80,7 @@ class Tx:
         self._command = command
         self._after: list[Callable[[], None]] = []
         self.outbox = database.outbox
+        self._parts = 0
         self.now = now
         self.queries = 0
         self.met: Why | None = None
@@ -93,7 +98,7 @@ class Tx:
             return cast(CursorResult[Any], self._connection.execute(statement, parameters))
         except DBAPIError as wrong:
             why = self._database.why(wrong)
-            if why in (Why.TAKEN, Why.PARENT, Why.MET, Why.LOST):
+            if why is not Why.VALUE and why is not Why.OTHER:
                 self.met = why
             explained = explain(why, wrong)
             if explained is None:
@@ -156,17 +161,20 @@ class Tx:
     def savepoint(self) -> Iterator[None]:
         """What is written inside is taken back when the block raises; the work may go on."""
         waiting = len(self._after)
-        self._command("SAVEPOINT part")
+        self._parts += 1
+        # one inside another has a name of its own: MariaDB forgets the outer one else
+        name = f"part_{self._parts}"
+        self._command(f"SAVEPOINT {name}")
         try:
             yield
         except BaseException:
             del self._after[waiting:]
-            if self.met not in (Why.MET, Why.LOST):  # else the whole transaction is gone, or will be
-                self._command("ROLLBACK TO SAVEPOINT part")
-                self._command("RELEASE SAVEPOINT part")
+            if self.met not in LOSES_ALL:
+                self._command(f"ROLLBACK TO SAVEPOINT {name}")
+                self._command(f"RELEASE SAVEPOINT {name}")
             raise
         else:
-            self._command("RELEASE SAVEPOINT part")
+            self._command(f"RELEASE SAVEPOINT {name}")
 
     def after_commit(self, call: Callable[[], None]) -> None:
         """Run `call` once the work is durable; it must be quick and must not raise."""
