@@ -16,6 +16,8 @@ from nephos.network.networks.wire import NOUN as NETWORK
 from nephos.network.resource import Item, Noun, V, View
 from nephos.network.routers.wire import NOUN as ROUTER
 
+_NULL = b"null"
+"""What adding answers, as Neutron does: clients read it."""
 _FILTERS = ("id", "agent_type", "binary", "topic", "host", "availability_zone", "description")
 _FLAGS = ("alive", "admin_state_up")
 
@@ -136,7 +138,7 @@ def _serve(call: Call, network_id: str, *, serves: bool) -> Reply:
         actions.serve(tx, view.cloud, row.id, network_id, serves=serves)
 
     view.cloud.database.write(work)
-    return Reply(None, 201) if serves else Reply(status=204)
+    return Reply(_NULL, 201) if serves else Reply(status=204)
 
 
 def dhcp_agents(call: Call) -> Reply:
@@ -165,7 +167,7 @@ def add_router(call: Call) -> Reply:
         actions.add_router(tx, view.cloud, row.id, resource.fetch(tx, ROUTER, view, router_id))
 
     view.cloud.database.write(work)
-    return Reply(None, 201)
+    return Reply(_NULL, 201)
 
 
 def remove_router(call: Call) -> Reply:

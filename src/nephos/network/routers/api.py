@@ -119,7 +119,7 @@ def _change(tx: Tx, view: View, row: Any, model: Update) -> None:
         wanted = _gateway(tx, view, model.external_gateway_info)
         row = actions.get(tx, row.id)
         if wanted is None:
-            actions.clear_gateway(tx, view.cloud, row)
+            actions.set_gateways(tx, view.cloud, row, [])
         else:
             actions.set_gateway(tx, view.cloud, row, wanted)
         if row.routes:
@@ -259,16 +259,17 @@ def _gateways(call: Call, rule: str, work: Callable[..., None]) -> Reply:
     def one(tx: Tx) -> resource.Item:
         row = resource.fetch(tx, NOUN, view, key, rule)
         resource.if_match(call, NOUN, row)
-        for each in model.external_gateways:
+        infos = list(model.external_gateways) if isinstance(model.external_gateways, list) else []
+        for each in infos:
             for name in each.__struct_fields__:
                 inner = f"{rule}:external_gateways:{name}"
                 if getattr(each, name) is not UNSET and inner in view.cloud.policies:
                     view.call.permit(NOUN.target(row), rule=inner)
-        wanted = [_gateway(tx, view, each) for each in model.external_gateways]
+        wanted = [_gateway(tx, view, each) for each in infos]
         if any(each is None for each in wanted):
             raise problems.invalid("external_gateways", "a gateway has no network_id")
-        if rule != "remove_external_gateways" and model.external_gateways:
-            snat = model.external_gateways[0].enable_snat
+        if rule != "remove_external_gateways" and infos:
+            snat = infos[0].enable_snat
             if snat is not UNSET and snat != row.snat:
                 resource.revise(tx, NOUN.table, key, {"snat": snat})
         work(tx, view, row, wanted)

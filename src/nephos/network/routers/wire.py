@@ -65,9 +65,10 @@ class Update(resource.Base, kw_only=True):
 
 
 class Gateways(resource.Base, kw_only=True):
-    """PUT /routers/{id}/add_external_gateways, update_external_gateways and remove_external_gateways."""
+    """PUT /routers/{id}/add_external_gateways, update_external_gateways and remove_external_gateways. Clients send {} for
+    an empty list."""
 
-    external_gateways: Annotated[list[GatewayInfo], Meta(max_length=50)]
+    external_gateways: Annotated[list[GatewayInfo], Meta(max_length=50)] | Annotated[dict[str, str], Meta(max_length=0)]
 
 
 class Routes(resource.Base, kw_only=True):
