@@ -121,7 +121,7 @@ def test_part_of_a_work_is_taken_back_and_constraints_are_told_apart(servers: Se
         one.write(put("kept"))
     with pytest.raises(errors.Conflict, match="not there any more"):
         one.write(lambda tx: tx.insert(child, {"counter_id": "nobody"}))
-    with pytest.raises(Exception, match="(?i)null") as null:
+    with pytest.raises(Exception, match=r"(?i)null") as null:
         one.write(lambda tx: tx.insert(counter, {"id": "a", "value": None}))
     assert not isinstance(null.value, errors.NephosError)
     assert values(one) == {"kept": 1, "more": 3}
@@ -138,7 +138,7 @@ def test_reads_are_snapshots_and_works_do_not_nest(servers: Servers) -> None:
             assert inner.scalar(count) == 0
         with pytest.raises(RuntimeError, match="inside"):
             one.write(put("b"))
-        with pytest.raises(Exception, match="(?i)read.?only"):
+        with pytest.raises(Exception, match=r"(?i)read.?only"):
             tx.execute(insert(counter), {"id": "c", "value": 1})
     with pytest.raises(RuntimeError, match="inside"):
         one.write(lambda tx: one.write(put("d")))

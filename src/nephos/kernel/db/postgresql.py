@@ -9,7 +9,8 @@ from typing import Any
 
 import psycopg
 from psycopg.adapt import Buffer, Loader
-from sqlalchemy import make_url, text
+from psycopg.pq import TransactionStatus
+from sqlalchemy import Connection, make_url, text
 from sqlalchemy.exc import DBAPIError
 
 from nephos.kernel.db.engine import Why, away, said
@@ -63,6 +64,10 @@ class PostgresDatabase(ServedDatabase):
         was, raw.autocommit = raw.autocommit, True
         raw.execute("; ".join(f"SET {name} = {value}" for name, value in settings.items()))
         raw.autocommit = was
+
+    def doomed(self, connection: Connection) -> bool:
+        raw: Any = connection.connection.driver_connection
+        return bool(raw.info.transaction_status == TransactionStatus.INERROR)
 
     def why(self, wrong: DBAPIError) -> Why:
         code = getattr(wrong.orig, "sqlstate", None)

@@ -27,7 +27,7 @@ from sqlalchemy.pool import QueuePool
 
 from nephos import errors
 from nephos.kernel import clock
-from nephos.kernel.db.engine import Database, Tx, Why, Work, away, explain, said
+from nephos.kernel.db.engine import LOSES_ALL, Database, Tx, Why, Work, away, explain, said
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -89,6 +89,10 @@ class ServedDatabase(Database):
     @abstractmethod
     def connect_arguments(self) -> dict[str, Any]:
         """The driver's own."""
+
+    def doomed(self, connection: Connection) -> bool:
+        """Whether a commit would silently keep nothing."""
+        return False
 
     @abstractmethod
     def prepare(self, raw: Any) -> None:
@@ -169,10 +173,12 @@ class ServedDatabase(Database):
                 raise _Repeat from wrong
             raise
         else:
-            if tx.met in (Why.MET, Why.LOST):  # what the work made of the error is not what was asked of it
+            if tx.met in LOSES_ALL:  # what the work made of the error is not what was asked of it
                 if self._again(tx, attempt):
                     raise _Repeat
-                raise away("other units of work changed the same rows again and again")
+                raise away(tx.met.value)
+            if self.doomed(connection):
+                raise RuntimeError("a unit of work went on after a statement that failed outside of a savepoint")
             self._commit(connection, tx, attempt)
         finally:
             self._local.tx = None

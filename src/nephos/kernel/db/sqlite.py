@@ -130,8 +130,9 @@ class SqliteDatabase(Database):
                     with suppress(Exception):
                         connection.close()
                     connection = None
+                why = error if isinstance(error, errors.Unavailable) else away(f"it could not be written: {error}")
                 for job in batch:
-                    job.future.set_exception(away(f"it could not be written: {error}"))
+                    job.future.set_exception(why)
         if connection is not None:
             connection.close()
 
@@ -179,6 +180,8 @@ class SqliteDatabase(Database):
             result = job.context.run(job.work, tx)
         except BaseException as error:
             wrong = error
+            if not raw.in_transaction:  # a full disk took back the whole transaction
+                raise
             raw.execute("ROLLBACK TO work")
         finally:
             self._local.tx = None
