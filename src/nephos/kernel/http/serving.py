@@ -187,6 +187,10 @@ class Changing:
             former = self._listeners[-2]
             former.leaving = True
             clock.sleep(IDLE_SECONDS + 1)
+            former.socket.shutdown(
+                socket.SHUT_RD
+            )  # no more connections; those that it has taken up have a second to ask
+            clock.sleep(1)
             with self._lock:
                 former.end.set()
                 former.socket.close()
