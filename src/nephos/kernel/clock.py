@@ -11,6 +11,7 @@ import random
 import time
 import uuid
 from datetime import UTC, datetime
+from functools import lru_cache
 
 
 def now() -> float:
@@ -57,6 +58,7 @@ def pick(count: int) -> int:
     return random.SystemRandom().randrange(count)
 
 
+@lru_cache(4096)
 def iso(us: int | None, *, micro: bool = False, zone: str = "Z") -> str | None:
     """A ledger time as ISO 8601; None stays None. `zone` is "" where an API leaves it off."""
     if us is None:

@@ -138,6 +138,11 @@ class Noun:
         return "".join(word[:1].upper() + word[1:] for word in self.title.split()) + "NotFound"
 
     @cached_property
+    def hidden_rules(self) -> tuple[tuple[str, str], ...]:
+        """Each hidden attribute with its rule."""
+        return tuple((name, f"get_{self.name}:{name}") for name in self.hidden)
+
+    @cached_property
     def narrowed(self) -> Select[Any]:
         return self.select.where(self.scope)
 
@@ -169,7 +174,11 @@ def index(call: Call, noun: Noun, view: View | None = None) -> Reply:
         loaded = noun.load(tx, rows, view) if rows else {}
     if page.reverse:
         rows = list(reversed(rows))
-    items = [shown(noun, row, loaded, view, fields) for row in rows if _visible(noun, row, view)]
+    items, rule = [], f"get_{noun.name}"
+    for row in rows:
+        target = noun.target(row)
+        if view.allowed(rule, target):
+            items.append(shown(noun, row, loaded, view, fields, target))
     body: dict[str, Any] = {noun.plural: items}
     if page.limit:
         body[f"{noun.plural}_links"] = _links(call, page, [row.id for row in rows])
@@ -228,21 +237,19 @@ def reply(tx: Tx, noun: Noun, view: View, keys: Sequence[str]) -> list[Item]:
     return [shown(noun, row, loaded, view, frozenset()) for row in ordered]
 
 
-def shown(noun: Noun, row: Any, loaded: Loaded, view: View, fields: frozenset[str]) -> Item:
-    """One resource without what the viewer may not see, cut to `fields` when there are any."""
+def shown(
+    noun: Noun, row: Any, loaded: Loaded, view: View, fields: frozenset[str], target: Mapping[str, Any] | None = None
+) -> Item:
+    """One resource without what the viewer may not see, cut to `fields` when there are any. `target` is the row's."""
     item = noun.render(row, loaded, view)
     if noun.hidden:
-        target = noun.target(row)
-        for name in noun.hidden:
-            if name in item and not view.allowed(f"get_{noun.name}:{name}", target):
+        target = noun.target(row) if target is None else target
+        for name, rule in noun.hidden_rules:
+            if name in item and not view.allowed(rule, target):
                 del item[name]
     if fields:
         return {name: value for name, value in item.items() if name in fields}
     return item
-
-
-def _visible(noun: Noun, row: Any, view: View) -> bool:
-    return view.allowed(f"get_{noun.name}", noun.target(row))
 
 
 def _page(call: Call, noun: Noun) -> Page:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Annotated, Any
 
 from msgspec import UNSET, Meta, UnsetType, field
-from sqlalchemy import ColumnElement, Row, and_, bindparam, func, or_, select
+from sqlalchemy import ColumnElement, Row, and_, bindparam, case, func, or_, select
 
 from nephos.kernel.db.engine import Tx
 from nephos.network import resource
@@ -70,7 +70,8 @@ class Update(resource.Base, kw_only=True):
 
 
 _subnets = (
-    select(func.aggregate_strings(subnet.c.id, ","))
+    # An asterisk marks those of a subnet pool, which may have an address scope.
+    select(func.aggregate_strings(case((subnet.c.pool_id.is_(None), subnet.c.id), else_=subnet.c.id.concat("*")), ","))
     .where(subnet.c.network_id == network.c.id)
     .scalar_subquery()
     .label("subnet_ids")
@@ -96,7 +97,7 @@ def _target(row: Any) -> dict[str, Any]:
 
 def _render(row: Any, loaded: Loaded, view: View) -> Item:
     scopes = loaded["scopes"]
-    subnets = row.subnet_ids.split(",") if row.subnet_ids else []
+    subnets = row.subnet_ids.replace("*", "").split(",") if row.subnet_ids else []
     item: Item = {
         "id": row.id,
         "name": row.name,
@@ -134,8 +135,8 @@ def _provider(kind: str, physical: str | None, number: int | None) -> Item:
 
 def _load(tx: Tx, rows: Sequence[Row[Any]], view: View) -> Loaded:
     several = [row.id for row in rows if row.multi]
-    filled = [row.id for row in rows if row.subnet_ids]
-    scopes = tx.all(_scopes, {"networks": filled}) if filled else ()
+    pooled = [row.id for row in rows if row.subnet_ids and "*" in row.subnet_ids]
+    scopes = tx.all(_scopes, {"networks": pooled}) if pooled else ()
     return {
         "segments": segments.of_networks(tx, several) if several else {},
         "scopes": {(each.network_id, each.version): each.address_scope_id for each in scopes},

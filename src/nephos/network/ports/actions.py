@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 import msgspec
-from sqlalchemy import bindparam, delete, func, insert, or_, select, update
+from sqlalchemy import bindparam, delete, exists, func, insert, or_, select, update
 
 from nephos import errors
 from nephos.kernel import clock
@@ -15,15 +15,17 @@ from nephos.kernel.db.engine import Tx
 from nephos.network import addressing, problems, resource, touch
 from nephos.network.floatingips.store import floatingip
 from nephos.network.forwardings import actions as forwardings
+from nephos.network.forwardings.store import forwarding
 from nephos.network.groups import actions as groups
 from nephos.network.ndpproxies import actions as ndpproxies
+from nephos.network.ndpproxies.store import ndp_proxy
 from nephos.network.ports.store import ACTIVE, COMPUTE, DHCP, DOWN, FLOATING, GATEWAY, HA, ROUTER, port, port_group
 from nephos.network.quotas import actions as quotas
 from nephos.network.routers.store import router
 from nephos.network.segments import actions as segments
 from nephos.network.subnets import addresses
 from nephos.network.subnets.addresses import Wanted
-from nephos.network.trunks.store import subport, trunk
+from nephos.network.trunks.store import in_trunk, subport, trunk
 
 MOST_INDEX = 65535
 _TRIES = 8
@@ -64,6 +66,14 @@ _child_ids = (
     .join(trunk, trunk.c.id == subport.c.trunk_id)
     .where(trunk.c.port_id.in_(bindparam("parents", expanding=True)))
 )
+_ties = select(
+    in_trunk(port.c.id).label("in_trunk"),
+    or_(
+        exists().where(floatingip.c.fixed_port_id == port.c.id),
+        exists().where(forwarding.c.port_id == port.c.id),
+        exists().where(ndp_proxy.c.port_id == port.c.id),
+    ).label("reached"),
+).where(port.c.id == bindparam("id"))
 _trunk_of = (
     select(trunk.c.id, trunk.c.port_id)
     .outerjoin(subport, subport.c.trunk_id == trunk.c.id)
@@ -437,8 +447,10 @@ def _change_addresses(tx: Tx, cloud: Cloud, row: Any, mac: str, owner: str, fixe
 def remove(tx: Tx, cloud: Cloud, row: Any) -> None:
     """With its addresses; floating IPs that lead to it lead nowhere then."""
     wanted = groups_of(tx, [row.id]).get(row.id, [])
-    unhook_floating(tx, cloud, row.id)
-    if tx.first(_trunk_of, {"port": row.id}) is not None:
+    ties: Any = tx.first(_ties, {"id": row.id})
+    if ties.reached:
+        unhook_floating(tx, cloud, row.id)
+    if ties.in_trunk:
         for child in tx.all(_children, {"parent": row.id}):
             unbind(tx, cloud, child)
             resource.revise(tx, port, child.id, {"device_owner": ""})
@@ -450,9 +462,9 @@ def remove(tx: Tx, cloud: Cloud, row: Any) -> None:
 
 
 def check_deletable(tx: Tx, row: Any) -> None:
-    """Raises ServicePortInUse for a port that belongs to a router or floating IP, PortInUseAsTrunkParent and
+    """`row` is the port as the API selects it. Raises ServicePortInUse for a port that belongs to a router or floating IP, PortInUseAsTrunkParent and
     PortInUseAsSubPort for one of a trunk (409), naming it."""
-    held = tx.first(_trunk_of, {"port": row.id})
+    held = tx.first(_trunk_of, {"port": row.id}) if row.in_trunk else None
     if held is not None:
         kind = "PortInUseAsTrunkParent" if held.port_id == row.id else "PortInUseAsSubPort"
         words = "parent port" if held.port_id == row.id else "subport"

@@ -25,6 +25,7 @@ from nephos.network.sharing import scope
 from nephos.network.subnets import addresses
 from nephos.network.subnets.store import address
 from nephos.network.trunks import actions as trunks
+from nephos.network.trunks.store import in_trunk
 
 Name = Annotated[str, Meta(max_length=255)]
 Words = Annotated[str, Meta(max_length=255)]
@@ -162,12 +163,19 @@ def _target(row: Any) -> dict[str, Any]:
 
 def _load(tx: Tx, rows: Sequence[Any], view: View) -> Loaded:
     ids = [row.id for row in rows]
+    stacked = [row.id for row in rows if row.in_trunk]
     names: dict[str, str] = {}
     if any(row.host_id for row in rows):
         names = {row.id: row.name for row in hosts.all_hosts(tx)}
     policies = {row.qos_policy_id or row.network_policy_id for row in rows} - {None}
     limits = qos.rules_of(tx, policies) if policies and view.admin else {}
-    page = Page(addresses.of_ports(tx, ids), actions.groups_of(tx, ids), names, trunks.of_parents(tx, ids), limits)
+    page = Page(
+        addresses.of_ports(tx, ids),
+        actions.groups_of(tx, ids),
+        names,
+        trunks.of_parents(tx, stacked) if stacked else {},
+        limits,
+    )
     return {"page": page}
 
 
@@ -343,6 +351,7 @@ NOUN = Noun(
         network.c.project_id.label("network_project_id"),
         network.c.qos_policy_id.label("network_policy_id"),
         network.c.physical.label("network_physical"),
+        in_trunk(port.c.id).label("in_trunk"),
         scope.shared_with(network.c.id).label("network_shared"),
     ).join(network, network.c.id == port.c.network_id),
     scope=or_(port.c.project_id == resource.VIEWER, network.c.project_id == resource.VIEWER),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Column, ForeignKey, Table, UniqueConstraint
+from sqlalchemy import Column, ColumnElement, ForeignKey, Table, UniqueConstraint, exists, or_
 
 from nephos.kernel.db.schema import boolean, document, integer, key, metadata, text, when
 
@@ -31,6 +31,12 @@ subport = Table(
     UniqueConstraint("trunk_id", "number"),
 )
 """`number` is the VLAN id of the frames in the guest; `kind` is how it was asked for: vlan or inherit."""
+
+
+def in_trunk(port_id: ColumnElement[str]) -> ColumnElement[bool]:
+    """Whether the port of this id is a trunk's parent or behind a tag."""
+    return or_(exists().where(trunk.c.port_id == port_id), exists().where(subport.c.port_id == port_id))
+
 
 SUBPORT = "trunk:subport"
 """The device owner of a port that is behind a tag."""
