@@ -1,6 +1,8 @@
 """Measure the cloud with simulated hosts: `make bench`; with --check compare with the promises in docs/spec.md.
 
-    bench/run.py [--check] [--hosts N] [--seconds S] [--load SCRIPT] [--keep]
+    bench/run.py [--check] [--hosts N] [--seconds S] [--load SCRIPT] [--listen HOST:PORT] [--up WORDS] [--keep]
+
+`--up` gives more words to `nephos up`, such as "--database postgresql://… --servers 2".
 
 The load comes from OpenStack's side of the comparison, the same script that measured it: by default the file
 `../shared/bench/api_load.py` beside the checkout. Client and cloud share the machine, so quote ratios.
@@ -31,6 +33,8 @@ def main() -> int:
     parser.add_argument("--hosts", type=int, default=1, help="simulated hosts (1)")
     parser.add_argument("--seconds", type=float, default=5, help="seconds a request is measured for (5)")
     parser.add_argument("--load", type=Path, default=LOAD, help=f"the load script ({LOAD})")
+    parser.add_argument("--listen", default=LISTEN, help=f"where the cloud listens ({LISTEN})")
+    parser.add_argument("--up", default="", metavar="WORDS", help="more words of `nephos up`")
     parser.add_argument("--keep", action="store_true", help="leave the cloud running")
     options = parser.parse_args()
     if not options.load.exists():
@@ -58,11 +62,12 @@ def measure(nephos: list[str], state: Path, options: argparse.Namespace) -> Figu
         "--state",
         str(state),
         "--listen",
-        LISTEN,
+        options.listen,
         "--hypervisor",
         "fake",
         "--hosts",
         str(options.hosts),
+        *options.up.split(),
     ]
     subprocess.run(up, check=True)
     time.sleep(5)
