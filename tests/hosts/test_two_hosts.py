@@ -239,6 +239,36 @@ def test_a_trace_follows_packets_of_a_guest_wherever_they_go(world: World) -> No
         world.cloud.get(f"/nephos/v1/ports/{world.ports[1].id}/trace?to=2001:db8::1")
 
 
+def test_what_a_host_cannot_carry_fails_the_server_with_the_reason(world: World) -> None:
+    """A VLAN network where the kernel has no 802.1Q; where it has, the server runs."""
+    host, admin = world.cloud.lab.hosts[0], world.admin
+    able = host.run("ip", "link", "add", "link", "eth0", "trial", "type", "vlan", "id", "9", check=False).returncode == 0
+    if able:
+        host.run("ip link del trial")
+    with world.cloud.network():
+        network = admin.network.create_network(
+            name="tagged", provider_network_type="vlan", provider_physical_network="public", provider_segmentation_id=9
+        )
+        admin.network.create_subnet(network_id=network.id, ip_version=4, cidr="10.21.0.0/24")
+        server = admin.compute.create_server(
+            name="tagged",
+            image_id=next(iter(admin.image.images())).id,
+            flavor_id=admin.compute.find_flavor("m1.nano").id,
+            networks=[{"uuid": network.id}],
+            availability_zone=f"nova:{host.name}",
+        )
+
+        def over() -> bool:
+            return admin.compute.get_server(server.id).status in ("ACTIVE", "ERROR")
+
+        wait(over, 60, "the server to run or fail")
+        server = admin.compute.get_server(server.id)
+        assert server.status == ("ACTIVE" if able else "ERROR")
+        assert able or "no 802.1Q (8021q)" in server.fault["message"], server.fault
+        admin.compute.delete_server(server)
+        admin.compute.wait_for_delete(server, interval=0.1, wait=60)
+
+
 def test_after_all_is_deleted_no_host_has_anything(world: World) -> None:
     hosts = world.cloud.lab.hosts
     assert all(":tunnel:" in ours(host) and ":port:" in ours(host) for host in hosts)

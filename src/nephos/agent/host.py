@@ -113,7 +113,8 @@ class Host:
                 port = self.state.wiring.ports.get(port_id)
                 if port is None:
                     raise errors.HostFault(f"Port {port_id} is not known on this host.")
-                for key in (Key(Kind.PORT, port_id), Key(Kind.NETWORK, port.network_id)):
+                # The network first: what it lacks is why its ports lack it.
+                for key in (Key(Kind.NETWORK, port.network_id), Key(Kind.PORT, port_id)):
                     if key in self._failures:
                         raise errors.HostFault(f"Wiring of {key.kind} {key.id} failed: {self._failures[key]}")
 
