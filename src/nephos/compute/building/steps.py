@@ -26,6 +26,8 @@ from nephos.network.guests import NetworkRequest
 from nephos.placement.allocations import actions as allocations
 
 MOST_HOSTS = 3
+HOSTS_CHANGED = "scheduler"
+"""The topic of who keeps a snapshot of hosts."""
 LOOK_SECONDS = 30.0
 """How often a step that waits for a host looks whether the host is still there."""
 
@@ -37,6 +39,7 @@ class Building:
         self.cloud = cloud
         self.began = clock.monotonic()
         self._cache: Any = None
+        cloud.doorbell.listen(self._heard)
 
     def kinds(self) -> tuple[Kind, ...]:
         create = Kind(
@@ -69,8 +72,11 @@ class Building:
         return self._cache
 
     def forget_hosts(self) -> None:
-        """Hosts or aggregates were changed."""
-        if self._cache is not None:
+        """Hosts or aggregates were changed: every server takes a new snapshot."""
+        self.cloud.doorbell.ring(HOSTS_CHANGED)
+
+    def _heard(self, topic: str) -> None:
+        if topic == HOSTS_CHANGED and self._cache is not None:
             self._cache.forget()
 
     def is_up(self, tx: Tx, host_id: str) -> bool:
