@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import http.client
 import json
 import os
 import subprocess
@@ -197,8 +198,8 @@ def _wait(settings: Settings, supervisor: int) -> None:
             with opener.open(url, timeout=2) as answer:
                 if answer.status == 200:
                     return
-        except (urllib.error.URLError, OSError):
-            pass
+        except (urllib.error.URLError, http.client.HTTPException, OSError):
+            pass  # a port that nobody listens at yet may even answer with what was asked
         if not Path(f"/proc/{supervisor}").exists():
             raise SettingsError(f"The supervisor ended: {_tail(settings.log_dir / 'supervisor.log')}")
         time.sleep(0.02)
