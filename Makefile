@@ -2,13 +2,14 @@
 # make install   packages, users, /opt/nephos          make lint         ruff and mypy
 # make bench     the numbers                           make bench-check  fails when a promised number is missed
 # make conformance  OpenStack's own tests              make soak         ten minutes of fuzzing, hours of mixed load
+# make nested    the switches under a kernel that has VLAN, GRE, Geneve and Open vSwitch; emulated, some ten minutes
 
 # the system's own interpreter when there is one; any other only bootstraps
 PYTHON := $(firstword $(wildcard /usr/bin/python3) python3)
 # what make bench, soak and pytest get besides their defaults
 ARGS ?=
 
-.PHONY: help install test-env demo test lint bench bench-check conformance soak
+.PHONY: help install test-env demo test lint bench bench-check conformance soak nested
 
 help:
 	@sed -n '1,/^$$/s/^# //p' Makefile
@@ -40,6 +41,9 @@ bench-check: test-env
 
 conformance: test-env
 	scripts/conformance.sh $(ARGS)
+
+nested: test-env
+	.venv/bin/python tests/nested/run.py $(ARGS)
 
 soak: test-env
 	.venv/bin/python bench/fuzz.py --minutes 10
