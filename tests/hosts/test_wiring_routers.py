@@ -235,9 +235,13 @@ def test_a_highly_available_router_goes_on_when_its_host_is_lost(quarter: Quarte
     # keepalived that is killed is back by the next pass; away from the desired state all of it goes.
     pid = int((cloud.wirings[other].state_dir / "vrrp" / router.id / "pid").read_text())
     lab.hosts[other].run(f"kill -9 {pid}")
-    quarter.wire(other)
     again = cloud.wirings[other].state_dir / "vrrp" / router.id / "pid"
-    wait(lambda: again.exists() and int(again.read_text()) != pid, 5, "another keepalived")
+
+    def back() -> bool:
+        quarter.wire(other)
+        return again.exists() and int(again.read_text()) != pid
+
+    wait(back, 10, "another keepalived")
     wait(lambda: (quarter.wire(0, 1), {quarter.states(host, router)[-1] for host in (0, 1)})[1] == {"active", "standby"},
          20, "one active host, whichever")  # fmt: skip
     quarter.place(inner, [quarter.states(host, router)[-1] for host in (0, 1)].index("active"))
@@ -449,5 +453,21 @@ def test_port_forwarding_helpers_and_metering(quarter: Quarter) -> None:
     quarter.wire(0)
     assert lab.internet.reaches(outside, 2222) == "port 80\n"
     assert counted() == (0, 0)
+    # A gateway that is not there is told, and again when it is.
+    gateway = quarter.gateway(12)
+    wrong = msgspec.structs.replace(gateway, nexthops=("172.24.4.250",), port_id=router.gateways[0].port_id)
+    quarter.routers[0][router.id] = msgspec.structs.replace(router, gateways=(wrong,))
+
+    def said() -> list[tuple[str, str]]:
+        quarter.wire(0)
+        facts = cloud.wirings[0].facts()
+        return [(one.kind, one.detail) for one in facts if one.port_id == wrong.port_id]
+
+    wait(lambda: ("gateway_silent", "172.24.4.250") in said(), 15, "the missing gateway")
+    assert ("gateway_answers", "172.24.4.1") in said()
+    assert ("gateway_silent", "172.24.4.1") not in said()
+    lab.internet.run("ip address add 172.24.4.250/24 dev eth1")
+    wait(lambda: said()[-1] == ("gateway_answers", "172.24.4.250"), 15, "the gateway that is there now")
+    lab.internet.run("ip address delete 172.24.4.250/24 dev eth1")
     del quarter.routers[0][router.id]
     quarter.wire(0)

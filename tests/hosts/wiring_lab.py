@@ -145,11 +145,14 @@ class Cloud:
         )
         values: dict[str, Any] = {
             "id": new_id(), "kind": kind, "segment": 100 + self._count, "mtu": 1450, "subnets": (subnet,),
-            "dhcp_port_id": new_id(), "dhcp_mac": f"fa:16:3e:dd:00:{self._count:02x}", "domain": "cloud.test",
+            "dhcp_port_id": new_id(), "dhcp_mac": self._mac("dd"), "domain": "cloud.test",
         }  # fmt: skip
         network = Network(**(values | more))
         self.networks[network.id] = network
         return network
+
+    def _mac(self, kind: str) -> str:
+        return f"fa:16:3e:{kind}:{self._count >> 8:02x}:{self._count & 255:02x}"
 
     def public(self) -> Network:
         """The external network of the demo: 172.24.4.0/24 on br-ex."""
@@ -178,7 +181,7 @@ class Cloud:
         subnet = network.subnets[0]
         address = f"{subnet.cidr.rsplit('.', 1)[0]}.{number}"
         values: dict[str, Any] = {
-            "id": new_id(), "network_id": network.id, "mac": f"fa:16:3e:00:{self._count:02x}:{number:02x}",
+            "id": new_id(), "network_id": network.id, "mac": f"fa:16:3e:{self._count >> 8:02x}:{self._count & 255:02x}:{number:02x}",
             "index": 1000 + self._count, "addresses": (Address(address, int(subnet.cidr.split("/")[1]), subnet.id),),
             "groups": tuple(group.id for group in groups),
         }  # fmt: skip
@@ -215,7 +218,7 @@ class Cloud:
             subnet = network.subnets[0]
             address = Address(str(subnet.gateway), int(subnet.cidr.split("/")[1]), subnet.id)
             leg = RouterInterface(
-                port_id=new_id(), network_id=network.id, mac=f"fa:16:3e:aa:{self._count:02x}:{place:02x}",
+                port_id=new_id(), network_id=network.id, mac=self._mac(f"a{place:x}"),
                 addresses=(address,),
             )  # fmt: skip
             legs.append(leg)
@@ -223,7 +226,7 @@ class Cloud:
         gateway = None
         if public is not None:
             gateway = RouterGateway(
-                port_id=new_id(), network_id=public.id, mac=f"fa:16:3e:ab:{self._count:02x}:00",
+                port_id=new_id(), network_id=public.id, mac=self._mac("bb"),
                 addresses=(Address(f"172.24.4.{number}", 24, public.subnets[0].id),), nexthops=(PUBLIC_HOST,),
             )  # fmt: skip
         router = Router(id=new_id(), interfaces=tuple(legs), gateways=(gateway,) if gateway else (), **more)

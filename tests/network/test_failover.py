@@ -200,3 +200,26 @@ def test_a_host_with_the_fewest_routers_takes_over_and_numbers_differ(site: Site
     assert numbers == {1, 2, 3}
     rows = site.write(lambda tx: [placing.hosts_of(tx, row) for row in tx.all(select(router).where(router.c.ha))])
     assert len({tuple(sorted(each)) for each in rows}) > 1, "not all on the same two"
+
+
+def test_a_gateway_that_does_not_answer_is_told_by_audit_until_it_does(site: Site) -> None:
+    made, _, _ = connected(site, "10.1.0.0/24", external_gateway_info={"network_id": public(site)})
+    host = str(host_of(site, made))
+    (leg,) = site.of(host, "router")[made].gateways
+
+    def report(kind: str, name: str) -> None:
+        seen = Seen(site.agent.ids[name], kind, leg.port_id, "172.24.4.1", clock.now_us())
+        site.write(lambda tx: [notice(tx, seen) for notice in site.cloud.hosts.notices[kind]])
+
+    def findings() -> list[str]:
+        return [each.why for each in site.write(lambda tx: [f for check in site.cloud.audits for f in check(tx)])]
+
+    (other, *_) = site.agent.ids.keys() - {host}
+    report("gateway_silent", other)
+    assert findings() == [], "a host speaks for its own ports"
+    report("gateway_silent", host)
+    report("gateway_silent", host)
+    (why,) = findings()
+    assert "172.24.4.1" in why and f"does not answer on host {host}" in why
+    report("gateway_answers", host)
+    assert findings() == []

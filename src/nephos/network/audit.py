@@ -6,12 +6,13 @@ from collections.abc import Iterator
 
 from sqlalchemy import select
 
+from nephos.hosts.store import host
 from nephos.kernel.cloud import Finding
 from nephos.kernel.db.engine import Tx
 from nephos.network.floatingips.store import floatingip
 from nephos.network.networks.store import network
 from nephos.network.ports.store import COMPUTE, FLOATING, GATEWAY, ROUTER, port
-from nephos.network.routers.store import router
+from nephos.network.routers.store import router, silent_gateway
 
 HOUR = 3_600_000_000
 """Microseconds."""
@@ -31,6 +32,15 @@ def check(tx: Tx) -> Iterator[Finding]:
     )
     for row in tx.all(lost):
         yield Finding("floatingip", row.id, f"leads to port {row.fixed_port_id}, which is not there")
+    silent = select(silent_gateway.c.address, port.c.device_id, port.c.network_id, host.c.name).join(
+        port, port.c.id == silent_gateway.c.port_id
+    )
+    for row in tx.all(silent.join(host, host.c.id == silent_gateway.c.host_id)):
+        why = (
+            f"gateway {row.address} of external network {row.network_id} does not answer on host {row.name}: the subnet's "
+            "gateway or range, or the host's mapping of the physical network, is not what is really there"
+        )
+        yield Finding("router", row.device_id, why)
     yield from rogues(tx)
     yield from unwired(tx)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TypeVar
 
 import msgspec
-from sqlalchemy import Update, bindparam, select, update
+from sqlalchemy import Update, bindparam, delete, select, update
 
 from nephos.hosts import actions as hosts
 from nephos.hosts.wire import Seen
@@ -18,6 +18,7 @@ from nephos.network.networks.store import network
 from nephos.network.paths import actions as paths
 from nephos.network.ports.store import port
 from nephos.network.routers import placing
+from nephos.network.routers.store import silent_gateway
 
 T = TypeVar("T")
 _LONGEST = 8192
@@ -70,6 +71,20 @@ def _decoded(seen: Seen, kind: type[T]) -> T | None:
     return found if len(seen.value) <= _LONGEST else None
 
 
+def gateway_silent(tx: Tx, seen: Seen) -> None:
+    """The gateway that an external subnet names does not answer on the link that a router's leg is on."""
+    gateway_answers(tx, seen)
+    own = select(port.c.id).where(port.c.id == seen.id, port.c.host_id == seen.host)
+    if tx.first(own) is not None and len(seen.value) <= 64:
+        tx.insert(silent_gateway, {"port_id": seen.id, "address": seen.value, "host_id": seen.host, "since": seen.at})
+
+
+def gateway_answers(tx: Tx, seen: Seen) -> None:
+    """It is there, or again there."""
+    one = (silent_gateway.c.port_id == seen.id, silent_gateway.c.address == seen.value)
+    tx.execute(delete(silent_gateway).where(*one))
+
+
 def listen(cloud: Cloud) -> None:
     """Register with the cloud."""
 
@@ -88,6 +103,8 @@ def listen(cloud: Cloud) -> None:
 
     cloud.hosts.rounds.append(lambda tx: placing.rescue(tx, cloud))
     cloud.hosts.notice("router_state", state_of_router)
+    cloud.hosts.notice("gateway_silent", gateway_silent)
+    cloud.hosts.notice("gateway_answers", gateway_answers)
     cloud.hosts.notice("host", arrived)
     cloud.hosts.notice("address_taken", address_taken)
     cloud.hosts.notice("learned", learned)

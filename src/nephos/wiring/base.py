@@ -313,7 +313,8 @@ class Fact(msgspec.Struct, frozen=True, kw_only=True):
     learned (detail: JSON [[MAC, address], …], the pairs seen behind the port beside its own, at most 32), rogue (detail:
     JSON [[what, MAC, address, frames], …], the DHCP servers and router advertisements that were blocked there; `port_id`
     may be a network's id when they came from outside), router_state (`port_id` is the router's id, detail: active or
-    standby), overlay (`port_id` is a peer's tunnel address, detail: "up MTU/WANTED", down or gone)."""
+    standby), gateway_silent and gateway_answers (`port_id` is a router's leg outside, detail: the next hop that was asked
+    for there), overlay (`port_id` is a peer's tunnel address, detail: "up MTU/WANTED", down or gone)."""
 
     kind: str
     port_id: str

@@ -51,6 +51,16 @@ ha_network = Table(
 )
 """The network over which the hosts of a project's highly available routers elect the active ones."""
 
+silent_gateway = Table(
+    "network_silent_gateway",
+    metadata,
+    Column("port_id", router.c.id.type, ForeignKey("network_port.id", ondelete="CASCADE"), primary_key=True),
+    Column("address", router.c.id.type, primary_key=True),
+    text("host_id"),
+    when("since"),
+)
+"""Gateways of external subnets that do not answer on the real link when a router's leg asks for them (S2-35)."""
+
 ACTIVE, STANDBY = "active", "standby"
 
 standby_networks = (

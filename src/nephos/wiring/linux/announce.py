@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import struct
 
@@ -17,6 +18,14 @@ def announce(items: list[tuple[str, str, str]]) -> None:
         for device, mac, address in items:
             for frame in _six(mac_bytes(mac), address) if ":" in address else _four(mac_bytes(mac), address):
                 raw.sendto(frame, (device, 0))
+
+
+def ask_for(address: str) -> None:
+    """Make the kernel resolve a neighbour of the namespace that the calling thread is in: by a datagram to the discard
+    port. Nothing when there is no way to it."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as asking, contextlib.suppress(OSError):
+        asking.sendto(b"", (address, 9))
 
 
 def _four(own: bytes, address: str) -> list[bytes]:

@@ -61,7 +61,7 @@ class LinuxWiring:
         self._switch: Switch = OpenVSwitch(self._host) if settings.switch == "openvswitch" else KernelSwitch(self._host)
         self._networks = Networks(self._host, self._switch)
         self._services = services.Services(self._host, self._reactor, self._leased)
-        self._routers = Routers(self._host, self._reactor, self._state_of_router)
+        self._routers = Routers(self._host, self._reactor, self._state_of_router, self._gateway_answers)
         self._ruleset = Ruleset(None, self._host.record)
         self._foreign = ForeignChains(f"nephos:{cloud_id}")
         self._legacy = LegacyChains(f"nephos:{cloud_id}")
@@ -161,6 +161,7 @@ class LinuxWiring:
                 leases = self._services.leases(network_id)
                 self._reactor.soon(lambda network_id=network_id, leases=leases: self._leased(network_id, leases))  # type: ignore[misc]
             self._reactor.soon(self._routers.elections.again)
+            self._reactor.soon(self._routers.again)
             self._overlay.again()
 
     def leftovers(self, desired: Desired) -> list[Leftover]:
@@ -370,6 +371,11 @@ class LinuxWiring:
             endpoint = owners.get(lease.address)
             if endpoint is not None and lease.mac in ("", endpoint.mac):
                 self._tell(Fact(kind="address_taken", port_id=endpoint.port_id, detail=lease.address), lease.address)
+
+    def _gateway_answers(self, port_id: str, nexthop: str, answers: bool) -> None:
+        if self._report is not None:
+            kind = "gateway_answers" if answers else "gateway_silent"
+            self._report(Fact(kind=kind, port_id=port_id, detail=nexthop))
 
     def _state_of_router(self, router_id: str, state: str) -> None:
         if self._report is not None:

@@ -45,6 +45,7 @@ RTA_DST, RTA_OIF, RTA_GATEWAY, RTA_TABLE = 1, 4, 5, 15
 NDA_DST, NDA_LLADDR, NDA_MASTER = 1, 2, 9
 NTF_SELF, NTF_MASTER, NTF_PROXY, NTF_STICKY = 2, 4, 8, 0x40
 NUD_NOARP, NUD_PERMANENT = 0x40, 0x80
+NUD_INCOMPLETE, NUD_FAILED = 0x01, 0x20
 AF_BRIDGE = 7
 ROUTE_PROTOCOL = 78
 """Marks the routes that Nephos makes (rtm_protocol), so that it removes no other."""
@@ -337,6 +338,18 @@ class Netlink(_Socket):
         body += attribute(NDA_LLADDR, mac_bytes(mac)) + attribute(NDA_DST, packed(destination))
         kind, flags = (RTM_NEWNEIGH, NLM_CREATE | NLM_APPEND) if add else (RTM_DELNEIGH, 0)
         self.call(kind, flags, body, f"{'add' if add else 'remove'} forwarding entry {mac} to {destination}")
+
+    def neighbours(self) -> dict[tuple[int, str], int]:
+        """(device index, address) → state (NUD_*) of every neighbour that the kernel asked for."""
+        found = {}
+        for family in (socket.AF_INET, socket.AF_INET6):
+            body = struct.pack("=BxxxiHBB", family, 0, 0, 0, 0)
+            for _, data in self.dump(RTM_GETNEIGH, body, "read neighbours"):
+                _, index, state, flags, _ = struct.unpack_from("=BxxxiHBB", data)
+                target = attributes(data[12:]).get(NDA_DST)
+                if target and not flags & NTF_PROXY:
+                    found[index, _address(target)] = state
+        return found
 
     def proxies(self) -> set[tuple[int, str]]:
         """(device index, address) of every address that this namespace answers neighbour questions for (NDP proxy)."""

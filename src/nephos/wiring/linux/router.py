@@ -13,9 +13,9 @@ from nephos.errors import HostFault
 from nephos.wiring.base import Network, Router, RouterGateway, RouterInterface
 from nephos.wiring.linux import advertise, names, nat, netns, sysctl, vrrp
 from nephos.wiring.linux.advertise import Advertisers
-from nephos.wiring.linux.announce import announce
+from nephos.wiring.linux.announce import announce, ask_for
 from nephos.wiring.linux.host import Host, Room
-from nephos.wiring.linux.netlink import Link, Route
+from nephos.wiring.linux.netlink import NUD_FAILED, NUD_INCOMPLETE, Link, Route
 from nephos.wiring.linux.reactor import Reactor
 from nephos.wiring.linux.vrrp import Elections
 
@@ -23,10 +23,20 @@ Legs = dict[str, RouterInterface | RouterGateway]
 
 
 class Routers:
-    """Makes and removes routers. `became(router id, state)` hears of highly available ones."""
+    """Makes and removes routers. `became(router id, state)` hears of highly available ones, `answers(port id, next hop,
+    whether)` of the gateways outside that do or do not answer when they are asked for."""
 
-    def __init__(self, host: Host, reactor: Reactor, became: Callable[[str, str], None]) -> None:
+    def __init__(
+        self,
+        host: Host,
+        reactor: Reactor,
+        became: Callable[[str, str], None],
+        answers: Callable[[str, str, bool], None],
+    ) -> None:
         self._host = host
+        self._answers = answers
+        self._asked: set[tuple[str, str]] = set()
+        self._known: dict[tuple[str, str], bool] = {}
         self._advertisers = Advertisers(host.folder)
         self.elections = Elections(host.folder, reactor, became)
 
@@ -50,6 +60,33 @@ class Routers:
             router.id, str(room.stack.namespace), advertise.configuration(router, networks)
         )
         self._host.stack.changes += changes
+        self._ask_gateways(room, router)
+
+    def _ask_gateways(self, room: Room, router: Router) -> None:
+        """Whether the next hops outside are there: the kernel asks for them, and the next pass looks what came of it. A
+        host that stands by asks for none: it has no address to ask with."""
+        present = {index for index, _ in room.stack.netlink.addresses()}
+        neighbours = room.stack.netlink.neighbours()
+        for gateway in router.gateways:
+            index = room.stack.links[nat.outside(gateway)].index
+            for nexthop in gateway.nexthops if index in present else ():
+                key, state = (gateway.port_id, nexthop), neighbours.get((index, nexthop))
+                bad = state is None or bool(state & (NUD_INCOMPLETE | NUD_FAILED))
+                if not bad or (key in self._asked and not (state or 0) & NUD_INCOMPLETE):
+                    self._note(key, answers=not bad)
+                if bad:
+                    self._asked.add(key)
+                    netns.inside(room.stack.namespace, lambda nexthop=nexthop: ask_for(nexthop))  # type: ignore[misc]
+
+    def _note(self, key: tuple[str, str], *, answers: bool) -> None:
+        if self._known.get(key) != answers:
+            self._known[key] = answers
+            self._answers(*key, answers)
+
+    def again(self) -> None:
+        """Say once more which gateways answer."""
+        for key, answers in list(self._known.items()):
+            self._answers(*key, answers)
 
     def _room(self, router: Router) -> Room:
         name, mark = names.router_namespace(router.id), self._host.mark("router", router.id)

@@ -363,6 +363,14 @@ def upgrade() -> None:
     sa.ForeignKeyConstraint(['port_id'], ['network_port.id'], ondelete='CASCADE'),
     sa.PrimaryKeyConstraint('port_id', 'host_id', name=op.f('pk_network_binding'))
     )
+    op.create_table('network_silent_gateway',
+    sa.Column('port_id', sa.Text(), nullable=False),
+    sa.Column('address', sa.Text(), nullable=False),
+    sa.Column('host_id', sa.Text(), nullable=False),
+    sa.Column('since', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), nullable=False),
+    sa.ForeignKeyConstraint(['port_id'], ['network_port.id'], ondelete='CASCADE'),
+    sa.PrimaryKeyConstraint('port_id', 'address', name=op.f('pk_network_silent_gateway'))
+    )
     op.create_table('network_trunk',
     sa.Column('id', sa.Text(), nullable=False),
     sa.Column('project_id', sa.Text(), nullable=False),
