@@ -200,7 +200,7 @@ def _check_quota(tx: Tx, cloud: Cloud, project_id: str, count: int) -> None:
     if not count:
         return
     try:
-        quotas.take(tx, cloud, project_id, "port", count)
+        quotas.check(tx, cloud, project_id, "port", count)
     except errors.OverQuota as over:
         detail = over.detail
         raise errors.OverQuota(

@@ -48,12 +48,26 @@ def take(tx: Tx, cloud: Cloud, project_id: str, resource: str, count: int = 1) -
 
     Raises OverQuota (409) naming limit, use and request.
     """
-    limit = tx.scalar(_limit, {"project": project_id, "resource": resource})
-    if limit is None:
-        limit = default(cloud, resource)
+    limit = _limit_of(tx, cloud, project_id, resource)
     if limit < 0 or not project_id:
         return
     tx.upsert(taking, {"project_id": project_id, "generation": 1}, key=("project_id",), count=("generation",))
+    _check(tx, project_id, resource, limit, count)
+
+
+def check(tx: Tx, cloud: Cloud, project_id: str, resource: str, count: int = 1) -> None:
+    """As `take`, for a reader: whether `count` more would be refused as things are."""
+    limit = _limit_of(tx, cloud, project_id, resource)
+    if limit >= 0 and project_id:
+        _check(tx, project_id, resource, limit, count)
+
+
+def _limit_of(tx: Tx, cloud: Cloud, project_id: str, resource: str) -> int:
+    limit = tx.scalar(_limit, {"project": project_id, "resource": resource})
+    return default(cloud, resource) if limit is None else int(limit)
+
+
+def _check(tx: Tx, project_id: str, resource: str, limit: int, count: int) -> None:
     in_use = used(tx, project_id, resource)
     if in_use + count > limit:
         raise problems.over_quota(resource, limit, in_use, count)
