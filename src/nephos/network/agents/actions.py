@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import bindparam, delete, func, select, update
 
 from nephos.hosts import actions as hosts
 from nephos.kernel import clock
@@ -23,6 +23,7 @@ from nephos.network.segments.types import TUNNELS
 from nephos.network.subnets.store import subnet
 
 BRIDGE, DHCP, METADATA = "Linux bridge agent", "DHCP agent", "Metadata agent"
+_silent = select(binding.c.network_id).where(binding.c.host_id == bindparam("host"), binding.c.serves.is_(False))
 TYPES = (BRIDGE, DHCP, L3, METADATA)
 OPEN = "openvswitch"
 _TOPICS = {BRIDGE: "N/A", DHCP: "dhcp_agent", L3: "l3_agent", METADATA: "N/A"}
@@ -130,7 +131,7 @@ def serve(tx: Tx, cloud: Cloud, host_id: str, network_id: str, *, serves: bool) 
 
 def silent(tx: Tx, host_id: str) -> set[str]:
     """Networks in which a host must not answer DHCP."""
-    return set(tx.column(select(binding.c.network_id).where(binding.c.host_id == host_id, binding.c.serves.is_(False))))
+    return set(tx.column(_silent, {"host": host_id}))
 
 
 def forget_network(tx: Tx, network_id: str) -> None:
