@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import socket
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -40,12 +41,25 @@ def run(options: argparse.Namespace) -> None:
             found["answers"] = True
         except NephosError as wrong:
             found["error"] = wrong.message
+    found["agent_error"] = last_words(settings, found["hosts"])
     if options.json:
         print(json.dumps(found))
     else:
         _print(found)
     if not found["answers"]:
         raise SystemExit(3)
+
+
+def last_words(settings: Settings, hosts: list[dict[str, Any]]) -> str | None:
+    """Why this machine's agent does not stay, when its host is down: what it said last."""
+    own = settings.host.name or socket.gethostname()
+    if not any(host["name"] == own and not host["up"] for host in hosts):
+        return None
+    try:
+        said = (settings.log_dir / "agent.out").read_text(errors="replace").splitlines()
+    except OSError:
+        return None
+    return said[-1] if said else None
 
 
 def shown_database(settings: Settings) -> str:
@@ -70,6 +84,8 @@ def _print(found: dict[str, Any]) -> None:
         print(f"error      {found['error']}")
     for problem in found["policy_problems"]:
         print(f"policy     {problem}")
+    if found["agent_error"]:
+        print(f"agent      {found['agent_error']}")
     for process in found["processes"]:
         print(f"process    {process['role']:<10} pid {process['pid']:<8} uid {process['uid']}")
     for host in found["hosts"]:
