@@ -2,8 +2,8 @@
 
 A unit of work runs in the caller's thread at SERIALIZABLE, and is repeated whole when it met another: on a
 serialisation failure, a deadlock, a connection lost before the commit, or a uniqueness that its own snapshot could not
-see. The first attempt runs beside all others; from the second on, the works of one process that met others go one at a
-time, so that any number of clients of one project cost latency and not failures. Reads are snapshots at REPEATABLE READ.
+see. The first attempt runs beside all others; from the second on a work has its process to itself, so that it
+can only meet those of other servers, and any number of clients of one project cost latency and not failures. Reads are snapshots at REPEATABLE READ.
 
 A connection that breaks in the very commit leaves open whether the work was kept, so that one is not repeated: the
 caller hears so.
@@ -14,7 +14,7 @@ from __future__ import annotations
 import logging
 import threading
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from contextvars import copy_context
@@ -68,7 +68,7 @@ class ServedDatabase(Database):
         self._url = url
         self._connections = connections
         self.engine = self._make_engine(url)
-        self._alone = threading.Lock()
+        self._gate = _Gate()
         self._submitted = ThreadPoolExecutor(SUBMIT_THREADS, thread_name_prefix="ledger")
         self._clock = _Clock(self.ask_clock)
 
@@ -144,23 +144,11 @@ class ServedDatabase(Database):
         attempt = 1
         while True:
             try:
-                if attempt == 1:
-                    return self._attempt(work, attempt)
-                with self._turn():
+                with self._gate.beside() if attempt == 1 else self._gate.alone():
                     return self._attempt(work, attempt)
             except _Repeat:
                 clock.sleep(clock.jitter() * min(0.2, 0.002 * 2**attempt))
                 attempt += 1
-
-    @contextmanager
-    def _turn(self) -> Iterator[None]:
-        """Works that met others go one at a time."""
-        if not self._alone.acquire(timeout=STATEMENT_SECONDS):
-            raise away("too many wait for the same rows")
-        try:
-            yield
-        finally:
-            self._alone.release()
 
     def _attempt(self, work: Work[T], attempt: int) -> T:
         connection = self._begin(self.begin_write)
@@ -247,6 +235,50 @@ class ServedDatabase(Database):
 
     def _tx(self, connection: Connection) -> Tx:
         return Tx(connection, self, self._clock.now(), connection.exec_driver_sql)
+
+
+class _Gate:
+    """Lets works in beside each other, or one that waits for the others to end and lets none in meanwhile."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._inside = 0
+        self._waiting = 0
+        self._closed = False
+
+    @contextmanager
+    def beside(self) -> Iterator[None]:
+        """Raises Unavailable, as `alone` does, when it takes too long."""
+        with self._changed:
+            self._wait(lambda: not self._closed and not self._waiting)
+            self._inside += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._inside -= 1
+                self._changed.notify_all()
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        with self._changed:
+            self._waiting += 1
+            try:
+                self._wait(lambda: not self._closed and not self._inside)
+                self._closed = True
+            finally:
+                self._waiting -= 1
+                self._changed.notify_all()
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._closed = False
+                self._changed.notify_all()
+
+    def _wait(self, until: Callable[[], bool]) -> None:
+        if not self._changed.wait_for(until, timeout=STATEMENT_SECONDS):
+            raise away("too many wait for the same rows")
 
 
 class _Clock:
