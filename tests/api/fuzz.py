@@ -96,7 +96,8 @@ def run(
     """So many requests of each kind to each operation; `number` is the seed. With `most`, to so many operations all over
     the service. Ends early when `until` says so.
     """
-    documented = document(world, service)
+    with taken_back(world.cloud.cloud.database):
+        documented = document(world, service)
     operations = [each.ok() for each in schemathesis.openapi.from_dict(documented).get_all_operations()]
     if most is not None:
         operations = operations[:: -(-len(operations) // most)]

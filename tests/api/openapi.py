@@ -49,7 +49,8 @@ _KINDS = {bool: "boolean", int: "integer", float: "number", str: "string", type(
 
 
 def document(world: World, service: Service) -> Schema:
-    """Good for a fuzzer: what a URL names is real in most of the requests that fit."""
+    """Good for a fuzzer: what a URL names is real in most of the requests that fit. It sends what it learns from: call it
+    where that is taken back."""
     paths: dict[str, dict[str, Any]] = {}
     components: dict[str, Any] = {}
     for route in world.thought_of(service):
