@@ -49,7 +49,9 @@ def ensure_default(tx: Tx, cloud: Cloud, project_id: str) -> str:
     return group_id
 
 
-def create(tx: Tx, cloud: Cloud, *, project_id: str, name: str, description: str = "", stateful: bool | None = None) -> str:
+def create(
+    tx: Tx, cloud: Cloud, *, project_id: str, name: str, description: str = "", stateful: bool | None = None
+) -> str:
     """With the rules that the operator gives new groups: first of all, all may leave. Raises OverQuota; Conflict for the name `default`."""
     ensure_default(tx, cloud, project_id)
     if name.lower() == DEFAULT:

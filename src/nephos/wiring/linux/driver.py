@@ -133,7 +133,9 @@ class LinuxWiring:
     def changes(self) -> int:
         """How many things this driver has changed on the host since it started: what a pass over an equal host adds
         nothing to."""
-        return self._host.changes + self._ruleset.loads + self._foreign.changes + self._legacy.changes + self._qos.changes
+        return (
+            self._host.changes + self._ruleset.loads + self._foreign.changes + self._legacy.changes + self._qos.changes
+        )
 
     def tap_name(self, port_id: str) -> str:
         return names.tap(port_id)
@@ -287,6 +289,7 @@ class LinuxWiring:
         try:
             judge, unclear = firewall.inet_table(self._table, plan)
             errors.update({Key(Kind.GROUP, group): why for group, why in unclear.items()})
+            guard.write(judge, self._host.settings, wired.values())
             loaded = self._ruleset.replace([firewall.bridge_table(self._table, plan), judge, self._nat(routed)])
             self._flows.cut(self._ruleset.netfilter, known, plan.zones)
             bridges = tuple(bridge for bridge, _ in routed)
