@@ -72,15 +72,10 @@ def zones(call: Call) -> Reply:
     return Reply({"availability_zones": found})
 
 
-def providers(call: Call) -> Reply:
-    return Reply({"service_providers": [{"service_type": "L3_ROUTER_NAT", "name": "nephos", "default": True}]})
-
-
 ROUTES = (
     Route("GET", "", versions, None),
     Route("GET", V, version, None),
     Route("GET", V + "/extensions", list_extensions, "regular_user"),
     Route("GET", V + "/extensions/{alias}", show_extension, "regular_user"),
     Route("GET", V + "/availability_zones", zones, "get_availability_zone"),
-    Route("GET", V + "/service-providers", providers, "get_service_provider"),
 )

@@ -156,6 +156,33 @@ def associate(tx: Tx, cloud: Cloud, row: Any, port_id: str, fixed: str | None, *
 
     Raises BadRequest, FloatingIPPortAlreadyAssociated (409), ExternalGatewayForFloatingIPNotFound (404).
     """
+    found = _leads_to(tx, row, port_id, fixed, admin=admin)
+    way = _way(tx, row.network_id, found.subnet_id)
+    if way is None:
+        raise NotFound(
+            f"External network {row.network_id} is not reachable from subnet {found.subnet_id}. Therefore, cannot "
+            f"associate Port {port_id} with a Floating IP.",
+            code="ExternalGatewayForFloatingIPNotFound",
+        )
+    if row.router_id is not None and row.router_id != way.id:
+        _tell(tx, cloud, row.router_id)
+    resource.revise(
+        tx,
+        floatingip,
+        row.id,
+        {
+            "fixed_port_id": port_id,
+            "fixed_address": found.address,
+            "router_id": way.id,
+            "status": ACTIVE if way.host_id else DOWN,
+        },
+    )
+    touch.router(tx, cloud, way.host_id, way.id)
+    touch.guests(tx, cloud, {row.fixed_port_id, port_id} - {None})
+
+
+def _leads_to(tx: Tx, row: Any, port_id: str, fixed: str | None, *, admin: bool) -> addresses.Taken:
+    """The address of the port, when the floating IP may lead there; what else `associate` raises."""
     leaf = ports.get(tx, port_id)
     if leaf.device_owner.startswith("network:"):
         raise problems.bad(
@@ -192,28 +219,7 @@ def associate(tx: Tx, cloud: Cloud, row: Any, port_id: str, fixed: str | None, *
             f"that fixed IP already has a floating IP on external network {row.network_id}: {other.address}.",
             "FloatingIPPortAlreadyAssociated",
         )
-    way = _way(tx, row.network_id, found.subnet_id)
-    if way is None:
-        raise NotFound(
-            f"External network {row.network_id} is not reachable from subnet {found.subnet_id}. Therefore, cannot "
-            f"associate Port {port_id} with a Floating IP.",
-            code="ExternalGatewayForFloatingIPNotFound",
-        )
-    if row.router_id is not None and row.router_id != way.id:
-        _tell(tx, cloud, row.router_id)
-    resource.revise(
-        tx,
-        floatingip,
-        row.id,
-        {
-            "fixed_port_id": port_id,
-            "fixed_address": found.address,
-            "router_id": way.id,
-            "status": ACTIVE if way.host_id else DOWN,
-        },
-    )
-    touch.router(tx, cloud, way.host_id, way.id)
-    touch.guests(tx, cloud, {row.fixed_port_id, port_id} - {None})
+    return found
 
 
 def _way(tx: Tx, network_id: str, subnet_id: str) -> Any | None:
