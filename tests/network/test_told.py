@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from sqlalchemy import select
+
 from nephos.hosts import reports, wire
+from nephos.hosts.store import change
 from nephos.network import guests
 from nephos.network.guests import NetworkRequest
 from nephos.network.seed import PUBLIC
@@ -193,3 +196,33 @@ def test_the_address_really_taken_is_shown_to_operators(site: Site) -> None:
     assert shown["nephos:address_taken"] == "10.20.0.3", "a host speaks only for its own ports"
     assert shown["nephos:address_taken_at"] == "2023-11-14T22:13:20Z"
     assert "nephos:address_taken" not in site.demo.get(f"{V}/ports/{port}").json["port"]
+
+
+def test_metadata_is_refreshed_when_a_port_or_its_floating_ip_changes(site: Site) -> None:
+    """What a guest reads at 169.254.169.254 tells its addresses: its host hears of the guest at once."""
+    network, subnet = site.network("10.30.0.0/24")
+    made = site.make("routers", name="r", external_gateway_info={"network_id": outside(site)})["id"]
+    site.put(f"routers/{made}/add_router_interface", {"subnet_id": subnet})
+    site.server("s1", "h1", NetworkRequest(network_id=network))
+    (port,) = site.demo.get(f"{V}/ports?device_id=s1").json["ports"]
+    told = select(change.c.revision).where(
+        change.c.kind == "guest", change.c.item_id == "s1", change.c.host_id == site.agent.ids["h1"]
+    )
+
+    def news() -> int:
+        return int(site.write(lambda tx: tx.scalar(told)) or 0)
+
+    floating = site.make("floatingips", floating_network_id=outside(site))["id"]
+    before = news()
+    for path, body in (
+        (f"floatingips/{floating}", {"floatingip": {"port_id": port["id"]}}),
+        (f"floatingips/{floating}", {"floatingip": {"port_id": None}}),
+        (f"ports/{port['id']}", {"port": {"fixed_ips": [{"subnet_id": subnet}, {"subnet_id": subnet}]}}),
+    ):
+        site.put(path, body)
+        assert news() > before, path
+        before = news()
+
+
+def outside(site: Site) -> str:
+    return str(site.admin.get(V + "/networks?name=public").json["networks"][0]["id"])
