@@ -27,7 +27,13 @@ _MAKES = {
     "gre": "type gretap key 9 remote 192.0.2.1", "geneve": "type geneve id 9 remote 192.0.2.1",
     "vlan": "link eth2 type vlan id 9",
 }  # fmt: skip
-_SEEN_AS = {"vxlan": "vni 77", "gre": "key=0x1,", "geneve": "Geneve, Flags [none], vni 0x4d", "vlan": "vlan 11", "flat": "ICMP echo request"}
+_SEEN_AS = {
+    "vxlan": "vni 77",
+    "gre": "key=0x1,",
+    "geneve": "Geneve, Flags [none], vni 0x4d",
+    "vlan": "vlan 11",
+    "flat": "ICMP echo request",
+}
 
 
 def settings_of(host: Host, switch: str) -> WiringSettings:
@@ -272,6 +278,26 @@ def test_what_a_kernel_lacks_is_said(plant: Plant) -> None:
         assert said in error if not kernel_makes(plant.lab.hosts[2], kind) else error == "", kind
     assert plant.guest("vxlan", 2).pings(plant.address("vxlan", 0)), "the others go on"
     wiring.wire(cloud.desired(2))
+
+
+def test_a_host_goes_over_to_the_other_switch_by_its_setting_alone(plant: Plant) -> None:
+    """S0-29: started again with another setting, and everything is built anew; and back."""
+    host, before = plant.lab.hosts[1], plant.cloud.wirings[1]
+    for switch in (KERNEL, OPEN):
+        plant.cloud.wirings[1].stop()
+        settings = msgspec.structs.replace(before.settings, switch=switch)
+        wiring = plant.cloud.wirings[1] = HostWiring(host, settings=settings)
+        assert wiring.check() == ""
+        desired = plant.cloud.desired(1)
+        lacking = {kind for kind in _MAKES if switch == KERNEL and not kernel_makes(host, kind)}
+        lost = {plant.networks[name].id for name in plant.networks if name.split()[-1] in lacking}
+        for _ in range(2):
+            errors = wiring.apply(desired)["errors"]
+            assert {key.removeprefix("network ") for key in errors if key.startswith("network")} == lost, errors
+        assert wiring.leftovers(desired) == []
+        assert ("ovs" in host.out("ps ax")) == (switch == OPEN)
+        for name in ("vxlan", "flat"):
+            wait(lambda name=name: plant.guest(name, 0).pings(plant.address(name, 1)), 10, f"{name} by {switch}")  # type: ignore[misc]
 
 
 def test_purge_leaves_the_host_as_it_was(plant: Plant) -> None:

@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from nephos.errors import HostFault, NephosError
+from nephos.wiring import openvswitch
 from nephos.wiring.base import (
     Desired,
     Fact,
@@ -58,7 +59,7 @@ class LinuxWiring:
         self._host = Host(settings, state_dir, names.checked(cloud_id))
         self._table = f"nephos_{cloud_id.replace('-', '')[:8]}"
         self._reactor = Reactor()
-        self._switch: Switch = OpenVSwitch(self._host) if settings.switch == "openvswitch" else KernelSwitch(self._host)
+        self._switch = _switch(self._host)
         self._networks = Networks(self._host, self._switch)
         self._services = services.Services(self._host, self._reactor, self._leased)
         self._routers = Routers(self._host, self._reactor, self._state_of_router, self._gateway_answers)
@@ -393,6 +394,15 @@ class LinuxWiring:
     def _forget_facts(self, desired: Desired) -> None:
         for key in [key for key in self._reported if key[1] not in desired.ports]:
             self._reported.discard(key)
+
+
+def _switch(host: Host) -> Switch:
+    """The switch of the settings; what is left of another, which they named before, goes."""
+    if host.settings.switch == "openvswitch":
+        return OpenVSwitch(host)
+    if (host.folder / openvswitch.FOLDER).exists():
+        OpenVSwitch(host).purge()
+    return KernelSwitch(host)
 
 
 class _Scope:

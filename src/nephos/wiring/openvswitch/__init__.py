@@ -1,5 +1,5 @@
 """Open vSwitch as the switch between the networks' bridges and other hosts."""
 
-from nephos.wiring.openvswitch.switch import OpenVSwitch
+from nephos.wiring.openvswitch.switch import FOLDER, OpenVSwitch
 
-__all__ = ["OpenVSwitch"]
+__all__ = ["FOLDER", "OpenVSwitch"]

@@ -20,6 +20,8 @@ from nephos.wiring.openvswitch.daemons import OFCTL, Daemons
 from nephos.wiring.openvswitch.database import Bridge, Bridges, Port
 from nephos.wiring.openvswitch.flows import INTEGRATION, TO_INTEGRATION, TO_TUNNELS, TUNNELS, Rules, physical_ports
 
+FOLDER = "openvswitch"
+"""Below the driver's state."""
 _TUNNELS = ("vxlan", "gre", "geneve")
 _PROOF_TAG = 4094
 """The tag that no network has; `Record.tag` gives out those below."""
@@ -30,7 +32,7 @@ class OpenVSwitch:
 
     def __init__(self, host: Host) -> None:
         self._host = host
-        self._daemons = Daemons(host.folder / "openvswitch")
+        self._daemons = Daemons(host.folder / FOLDER)
         self._bridges: Bridges = {}
         self._rules = Rules()
         self._proof: tuple[str, int, dict[str, str]] | None = None
@@ -85,6 +87,7 @@ class OpenVSwitch:
                 macs = sorted((mac, peer) for peer, mac in peers.items())
                 self._rules.tunnel(name, "vxlan", _PROOF_TAG, number, sorted(peers), macs)
         if settings.underlay is not None:
+            self._check_physical(settings.underlay)
             self._outside(settings.underlay)
 
     def _tunnel_port(self, kind: str, local: str) -> Port:
@@ -131,7 +134,13 @@ class OpenVSwitch:
             underlay.check(self._host.stack, local, network.peers)
 
     def _check_physical(self, physical: Physical) -> None:
-        link = self._host.stack.links.get(physical.bridge)
+        record, stack = self._host.record, self._host.stack
+        if physical.bridge in record.value.bridges:
+            # Made by the kernel's switch, which this host had before.
+            stack.remove(physical.bridge)
+            record.value.bridges.remove(physical.bridge)
+            record.save()
+        link = stack.links.get(physical.bridge)
         if link is not None and link.kind == "bridge":
             raise HostFault(
                 f"{physical.bridge} is a bridge of the kernel, which Open vSwitch does not join; name another bridge for "
@@ -209,7 +218,12 @@ class OpenVSwitch:
     def proof(self, name: str, number: int, peers: Mapping[str, str]) -> Link | None:
         """See `Switch.proof`."""
         self._proof = (name, number, dict(peers)) if peers else None
-        return self._host.stack.links.get(name) if peers else None
+        link = self._host.stack.links.get(name)
+        if link is not None and link.kind == "vxlan":
+            # The kernel's switch had it, which this host had before; the port of that name comes with the next pass.
+            self._host.stack.remove(name)
+            return None
+        return link if peers else None
 
     # ---- what is left -----------------------------------------------------------------------------------------
 
