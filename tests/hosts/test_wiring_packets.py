@@ -382,6 +382,36 @@ def test_a_guest_cannot_borrow_an_address_or_a_mac(town: Town) -> None:
     assert not thief.pings("10.1.0.12", wait=1)
 
 
+def test_a_guest_cannot_speak_to_the_tunnels_of_hosts(town: Town) -> None:
+    """Its packets come from its host's own address, once they are masqueraded."""
+    a, x = town.guest("a"), town.guest("x")
+    number = town.cloud.networks[town.ports["x"].network_id].segment
+    second = "192.168.77.102"
+    town.lab.hosts[1].run(f"ip address add {second}/24 dev eth0")
+    forge = (
+        "import socket,struct,sys\n"
+        "inner=b'\\xff'*6+bytes.fromhex('fa163e000001')+b'\\x88\\xb5'+b'forged by '+sys.argv[2].encode()+bytes(40)\n"
+        f"s=socket.socket(2,2)\ns.sendto(struct.pack('!II',8<<24,{number}<<8)+inner,(sys.argv[1],4789))\n"
+    )
+    capture = x.popen("tcpdump", "-lnXi", "eth0", "ether proto 0x88b5")
+    assert capture.stdout is not None
+    while "listening on" not in capture.stdout.readline():
+        pass
+    for address in ("192.168.77.1", "192.168.77.2", second, PUBLIC_HOST):
+        a.run("/usr/bin/python3", "-c", forge, address, "guest")
+    for sender, address in ((town.lab.switch, "192.168.77.2"), (town.host, second)):
+        if sender is town.lab.switch:
+            sender.run("ip address add 192.168.77.250/24 dev phys")
+        sender.run("/usr/bin/python3", "-c", forge, address, "other")
+    town.host.run("/usr/bin/python3", "-c", forge, "192.168.77.2", "peer!")
+    time.sleep(0.5)
+    capture.send_signal(signal.SIGINT)
+    seen = capture.communicate(timeout=10)[0]
+    town.lab.hosts[1].run(f"ip address del {second}/24 dev eth0")
+    assert "peer!" in seen, "a host that shares the network is heard"
+    assert seen.count("ethertype Unknown") == 1
+
+
 def test_an_allowed_address_pair_may_be_used(town: Town) -> None:
     cloud, a = town.cloud, town.guest("a")
     net = cloud.networks[town.ports["a"].network_id]

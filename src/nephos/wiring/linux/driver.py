@@ -22,7 +22,7 @@ from nephos.wiring.base import (
     Port,
     WiringSettings,
 )
-from nephos.wiring.linux import dhcp, firewall, inventory, names, nft, services, sysctl
+from nephos.wiring.linux import dhcp, firewall, guard, inventory, names, nft, services, sysctl
 from nephos.wiring.linux.bridging import KernelSwitch
 from nephos.wiring.linux.flows import Flows
 from nephos.wiring.linux.foreign import ForeignChains

@@ -1,0 +1,50 @@
+"""Who may speak to this host's tunnels: hosts that share a network with it, and never a guest.
+
+A VXLAN device believes every packet that gets to its UDP port, from wherever and to whichever of the host's addresses
+(RFC 7348, section 7). A guest whose router leads to the hosts' own network could so put frames into any network: by the
+port of the host that routes for it, or masqueraded, with that very host's address, by another host's. GRE and Geneve
+devices know their peer, and are deceived by the second way alone.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable
+
+from nephos.wiring.base import Network, WiringSettings
+from nephos.wiring.linux.bridging import GENEVE_PORT
+from nephos.wiring.linux.nft import DROP, Expression, Table, field, match, meta
+
+_IN = meta("iifname")
+_NUMBER: Expression = {"payload": {"base": "th", "offset": 96, "len": 24}}
+"""VXLAN's network identifier, by its place in bits after the start of the UDP header."""
+
+
+def write(table: Table, settings: WiringSettings, networks: Iterable[Network]) -> None:
+    """Add the rules to a table of the inet family. VXLAN of somebody else on the same port, told by its numbers, passes."""
+    if settings.tunnel_address is None:
+        return
+    own = ipaddress.ip_address(settings.tunnel_address)
+    family = "ip" if own.version == 4 else "ip6"
+    tunnelled = [network for network in networks if network.kind in ("vxlan", "gre", "geneve")]
+    ends = table.set("tunnel_ends", f"ipv{own.version}_addr", sorted({peer for net in tunnelled for peer in net.peers}))
+    guests = sorted(
+        physical.bridge
+        for physical in settings.physical.values()
+        if physical.address is not None and own not in ipaddress.ip_interface(physical.address).network
+    )
+    table.hook("to_tunnels", "input", 0)
+    numbers = sorted(net.segment for net in tunnelled if net.kind == "vxlan" and net.segment is not None)
+    if numbers:
+        ours = [match(field("udp", "dport"), settings.tunnel_port), match(_NUMBER, {"set": numbers})]
+        other = "ipv6" if own.version == 4 else "ipv4"
+        table.rule("to_tunnels", match(meta("nfproto"), other), *ours, DROP)
+        table.rule("to_tunnels", *ours, match(field(family, "daddr"), str(own), "!="), DROP)
+        table.rule("to_tunnels", *ours, match(field(family, "saddr"), ends, "!="), DROP)
+    if guests:
+        table.hook("past_tunnels", "forward", 0)
+        from_guest, to_end = match(_IN, {"set": guests}), match(field(family, "daddr"), ends)
+        ports = match(field("udp", "dport"), {"set": sorted({settings.tunnel_port, GENEVE_PORT})})
+        for kind in (ports, match(meta("l4proto"), "gre")):
+            table.rule("to_tunnels", from_guest, kind, DROP)
+            table.rule("past_tunnels", from_guest, to_end, kind, DROP)
