@@ -15,6 +15,8 @@ from nephos.wiring.base import Network, Router, Subnet
 from nephos.wiring.linux import daemon, names
 from nephos.wiring.linux.daemon import Daemon
 
+FOLDER = "radvd"
+
 
 def configuration(router: Router, networks: Mapping[str, Network]) -> str:
     """radvd.conf(5), empty when there is nothing to advertise."""
@@ -62,7 +64,7 @@ class Advertisers:
     """The radvd of every router of this host that advertises something."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder / "radvd"
+        self._folder = folder / FOLDER
 
     def _radvd(self, router_id: str, namespace: str) -> Daemon:
         folder = self._folder / router_id

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from nephos.errors import HostFault
 from nephos.wiring.base import Desired, Leftover, Network
-from nephos.wiring.linux import daemon, names, netns, nft
+from nephos.wiring.linux import advertise, daemon, names, netns, nft, vrrp
 from nephos.wiring.linux.host import Host
 from nephos.wiring.linux.names import Mark
 from nephos.wiring.linux.netlink import Link
@@ -96,6 +96,11 @@ def leftovers(host: Host, table: str, chains: set[tuple[str, str]], desired: Des
         for entry in sorted(folder.iterdir()):
             if entry.name not in serving:
                 found.append(Leftover(kind="file", name=str(entry), why=f"no network {entry.name} is served here"))
+    for name in (vrrp.FOLDER, advertise.FOLDER):
+        of_routers = host.folder / name
+        for entry in sorted(of_routers.iterdir()) if of_routers.is_dir() else ():
+            if names.ROUTER_NAMESPACE + entry.name not in accounted.namespaces:
+                found.append(Leftover(kind="file", name=str(entry), why=f"no router {entry.name} is here"))
     return found + _rules(table, chains)
 
 
@@ -148,6 +153,7 @@ def purge(host: Host, table: str) -> None:
             nft.run(None, "delete", "table", family, table)
         except HostFault:
             log.debug("no table %s %s to delete", family, table)
-    folder = host.folder / "dhcp"
-    if folder.is_dir():
-        folder.rmdir()
+    for name in ("dhcp", vrrp.FOLDER, advertise.FOLDER):
+        folder = host.folder / name
+        if folder.is_dir():
+            folder.rmdir()

@@ -20,6 +20,7 @@ from nephos.wiring.linux.netlink import ROUTE_PROTOCOL
 from nephos.wiring.linux.reactor import Reactor
 
 ADVERTISE_SECONDS = 1
+FOLDER = "vrrp"
 PRIORITY = 50
 ACTIVE, STANDBY = "active", "standby"
 
@@ -69,7 +70,7 @@ class Elections:
     reactor's thread, and from `tell`."""
 
     def __init__(self, folder: Path, reactor: Reactor, became: Callable[[str, str], None]) -> None:
-        self._folder = folder / "vrrp"
+        self._folder = folder / FOLDER
         self._reactor = reactor
         self._became = became
         self._pipes: dict[str, int] = {}
