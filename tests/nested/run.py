@@ -31,13 +31,14 @@ _DONE = "NESTED TESTS ENDED WITH"
 _INIT = """#!/bin/bash
 export PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root TERM=dumb
 mount -t proc proc /proc; mount -t sysfs sys /sys; mount -t devtmpfs dev /dev 2>/dev/null
+ln -s /proc/self/fd /dev/fd; ln -s fd/0 /dev/stdin; ln -s fd/1 /dev/stdout; ln -s fd/2 /dev/stderr
 mkdir -p /dev/pts /dev/shm; mount -t devpts pts /dev/pts; mount -t tmpfs shm /dev/shm
 mount -t tmpfs -o size=1g tmp /tmp; mount -t tmpfs run /run; mkdir -p /run/netns /var/tmp /root
 for module in tun br_netfilter veth nf_tables; do modprobe $module; done
 ip link set lo up; hostname nested; uname -r
 for kind in vlan gretap geneve vxlan; do modprobe -q rtnl-link-$kind && echo "kernel has $kind"; done
 cd {root}
-.venv/bin/python -m pytest -q -W ignore -p no:cacheprovider --basetemp=/tmp/t --durations=15 {tests}
+.venv/bin/python -m pytest -v -W ignore -p no:cacheprovider --basetemp=/tmp/t --durations=15 {tests}
 echo "{done} $?"
 sync; echo o > /proc/sysrq-trigger; sleep 60
 """
