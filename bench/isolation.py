@@ -67,7 +67,7 @@ while True:
             talkers[device].add(frame[6:12].hex(":"))
         continue
     sender, attack = frame[at + len(token) :].split(b";")[:2]
-    if device.startswith("eth"):
+    if device.startswith(("eth", "br-phy")):
         # Between hosts: the number of the outer VXLAN header, when it goes to where a tunnel ends.
         inside = frame[12:14] == b"\\x08\\x00" and frame[23] == 17 and frame[30:34] in ends and frame[36:38] == b"\\x12\\xb5"
         device += f"/{int.from_bytes(frame[46:49], 'big')}" if inside else "/"
@@ -173,6 +173,7 @@ class Town:
 
     def __init__(self, lab: Lab, count: int, switch: str) -> None:
         self.lab = lab
+        self.device_macs: dict[str, str] = {}
         self.wirings, self.aims = [], ["172.24.4.1"]
         for host in lab.hosts:
             settings = settings_of(host, switch) if switch == "openvswitch" else None
@@ -203,6 +204,10 @@ class Town:
             [host.out(f"cat /sys/class/net/{names.bridge(tenant.network.id)}/address") for tenant in self.tenants]
             for host in lab.hosts
         ]
+        for host in lab.hosts:
+            for line in host.out("ip -br link").splitlines():
+                device, _, mac = line.split()[:3]
+                self.device_macs[mac] = device.partition("@")[0]
         for tenant in self.tenants:
             for host, port in enumerate(tenant.ports):
                 tenant.guests.append(self.wirings[host].guest(port))
@@ -315,7 +320,7 @@ class Town:
         found = []
         for each in seen:
             device, _, number = each.device.partition("/")
-            if device.startswith("eth"):
+            if device.startswith(("eth", "br-phy")):
                 belongs = numbers.get(int(number)) if number else each.sender
             else:
                 belongs = each.sender if device in shared else owner.get(device)
@@ -330,7 +335,12 @@ def strangers(town: Town, talkers: dict[str, list[str]]) -> list[str]:
     for tenant in town.tenants:
         for port in tenant.ports:
             other = set(talkers.get(names.tap(port.id), ())) - tenant.macs()
-            found += [f"tenant {tenant.number} heard {mac}" for mac in other]
+            own = tenant.devices()
+            found += [
+                f"tenant {tenant.number} heard {mac} {town.device_macs.get(mac)}"
+                for mac in other
+                if town.device_macs.get(mac) not in own
+            ]
     return found
 
 

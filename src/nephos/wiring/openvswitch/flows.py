@@ -33,12 +33,16 @@ class Rules:
         self, port: str, kind: str, tag: int, number: int, peers: Iterable[str], macs: Iterable[tuple[str, str]]
     ) -> None:
         """A network of a tunnel type: `port` is its own on the integration bridge, `kind` the tunnel port's name, `macs`
-        the peers' (MAC, peer)."""
+        the peers' (MAC, peer). What does not come from a peer is dropped: anybody who reaches the tunnels' port could
+        have sent it."""
+        peers = list(peers)
         inside, outside = self.bridges[INTEGRATION], self.bridges[TUNNELS]
         inside.append(f'priority=10,in_port="{port}",actions={_push(tag)},output:"{TO_TUNNELS}"')
         inside.append(f'priority=10,in_port="{TO_TUNNELS}",dl_vlan={tag},actions=pop_vlan,output:"{port}"')
-        key = f'priority=10,in_port="{kind}",tun_id={number:#x}'
-        outside.append(f'{key},actions={_push(tag)},output:"{TO_INTEGRATION}"')
+        arriving = f'priority=10,in_port="{kind}",tun_id={number:#x}'
+        for peer in peers:
+            source = "tun_ipv6_src" if ":" in peer else "tun_src"
+            outside.append(f'{arriving},{source}={peer},actions={_push(tag)},output:"{TO_INTEGRATION}"')
         leaving = f'in_port="{TO_INTEGRATION}",dl_vlan={tag}'
         begin = f"pop_vlan,set_field:{number:#x}->tun_id"
         everyone = "".join(f',{_towards(peer)},output:"{kind}"' for peer in peers)
