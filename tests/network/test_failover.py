@@ -84,6 +84,13 @@ def test_a_router_stays_when_nobody_else_is_there(site: Site) -> None:
     assert host_of(site, made) == before
 
 
+def test_members_see_no_agents_as_with_any_list_of_this_api(site: Site) -> None:
+    agent = l3_agent(site, "h1")
+    assert site.demo.get(f"{V}/agents").json == {"agents": []}
+    assert site.demo.get(f"{V}/agents/{agent}").status == 404
+    assert site.admin.get(f"{V}/agents/{agent}").json["agent"]["host"] == "h1"
+
+
 def test_an_l3_agent_that_is_switched_off_gives_its_routers_away_and_gets_none(site: Site) -> None:
     made, _, _ = connected(site, "10.1.0.0/24")
     first = str(host_of(site, made))

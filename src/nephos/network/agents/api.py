@@ -40,6 +40,9 @@ class _Router(resource.Base, kw_only=True):
 
 
 def index(call: Call) -> Reply:
+    """GET of all agents; who may see none gets an empty list, as with every list of this API."""
+    if not call.allowed("get_agent"):
+        return Reply({"agents": []})
     with call.cloud.database.read() as tx:
         found = actions.all_agents(tx, call.cloud)
     for name, values in call.query.items():
@@ -57,6 +60,9 @@ def index(call: Call) -> Reply:
 
 
 def show(call: Call) -> Reply:
+    """GET of one. Raises NotFound, also for who may not see it."""
+    if not call.allowed("get_agent"):
+        raise problems.missing("Agent", call.params["id"])
     with call.cloud.database.read() as tx:
         return Reply({"agent": _one(tx, call)})
 
@@ -192,8 +198,8 @@ def l3_agents(call: Call) -> Reply:
 
 _ONE = V + "/agents/{id}"
 ROUTES = (
-    Route("GET", V + "/agents", index, "get_agent"),
-    Route("GET", _ONE, show, "get_agent"),
+    Route("GET", V + "/agents", index, "get_agent", target="later"),
+    Route("GET", _ONE, show, "get_agent", target="later"),
     Route("PUT", _ONE, update, "update_agent"),
     Route("DELETE", _ONE, delete, "delete_agent", 204),
     Route("GET", _ONE + "/dhcp-networks", networks, "get_dhcp-networks"),

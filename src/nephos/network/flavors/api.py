@@ -139,16 +139,16 @@ def providers(call: Call) -> Reply:
 
 _FLAVOR, _PROFILE = V + "/flavors/{id}", V + "/service_profiles/{id}"
 ROUTES = (
-    Route("GET", V + "/flavors", flavors, "get_flavor"),
+    Route("GET", V + "/flavors", flavors, "get_flavor", target="later"),
     Route("POST", V + "/flavors", create_flavor, "create_flavor", 201),
-    Route("GET", _FLAVOR, show_flavor, "get_flavor"),
+    Route("GET", _FLAVOR, show_flavor, "get_flavor", target="later"),
     Route("PUT", _FLAVOR, update_flavor, "update_flavor"),
     Route("DELETE", _FLAVOR, delete_flavor, "delete_flavor", 204),
     Route("POST", _FLAVOR + "/service_profiles", bind, "create_flavor_service_profile", 201),
     Route("DELETE", _FLAVOR + "/service_profiles/{profile_id}", unbind, "delete_flavor_service_profile", 204),
-    Route("GET", V + "/service_profiles", profiles, "get_service_profile"),
+    Route("GET", V + "/service_profiles", profiles, "get_service_profile", target="later"),
     Route("POST", V + "/service_profiles", create_profile, "create_service_profile", 201),
-    Route("GET", _PROFILE, show_profile, "get_service_profile"),
+    Route("GET", _PROFILE, show_profile, "get_service_profile", target="later"),
     Route("PUT", _PROFILE, update_profile, "update_service_profile"),
     Route("DELETE", _PROFILE, delete_profile, "delete_service_profile", 204),
     Route("GET", V + "/service-providers", providers, "get_service_provider"),
