@@ -446,7 +446,7 @@ def _change_addresses(tx: Tx, cloud: Cloud, row: Any, mac: str, owner: str, fixe
 
 def remove(tx: Tx, cloud: Cloud, row: Any) -> None:
     """With its addresses; floating IPs that lead to it lead nowhere then."""
-    wanted = groups_of(tx, [row.id]).get(row.id, [])
+    wanted = groups_of(tx, [row.id]).get(row.id, []) if row.host_id is not None else []
     ties: Any = tx.first(_ties, {"id": row.id})
     if ties.reached:
         unhook_floating(tx, cloud, row.id)

@@ -27,7 +27,6 @@ AUTO = ("slaac", "dhcpv6-stateless")
 _of_network = (
     select(subnet).where(subnet.c.network_id == bindparam("network")).order_by(subnet.c.created_at, subnet.c.id)
 )
-_cursor = select(subnet.c.next).where(subnet.c.id == bindparam("key"))
 _move = update(subnet).where(subnet.c.id == bindparam("key")).values(next=bindparam("number"))
 _taken = select(address.c.number).where(
     address.c.subnet_id == bindparam("subnet"), address.c.number.in_(bindparam("numbers", expanding=True))
@@ -236,13 +235,13 @@ def _as_address(version: int, number: int) -> addressing.IPAddress:
 
 
 def free(tx: Tx, row: Any, base: int) -> int | None:
-    """The number of a free address of the subnet's pools, None when there is none; at most a few queries."""
+    """The number of a free address of the subnet's pools, None when there is none; at most a few queries. `row` was read
+    in the same work: its cursor is behind only by what the port itself took since, which the first look passes over."""
     pools = numbers(row, base)
     total = sum(last - first + 1 for first, last in pools)
     if not total:
         return None
-    cursor = tx.scalar(_cursor, {"key": row.id}) or 0
-    start = next((max(cursor, first) for first, last in pools if cursor <= last), pools[0][0])
+    start = next((max(row.next, first) for first, last in pools if row.next <= last), pools[0][0])
     if total <= 2 * _PROBES:
         probes = [number for first, last in pools for number in range(first, last + 1)]
         probes.sort(key=lambda number: (number < start, number))
