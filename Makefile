@@ -1,7 +1,7 @@
 # make demo      from a bare machine to a log-in       make test         all tests
 # make install   packages, users, /opt/nephos          make lint         ruff and mypy
 # make bench     the numbers                           make bench-check  fails when a promised number is missed
-# make conformance  OpenStack's own tests              make soak         ten minutes of fuzzing, hours of mixed load
+# make conformance  OpenStack's own tests              make soak         fuzzing, tenants attack each other, hours of mixed load
 # make nested    the switches under a kernel that has VLAN, GRE, Geneve and Open vSwitch; emulated, some ten minutes
 
 # the system's own interpreter when there is one; any other only bootstraps
@@ -48,4 +48,7 @@ nested: test-env
 soak: test-env
 	.venv/bin/python bench/fuzz.py --minutes 10
 	.venv/bin/python bench/throughput.py --check
+	.venv/bin/python bench/isolation.py
+	.venv/bin/python bench/isolation.py --switch openvswitch
+	.venv/bin/python bench/cards.py
 	.venv/bin/python bench/soak.py $(ARGS)

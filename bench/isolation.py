@@ -288,7 +288,6 @@ class Town:
                 for door in (bridge, gateway):
                     yield ether(door, me, 0x0800, udp(end, outer, (7, 4789), body))
 
-
     def attack(self, dice: random.Random) -> Counter[tuple[str, int, str]]:
         """Everyone against everyone, in any order, all at once. How many frames each tap should have seen come in."""
         expected: Counter[tuple[str, int, str]] = Counter()
@@ -373,13 +372,19 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
     dice, began = random.Random(options.seed), time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="nephos-bench-", dir="/var/tmp") as folder, Lab(Path(folder) / "lab", hosts=2) as lab:
+    with (
+        tempfile.TemporaryDirectory(prefix="nephos-bench-", dir="/var/tmp") as folder,
+        Lab(Path(folder) / "lab", hosts=2) as lab,
+    ):
         Path(folder).chmod(0o755)
         town = Town(lab, options.tenants, options.switch)
         print(f"{options.tenants} tenants wired on two hosts after {time.monotonic() - began:.0f} s", flush=True)
         town.controls()
         asked = town.metadata(dice)
-        print(f"all meet their own; {asked} metadata requests told each its own; {time.monotonic() - began:.0f} s", flush=True)
+        print(
+            f"all meet their own; {asked} metadata requests told each its own; {time.monotonic() - began:.0f} s",
+            flush=True,
+        )
         captures = [Capture(host, town.ends) for host in lab.hosts]
         expected = town.attack(dice)
         town.controls()

@@ -15,6 +15,8 @@ from nephos.wiring.base import Network, WiringSettings
 from nephos.wiring.linux.bridging import GENEVE_PORT
 from nephos.wiring.linux.nft import DROP, Expression, Table, field, match, meta
 
+_GRE = 47
+"""By number: its name is in a file that a small system may lack."""
 _IN = meta("iifname")
 _NUMBER: Expression = {"payload": {"base": "th", "offset": 96, "len": 24}}
 """VXLAN's network identifier, by its place in bits after the start of the UDP header."""
@@ -45,6 +47,6 @@ def write(table: Table, settings: WiringSettings, networks: Iterable[Network]) -
         table.hook("past_tunnels", "forward", 0)
         from_guest, to_end = match(_IN, {"set": guests}), match(field(family, "daddr"), ends)
         ports = match(field("udp", "dport"), {"set": sorted({settings.tunnel_port, GENEVE_PORT})})
-        for kind in (ports, match(meta("l4proto"), "gre")):
+        for kind in (ports, match(meta("l4proto"), _GRE)):
             table.rule("to_tunnels", from_guest, kind, DROP)
             table.rule("past_tunnels", from_guest, to_end, kind, DROP)
