@@ -59,6 +59,9 @@ def test_the_disk_boots_by_itself_and_knows_its_instance(image: guestimage.Guest
         vm.wait_for(r"guest: user data script ended: exit 0")
         assert ssh.run("hostname") == "one"
         assert ssh.run("id -un; sudo id -un; sudo -u nobody id -un").split() == ["cirros", "root", "nobody"]
+        assert " 0% packet loss" in ssh.run("ping -c1 127.0.0.1"), "a user may ping"
+        assert ssh.run("curl http://169.254.169.254/openstack/latest/meta_data.json").startswith("{")
+        assert ssh.run("cat /proc/$(cat /var/run/udhcpc.eth0.pid)/comm") == "udhcpc"
         size_kb = int(ssh.run("df -k / | tail -n 1").split()[1])
         assert size_kb > 1_900_000
         keys = ssh.run("cat ~/.ssh/authorized_keys").splitlines()
@@ -135,6 +138,8 @@ def test_without_any_network_the_config_drive_and_the_console_serve(
         vm.wait_for(r"Password: ", after=mark)
         vm.type("gocubsgo\n")
         vm.wait_for(r"cirros@drive:~\$ ", after=mark)
+        vm.type("sudo mount $(blkid -L config-2 -o device) /mnt && ls /mnt/openstack\n")
+        vm.wait_for(r"latest\r?\n", after=mark)
         vm.type("sudo head -c 11 /home/cirros/.ssh/authorized_keys; echo; sudo id -u; sudo poweroff\n")
         vm.wait_for(r"ssh-ed25519\r?\n0\r?\n", after=mark)
         assert vm.process.wait(60) == 0

@@ -18,7 +18,7 @@ KERNEL = "linux-image-cloud-amd64"
 
 GUEST = (
     "busybox", "dropbear-bin", "libtomcrypt1", "libtommath1", "libgmp10", "libcrypt1", "zlib1g",
-    "libc6", "e2fsprogs", "libext2fs2", "libcom-err2", "util-linux", "libcap-ng0",
+    "libc6", "e2fsprogs", "libext2fs2", "libcom-err2", "util-linux", "libcap-ng0", "libblkid1",
 )  # fmt: skip
 """What the guest runs, with the libraries of it."""
 

@@ -30,11 +30,11 @@ LIBRARIES = "lib/x86_64-linux-gnu"
 GUEST_LIBRARIES = (
     "libc.so.6", "libresolv.so.2", "libnss_dns.so.2", "libtomcrypt.so.1",
     "libtommath.so.1", "libgmp.so.10", "libcrypt.so.1", "libz.so.1", "libext2fs.so.2", "libe2p.so.2",
-    "libcom_err.so.2", "libcap-ng.so.0",
+    "libcom_err.so.2", "libcap-ng.so.0", "libblkid.so.1",
 )  # fmt: skip
 PROGRAMS = {
     "usr/sbin/dropbear": "dropbear", "usr/bin/dropbearkey": "dropbearkey", "usr/bin/dbclient": "dbclient",
-    "sbin/resize2fs": "resize2fs",
+    "sbin/resize2fs": "resize2fs", "sbin/blkid": "blkid",
 }  # fmt: skip
 
 PASSWD = """root:x:0:0:root:/root:/bin/sh
@@ -112,9 +112,10 @@ def _settings(tree: Path) -> None:
         shutil.copy(FILES / name, etc / name)
     for name in ("functions", "dhcp", "hotplug", "json.awk"):
         shutil.copy(FILES / name, etc / "guest" / name)
-    shutil.copy(FILES / "sudo", tree / "bin/sudo")
+    for name in ("sudo", "curl"):
+        shutil.copy(FILES / name, tree / "bin" / name)
     for path in (etc / "rc.boot", etc / "rc.stop", etc / "guest/dhcp", etc / "guest/hotplug", tree / "bin/sudo",
-                 etc / "acpi/PWRF/00000080"):  # fmt: skip
+                 tree / "bin/curl", etc / "acpi/PWRF/00000080"):  # fmt: skip
         path.chmod(0o755)
 
 
@@ -126,6 +127,13 @@ def _owners(tree: Path) -> None:
         folder.chmod(0o700)
     for path in (tree / "home/cirros", tree / "home/cirros/.ssh"):
         os.chown(path, 1000, 1000)
+    # A copy of busybox that may do as root what any user may ask for; for all but ping it drops what it has.
+    ping, also = tree / "bin/ping", tree / "bin/ping6"
+    for path in (ping, also):
+        path.unlink()
+    shutil.copy(tree / "bin/busybox", ping)
+    ping.chmod(stat.S_ISUID | 0o755)
+    also.symlink_to("ping")
     setpriv = tree / "usr/libexec/guest-setpriv"
     os.chown(setpriv, 0, SUDO_GROUP)
     setpriv.chmod(stat.S_ISUID | 0o750)
