@@ -231,7 +231,11 @@ def fetch(tx: Tx, noun: Noun, view: View, key: str, rule: str | None = None) -> 
 
 def reply(tx: Tx, noun: Noun, view: View, keys: Sequence[str]) -> list[Item]:
     """Rows just written, in the order of their keys, as the API shows them."""
-    rows = {row.id: row for row in tx.all(noun.some, {**view.bind, "keys": list(keys)})}
+    if len(keys) == 1:
+        found = tx.all(noun.one, {**view.bind, "key": keys[0]})
+    else:
+        found = tx.all(noun.some, {**view.bind, "keys": list(keys)})
+    rows = {row.id: row for row in found}
     ordered = [rows[key] for key in keys]
     loaded = noun.load(tx, ordered, view)
     return [shown(noun, row, loaded, view, frozenset()) for row in ordered]

@@ -30,9 +30,9 @@ from nephos.network.trunks.store import in_trunk, subport, trunk
 MOST_INDEX = 65535
 _TRIES = 8
 _by_id = select(port).where(port.c.id == bindparam("id"))
-_groups_of = select(port_group.c.port_id, port_group.c.group_id).where(
-    port_group.c.port_id.in_(bindparam("ports", expanding=True))
-)
+_in_group = select(port_group.c.port_id, port_group.c.group_id)
+_groups_of = _in_group.where(port_group.c.port_id.in_(bindparam("ports", expanding=True)))
+_groups_of_one = _in_group.where(port_group.c.port_id == bindparam("port"))
 _highest = select(func.max(port.c.host_index)).where(port.c.host_id == bindparam("host"))
 _indexes = select(port.c.host_index).where(port.c.host_id == bindparam("host"), port.c.host_index.is_not(None))
 _mac_taken = select(port.c.id).where(port.c.network_id == bindparam("network"), port.c.mac == bindparam("mac"))
@@ -123,7 +123,8 @@ def get(tx: Tx, port_id: str) -> Any:
 def groups_of(tx: Tx, port_ids: Iterable[str]) -> dict[str, list[str]]:
     """Every port's security groups."""
     found: dict[str, list[str]] = {}
-    for row in tx.all(_groups_of, {"ports": list(port_ids)}):
+    ids = list(port_ids)
+    for row in tx.all(_groups_of_one, {"port": ids[0]}) if len(ids) == 1 else tx.all(_groups_of, {"ports": ids}):
         found.setdefault(row.port_id, []).append(row.group_id)
     return found
 

@@ -31,6 +31,9 @@ _move = update(subnet).where(subnet.c.id == bindparam("key")).values(next=bindpa
 _taken = select(address.c.number).where(
     address.c.subnet_id == bindparam("subnet"), address.c.number.in_(bindparam("numbers", expanding=True))
 )
+_taken_from = select(address.c.number).where(
+    address.c.subnet_id == bindparam("subnet"), address.c.number.between(bindparam("first"), bindparam("last"))
+)
 _holder = select(address.c.port_id).where(
     address.c.subnet_id == bindparam("subnet"), address.c.address == bindparam("address")
 )
@@ -49,11 +52,11 @@ _give_back = delete(address).where(address.c.port_id == bindparam("port"))
 _give_one_back = delete(address).where(
     address.c.subnet_id == bindparam("subnet"), address.c.address == bindparam("address")
 )
-_of_ports = (
-    select(address.c.port_id, address.c.subnet_id, address.c.address)
-    .where(address.c.port_id.in_(bindparam("ports", expanding=True)))
-    .order_by(address.c.port_id, address.c.place)
+_of_some = select(address.c.port_id, address.c.subnet_id, address.c.address)
+_of_ports = _of_some.where(address.c.port_id.in_(bindparam("ports", expanding=True))).order_by(
+    address.c.port_id, address.c.place
 )
+_of_port = _of_some.where(address.c.port_id == bindparam("port")).order_by(address.c.place)
 
 
 class Wanted(msgspec.Struct, frozen=True, kw_only=True):
@@ -78,7 +81,9 @@ def subnets_of(tx: Tx, network_id: str) -> Sequence[Any]:
 def of_ports(tx: Tx, port_ids: Iterable[str]) -> dict[str, list[Taken]]:
     """Every port's addresses in their order."""
     found: dict[str, list[Taken]] = {}
-    for row in tx.all(_of_ports, {"ports": list(port_ids)}):
+    ids = list(port_ids)
+    # a list of any length costs more to send than the question for one
+    for row in tx.all(_of_port, {"port": ids[0]}) if len(ids) == 1 else tx.all(_of_ports, {"ports": ids}):
         found.setdefault(row.port_id, []).append(Taken(row.subnet_id, row.address))
     return found
 
@@ -245,11 +250,11 @@ def free(tx: Tx, row: Any, base: int) -> int | None:
     if total <= 2 * _PROBES:
         probes = [number for first, last in pools for number in range(first, last + 1)]
         probes.sort(key=lambda number: (number < start, number))
-    else:
-        first, last = next(pool for pool in pools if pool[0] <= start <= pool[1])
-        probes = list(range(start, min(start + 8, last + 1)))
-    found = _first_free(tx, row.id, probes)
-    if found is not None or total <= 2 * _PROBES:
+        return _first_free(tx, row.id, probes)
+    last = min(start + 7, next(high for low, high in pools if low <= start <= high))
+    taken = set(tx.column(_taken_from, {"subnet": row.id, "first": start, "last": last}))
+    found = next((number for number in range(start, last + 1) if number not in taken), None)
+    if found is not None:
         return found
     found = _first_free(tx, row.id, [_nth(pools, clock.pick(total)) for _ in range(_PROBES)])
     if found is not None:
