@@ -84,6 +84,25 @@ def test_a_router_stays_when_nobody_else_is_there(site: Site) -> None:
     assert host_of(site, made) == before
 
 
+def test_floating_ips_are_down_while_no_agent_has_their_router(site: Site) -> None:
+    external = public(site)
+    made, network, _ = connected(site, "10.1.0.0/24", external_gateway_info={"network_id": external})
+    port = site.make("ports", network_id=network)["id"]
+    floating = site.make("floatingips", floating_network_id=external, port_id=port)
+    idle = site.make("floatingips", floating_network_id=external)
+
+    def status() -> tuple[str, ...]:
+        shown = (site.demo.get(f"{V}/floatingips/{one['id']}").json["floatingip"] for one in (floating, idle))
+        return tuple(one["status"] for one in shown)
+
+    assert status() == ("ACTIVE", "DOWN")
+    first = l3_agent(site, str(host_of(site, made)))
+    site.delete(f"agents/{first}/l3-routers/{made}", site.admin)
+    assert (host_of(site, made), status()) == (None, ("DOWN", "DOWN"))
+    assert site.admin.post(f"{V}/agents/{l3_agent(site, 'h3')}/l3-routers", {"router_id": made}).status == 201
+    assert (host_of(site, made), status()) == ("h3", ("ACTIVE", "DOWN"))
+
+
 def test_members_see_no_agents_as_with_any_list_of_this_api(site: Site) -> None:
     agent = l3_agent(site, "h1")
     assert site.demo.get(f"{V}/agents").json == {"agents": []}

@@ -72,10 +72,10 @@ _short = (
     .order_by(router_host.c.router_id)
 )
 _by_id = select(router).where(router.c.id == bindparam("router"))
-_awake = (
+_carried = (
     update(floatingip)
-    .where(floatingip.c.router_id == bindparam("router"), floatingip.c.status == DOWN)
-    .values(status=ACTIVE, revision=floatingip.c.revision + 1)
+    .where(floatingip.c.router_id == bindparam("router"), floatingip.c.status != bindparam("shown"))
+    .values(status=bindparam("shown"), revision=floatingip.c.revision + 1)
 )
 _move = update(router).where(router.c.id == bindparam("key")).values(host_id=bindparam("host"))
 
@@ -97,8 +97,7 @@ def place(tx: Tx, cloud: Cloud, row: Any, *, leaving: Collection[str] = ()) -> N
     if active != row.host_id:
         tx.execute(_move, {"key": row.id, "host": active})
     _lead(tx, cloud, legs, active)
-    if active is not None:
-        tx.execute(_awake, {"router": row.id})
+    tx.execute(_carried, {"router": row.id, "shown": ACTIVE if active else DOWN})
     for host_id in {*before, *wanted}:
         touch.router(tx, cloud, host_id, row.id)
 
@@ -240,4 +239,5 @@ def displace(tx: Tx, cloud: Cloud, row: Any) -> None:
         unbind(tx, cloud, row, each.host_id, each.port_id)
     tx.execute(_move, {"key": row.id, "host": None})
     _lead(tx, cloud, legs, None)
+    tx.execute(_carried, {"router": row.id, "shown": DOWN})
     touch.router(tx, cloud, row.host_id, row.id)
