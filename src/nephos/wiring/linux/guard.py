@@ -13,7 +13,7 @@ from collections.abc import Iterable
 
 from nephos.wiring.base import Network, WiringSettings
 from nephos.wiring.linux.bridging import GENEVE_PORT
-from nephos.wiring.linux.nft import DROP, Expression, Table, field, match, meta
+from nephos.wiring.linux.nft import DROP, Expression, Table, field, jump, match, meta
 
 _GRE = 47
 """By number: its name is in a file that a small system may lack."""
@@ -39,14 +39,15 @@ def write(table: Table, settings: WiringSettings, networks: Iterable[Network]) -
     numbers = sorted(net.segment for net in tunnelled if net.kind == "vxlan" and net.segment is not None)
     if numbers:
         ours = [match(field("udp", "dport"), settings.tunnel_port), match(_NUMBER, {"set": numbers})]
-        other = "ipv6" if own.version == 4 else "ipv4"
-        table.rule("to_tunnels", match(meta("nfproto"), other), *ours, DROP)
-        table.rule("to_tunnels", *ours, match(field(family, "daddr"), str(own), "!="), DROP)
-        table.rule("to_tunnels", *ours, match(field(family, "saddr"), ends, "!="), DROP)
+        table.rule("to_tunnels", *ours, jump(table.chain("vxlan")))
+        table.rule("vxlan", match(meta("nfproto"), "ipv6" if own.version == 4 else "ipv4"), DROP)
+        table.rule("vxlan", match(field(family, "daddr"), str(own), "!="), DROP)
+        table.rule("vxlan", match(field(family, "saddr"), ends, "!="), DROP)
     if guests:
-        table.hook("past_tunnels", "forward", 0)
         from_guest, to_end = match(_IN, {"set": guests}), match(field(family, "daddr"), ends)
-        ports = match(field("udp", "dport"), {"set": sorted({settings.tunnel_port, GENEVE_PORT})})
-        for kind in (ports, match(meta("l4proto"), _GRE)):
-            table.rule("to_tunnels", from_guest, kind, DROP)
-            table.rule("past_tunnels", from_guest, to_end, kind, DROP)
+        table.rule("to_tunnels", from_guest, jump(table.chain("guests_tunnels")))
+        table.hook("past_tunnels", "forward", 0)
+        table.rule("past_tunnels", from_guest, to_end, jump("guests_tunnels"))
+        ports = {"set": sorted({settings.tunnel_port, GENEVE_PORT})}
+        table.rule("guests_tunnels", match(field("udp", "dport"), ports), DROP)
+        table.rule("guests_tunnels", match(meta("l4proto"), _GRE), DROP)
