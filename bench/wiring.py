@@ -91,6 +91,7 @@ def spread() -> bool:
             left = list(files)
             while left:
                 left = [each for each in left if port not in each.read_bytes()]
+                time.sleep(0.005 if left else 0)  # looking must not keep a core from the cloud
                 assert time.monotonic() - before < 30, f"{len(left)} hosts do not know the port after 30 s"
             took.append((time.monotonic() - before) * 1000)
         found = statistics.quantiles(took, n=100)

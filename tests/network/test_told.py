@@ -6,7 +6,7 @@ from sqlalchemy import select
 
 from nephos.hosts import reports, wire
 from nephos.hosts.store import change
-from nephos.network import guests
+from nephos.network import guests, wiring
 from nephos.network.guests import NetworkRequest
 from nephos.network.seed import PUBLIC
 from nephos.wiring import base
@@ -62,6 +62,15 @@ def test_a_server_on_one_host_then_on_another(site: Site) -> None:
     (group,) = site.of("h2", "group").values()
     assert group.members == ("10.20.0.3", "10.20.0.4")
     assert {(rule.direction, rule.remote_group_id) for rule in group.rules} == {("egress", None), ("ingress", group.id)}
+
+    # hosts that are asked for together are told the same as each alone, and the network is read once for all of them
+    alone = {host: site.of(host, "network")[network] for host in ("h2", "h3")}
+    with site.cloud.database.read() as tx:
+        together = {"h2": wiring.networks(tx, site.agent.ids["h2"], [network])[network]}
+        first_took = tx.queries
+        together["h3"] = wiring.networks(tx, site.agent.ids["h3"], [network])[network]
+        assert tx.queries - first_took <= first_took - 4
+    assert together == alone
 
     site.write(lambda tx: guests.bind(tx, site.cloud, "s1", site.agent.ids["h3"]))
     settled(site)

@@ -7,8 +7,9 @@ item never depends on the order in which it was asked for: hosts compare digests
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
+import msgspec
 from sqlalchemy import BindParameter, bindparam, select
 
 from nephos.hosts import store as hosts
@@ -115,62 +116,83 @@ def networks(tx: Tx, host_id: str, ids: Sequence[str] | None) -> Mapping[str, ba
         return {}
     silent = agents.silent(tx, host_id)
     own = tx.first(_own, {"host": host_id})
+    # many hosts are told of one network at once: what is the same for all of them is read and made once
+    ends = tx.once((networks, *wanted), lambda: _ends(tx, wanted))
+    return {each.row.id: _network(each, own, each.row.id in silent) for each in ends}
+
+
+class _Ends(NamedTuple):
+    """A network as the ledger has it, for whichever host; `near` and `far` are `ports`' endpoints, without and with a tunnel."""
+
+    row: Any
+    several: Sequence[Any] | None
+    subnets: Sequence[Any]
+    dhcp: Sequence[Any]
+    dhcp_addresses: Mapping[str, Sequence[Any]]
+    ports: Sequence[Any]
+    near: Sequence[base.Endpoint]
+    far: Sequence[base.Endpoint]
+
+
+def _ends(tx: Tx, wanted: Sequence[str]) -> list[_Ends]:
     rows = tx.all(_networks, {"ids": wanted})
     several = segments.of_networks(tx, [row.id for row in rows if row.multi]) if any(row.multi for row in rows) else {}
     subnets = _by(tx.all(_subnets, {"ids": wanted}), "network_id")
     ports = _by(tx.all(_bound, {"ids": wanted}), "network_id")
     addresses = _by(tx.all(_network_addresses, {"ids": wanted}), "port_id")
-    return {
-        row.id: _network(
-            row,
-            several.get(row.id),
-            subnets.get(row.id, ()),
-            ports.get(row.id, ()),
-            addresses,
-            own,
-            row.id in silent,
-        )
-        for row in rows
-    }
+    found = []
+    for row in rows:
+        all_ports = ports.get(row.id, ())
+        dhcp = [each for each in all_ports if each.device_owner == DHCP]
+        others = [each for each in all_ports if each.device_owner != DHCP]
+        near = [
+            base.Endpoint(
+                port_id=each.id,
+                mac=each.mac,
+                addresses=_wired(addresses.get(each.id, ())),
+                hostname=each.dns_name or None,
+                dhcp_options=_options(each.dhcp_options, 4),
+                dhcp6_options=_options(each.dhcp_options, 6),
+            )
+            for each in others
+        ]
+        far = [
+            msgspec.structs.replace(one, tunnel=each.tunnel_address) if each.tunnel_address else one
+            for one, each in zip(near, others, strict=True)
+        ]
+        served = {each.id: addresses.get(each.id, ()) for each in dhcp}
+        found.append(_Ends(row, several.get(row.id), subnets.get(row.id, ()), dhcp, served, others, near, far))
+    return found
 
 
-def _network(
-    row: Any,
-    several: Sequence[Any] | None,
-    subnets: Sequence[Any],
-    ports: Sequence[Any],
-    addresses: Mapping[str, Sequence[Any]],
-    host: Any,
-    silent: bool,
-) -> base.Network:
-    """`several` are the network's segments where it has more than one; `host` is a row with id, tunnel_address and
-    physical. What is on another segment than the host's is not for the host to know."""
+def _network(ends: _Ends, host: Any, silent: bool) -> base.Network:
+    """`host` is a row with id, tunnel_address and physical. What is on another segment of a network of several than the
+    host's is not for the host to know."""
+    row, several, subnets = ends.row, ends.several, ends.subnets
     carried = _carried_by(several, host.physical)
-    if several:
-        ports = [one for one in ports if one.device_owner == DHCP or _carried_by(several, one.physical) is carried]
-        subnets = [one for one in subnets if one.segment_id in (None, carried.id)]
     kind, physical, number = (row.kind, row.physical, row.segment)
     if carried is not None:
         kind, physical, number = (carried.kind, carried.physical, carried.number)
+    tunnelled = kind in TUNNELS
+    peers: set[str | None] = set()
+    endpoints = []
+    for each, near, far in zip(ends.ports, ends.near, ends.far, strict=True):
+        if several and _carried_by(several, each.physical) is not carried:
+            continue
+        if each.host_id == host.id:
+            endpoints.append(near)
+        else:
+            endpoints.append(far if tunnelled else near)
+            peers.add(each.tunnel_address)
+    if several:
+        subnets = [one for one in subnets if one.segment_id in (None, carried.id)]
     here = {one.id for one in subnets}
-    dhcp = next((each for each in ports if each.device_owner == DHCP), None)
+    dhcp = ends.dhcp[0] if ends.dhcp else None
     served: dict[str, str] = {}
     if dhcp is not None and not silent:
-        served = {one.subnet_id: one.address for one in addresses.get(dhcp.id, ()) if one.subnet_id in here}
-    endpoints = tuple(
-        base.Endpoint(
-            port_id=each.id,
-            mac=each.mac,
-            addresses=_wired(addresses.get(each.id, ())),
-            hostname=each.dns_name or None,
-            tunnel=None if each.host_id == host.id or kind not in TUNNELS else each.tunnel_address,
-            dhcp_options=_options(each.dhcp_options, 4),
-            dhcp6_options=_options(each.dhcp_options, 6),
-        )
-        for each in ports
-        if each.device_owner != DHCP
-    )
-    peers = {each.tunnel_address for each in ports if each.host_id not in (None, host.id)} - {None, host.tunnel_address}
+        served = {one.subnet_id: one.address for one in ends.dhcp_addresses[dhcp.id] if one.subnet_id in here}
+        if dhcp.host_id not in (None, host.id):
+            peers.add(dhcp.tunnel_address)
     return base.Network(
         id=row.id,
         kind=kind,
@@ -182,8 +204,8 @@ def _network(
         dhcp_port_id=dhcp.id if dhcp is not None and served else None,
         dhcp_mac=dhcp.mac if dhcp is not None and served else None,
         domain=row.dns_domain or "",
-        endpoints=endpoints,
-        peers=tuple(sorted(peers)) if kind in TUNNELS else (),
+        endpoints=tuple(endpoints),
+        peers=tuple(sorted(each for each in peers if each and each != host.tunnel_address)) if tunnelled else (),
     )
 
 

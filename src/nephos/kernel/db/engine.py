@@ -72,7 +72,7 @@ class Tx:
     `outbox` takes what the work has to tell outside; None when nobody is to be told.
     """
 
-    __slots__ = ("_after", "_command", "_connection", "_database", "_parts", "met", "now", "outbox", "queries")
+    __slots__ = ("_after", "_command", "_connection", "_database", "_kept", "_parts", "met", "now", "outbox", "queries")
 
     def __init__(self, connection: Connection, database: Database, now: int, command: Callable[[str], object]) -> None:
         self._connection = connection
@@ -81,6 +81,7 @@ class Tx:
         self._after: list[Callable[[], None]] = []
         self.outbox = database.outbox
         self._parts = 0
+        self._kept: dict[Any, Any] | None = None
         self.now = now
         self.queries = 0
         self.met: Why | None = None
@@ -118,6 +119,14 @@ class Tx:
     def column(self, statement: Executable, parameters: Any = None) -> list[Any]:
         """The first column of every row."""
         return [row[0] for row in self.execute(statement, parameters)]
+
+    def once(self, key: Any, ask: Callable[[], T]) -> T:
+        """What `ask` answers, which a snapshot is asked once for each key; a unit of work, whose rows change, each time."""
+        if self._kept is None:
+            return ask()
+        if key not in self._kept:
+            self._kept[key] = ask()
+        return cast(T, self._kept[key])
 
     def insert(self, table: Table, values: dict[str, Any] | Sequence[dict[str, Any]]) -> None:
         """Add one row or many; a broken uniqueness, or a parent that is gone, is a Conflict.
@@ -215,6 +224,7 @@ class Database(ABC):
             raise errors.Unavailable("The ledger is closing.")
         with self._snapshot() as tx:
             self._local.tx = tx
+            tx._kept = {}
             try:
                 yield tx
             finally:
