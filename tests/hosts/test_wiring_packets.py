@@ -403,6 +403,7 @@ def test_a_guest_cannot_speak_to_the_tunnels_of_hosts(town: Town) -> None:
         if sender is town.lab.switch:
             sender.run("ip address add 192.168.77.250/24 dev phys")
         sender.run("/usr/bin/python3", "-c", forge, address, "other")
+    town.lab.switch.run("ip address del 192.168.77.250/24 dev phys")
     town.host.run("/usr/bin/python3", "-c", forge, "192.168.77.2", "peer!")
     time.sleep(0.5)
     capture.send_signal(signal.SIGINT)

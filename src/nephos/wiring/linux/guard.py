@@ -29,7 +29,9 @@ def write(table: Table, settings: WiringSettings, networks: Iterable[Network]) -
     own = ipaddress.ip_address(settings.tunnel_address)
     family = "ip" if own.version == 4 else "ip6"
     tunnelled = [network for network in networks if network.kind in ("vxlan", "gre", "geneve")]
-    ends = table.set("tunnel_ends", f"ipv{own.version}_addr", sorted({peer for net in tunnelled for peer in net.peers}))
+    peers = {peer for network in tunnelled for peer in network.peers}
+    reachable = sorted(peer for peer in peers if ipaddress.ip_address(peer).version == own.version)
+    ends = table.set("tunnel_ends", f"ipv{own.version}_addr", reachable)
     guests = sorted(
         physical.bridge
         for physical in settings.physical.values()
