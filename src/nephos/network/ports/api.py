@@ -76,7 +76,7 @@ def _make(tx: Tx, view: View, model: Create) -> str:
         host_id=_host(tx, model.host_id),
         qos_policy_id=_policy(tx, view, model.qos_policy_id or None, project_id),
         extras=_extras(model, {}) or None,
-        tags=list(dict.fromkeys(model.tags or ())),
+        tags=sorted(set(model.tags or ())),
     )
     return actions.create(tx, view.cloud, new)
 

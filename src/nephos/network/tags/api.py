@@ -116,7 +116,7 @@ def _write(noun: Noun, call: Call, verb: str, tags: Callable[[Any], list[str]]) 
     def one(tx: Tx) -> list[str]:
         row = _row(tx, noun, view, verb)
         resource.if_match(call, noun, row)
-        wanted = tags(row)
+        wanted = sorted(tags(row))  # as Neutron's clients find them: its table is ordered by tag
         if len(wanted) > MOST:
             raise problems.bad(
                 f"Invalid input for operation: The number of tags exceed the per-resource limit of {MOST}."
