@@ -47,6 +47,7 @@ nested: test-env
 
 soak: test-env
 	.venv/bin/python bench/fuzz.py --minutes 10
+	.venv/bin/python bench/wiring.py start
 	.venv/bin/python bench/throughput.py --check
 	.venv/bin/python bench/isolation.py
 	.venv/bin/python bench/isolation.py --switch openvswitch
