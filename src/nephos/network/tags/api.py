@@ -35,6 +35,7 @@ TAGGED: dict[str, Noun] = {
     "security-groups": GROUP,
     "trunks": TRUNK,
     "qos/policies": POLICY,
+    "policies": POLICY,  # where openstacksdk writes a policy's tags, and Neutron takes them
 }
 
 
