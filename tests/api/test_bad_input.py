@@ -158,8 +158,8 @@ def test_all_of_many_or_none(world: World, kept: Kept, bad: Any) -> None:
     asks = asker(world, kept, "network")
     for route in world.thought_of(asks.service):
         body = world.body(asks.service, route, world.alpha)
-        if route.method != "POST" or "{" in route.path:
-            continue
+        if route.method != "POST" or "{" in route.path or route.path == "/v2.0/security-groups-default-statefulness":
+            continue  # the last is there once a project, and this one has its own
         ((noun, good),) = body.items()
         url, client = world.url(asks.service, route, world.alpha), world.clients["project_admin"]
         plural = route.path.rpartition("/")[2].replace("-", "_")

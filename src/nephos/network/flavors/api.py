@@ -20,9 +20,9 @@ from nephos.network.flavors.wire import (
 )
 from nephos.network.resource import V, View
 
-_create_flavor = resource.Body(FLAVOR, CreateFlavor)
+_create_flavor = resource.Body(FLAVOR, CreateFlavor, bulk=True)
 _update_flavor = resource.Body(FLAVOR, UpdateFlavor)
-_create_profile = resource.Body(PROFILE, CreateProfile)
+_create_profile = resource.Body(PROFILE, CreateProfile, bulk=True)
 _update_profile = resource.Body(PROFILE, UpdateProfile)
 _bind = resource.Body(PROFILE, Binding)
 

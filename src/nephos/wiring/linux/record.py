@@ -10,7 +10,6 @@ import msgspec
 from nephos.errors import HostFault
 from nephos.wiring.linux import sysctl
 
-
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
