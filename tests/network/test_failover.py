@@ -155,6 +155,9 @@ def test_when_the_other_host_becomes_active_the_legs_and_all_forwarding_follow(s
     (other,) = agents_of(site, made).keys() - {active}
     (third,) = site.agent.ids.keys() - {active, other}
     guest = site.make("ports", site.admin, network_id=network, **{"binding:host_id": third})["id"]
+    tunnels = {row.name: row.tunnel_address for row in site.write(lambda tx: tx.all(select(host)))}
+    assert all(tunnels.values())
+    assert {tunnels[active], tunnels[other]} <= set(site.of(third, "network")[network].peers), "before it is needed"
     says(site, active, made, "active", 1000)
     says(site, other, made, "active", 2000)
     says(site, active, made, "active", 1500)
@@ -162,7 +165,7 @@ def test_when_the_other_host_becomes_active_the_legs_and_all_forwarding_follow(s
     assert host_of(site, made) == other
     shown = site.admin.get(f"{V}/ports/{leg}").json["port"]
     assert (shown["binding:host_id"], shown["status"]) == (other, "ACTIVE")
-    tunnels = {row.name: row.tunnel_address for row in site.write(lambda tx: tx.all(select(host)))}
+    assert {tunnels[active], tunnels[other]} <= set(site.of(third, "network")[network].peers), "who stands by is believed"
     (endpoint,) = [one for one in site.of(third, "network")[network].endpoints if one.port_id == leg]
     assert endpoint.tunnel == tunnels[other]
     assert guest in site.of(third, "port")

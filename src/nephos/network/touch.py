@@ -170,8 +170,10 @@ def router(tx: Tx, cloud: Cloud, host_id: str | None, router_id: str) -> None:
 
 
 def networks_of_router(tx: Tx, cloud: Cloud, router_id: str, host_id: str) -> None:
-    """A host begins or ceases to stand by for a router: the router's networks come there or go."""
-    Told(tx, cloud).add(host_id, "network", tx.column(_networks_of_router, {"router": router_id})).send()
+    """A host begins or ceases to stand by for a router: the router's networks come there or go, and it becomes, or is no
+    more, a peer of the hosts that carry them."""
+    found = tx.column(_networks_of_router, {"router": router_id})
+    Told(tx, cloud).add(host_id, "network", found).networks(found).send()
 
 
 def routers_of_network(tx: Tx, cloud: Cloud, network_id: str) -> None:

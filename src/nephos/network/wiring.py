@@ -34,6 +34,12 @@ _carried = select(port.c.network_id).where(port.c.host_id == bindparam("host")).
 _standing_by = (
     standby_networks.with_only_columns(port.c.network_id).where(router_host.c.host_id == bindparam("host")).distinct()
 )
+_stand_by = (
+    standby_networks.add_columns(hosts.host.c.tunnel_address, hosts.host.c.physical)
+    .join(hosts.host, hosts.host.c.id == router_host.c.host_id)
+    .where(port.c.network_id.in_(_in))
+)
+"""(network, host, its tunnel address and physical networks) of hosts that may at any moment speak for a router."""
 _own = select(hosts.host.c.id, hosts.host.c.tunnel_address, hosts.host.c.physical).where(
     hosts.host.c.id == bindparam("host")
 )
@@ -109,7 +115,7 @@ _member_pairs = (
 
 
 def networks(tx: Tx, host_id: str, ids: Sequence[str] | None) -> Mapping[str, base.Network]:
-    """The networks that a host carries, each with all its subnets and endpoints: at most eight queries."""
+    """The networks that a host carries, each with all its subnets and endpoints: at most nine queries."""
     carried = set(tx.column(_carried, {"host": host_id})) | set(tx.column(_standing_by, {"host": host_id}))
     wanted = sorted(carried if ids is None else carried & set(ids))
     if not wanted:
@@ -132,6 +138,7 @@ class _Ends(NamedTuple):
     ports: Sequence[Any]
     near: Sequence[base.Endpoint]
     far: Sequence[base.Endpoint]
+    standing_by: Sequence[Any]
 
 
 def _ends(tx: Tx, wanted: Sequence[str]) -> list[_Ends]:
@@ -140,6 +147,7 @@ def _ends(tx: Tx, wanted: Sequence[str]) -> list[_Ends]:
     subnets = _by(tx.all(_subnets, {"ids": wanted}), "network_id")
     ports = _by(tx.all(_bound, {"ids": wanted}), "network_id")
     addresses = _by(tx.all(_network_addresses, {"ids": wanted}), "port_id")
+    standing_by = _by(tx.all(_stand_by, {"ids": wanted}), "network_id")
     found = []
     for row in rows:
         all_ports = ports.get(row.id, ())
@@ -161,7 +169,7 @@ def _ends(tx: Tx, wanted: Sequence[str]) -> list[_Ends]:
             for one, each in zip(near, others, strict=True)
         ]
         served = {each.id: addresses.get(each.id, ()) for each in dhcp}
-        found.append(_Ends(row, several.get(row.id), subnets.get(row.id, ()), dhcp, served, others, near, far))
+        found.append(_Ends(row, several.get(row.id), subnets.get(row.id, ()), dhcp, served, others, near, far, standing_by.get(row.id, ())))
     return found
 
 
@@ -183,6 +191,10 @@ def _network(ends: _Ends, host: Any, silent: bool) -> base.Network:
             endpoints.append(near)
         else:
             endpoints.append(far if tunnelled else near)
+            peers.add(each.tunnel_address)
+    for each in ends.standing_by:
+        # Whoever becomes active is believed at once, and is sent what is for everybody before the ledger names it.
+        if each.host_id != host.id and not (several and _carried_by(several, each.physical) is not carried):
             peers.add(each.tunnel_address)
     if several:
         subnets = [one for one in subnets if one.segment_id in (None, carried.id)]
