@@ -48,8 +48,9 @@ nested: test-env
 soak: test-env
 	.venv/bin/python bench/fuzz.py --minutes 10
 	.venv/bin/python bench/wiring.py start
-	.venv/bin/python bench/throughput.py --check
+	.venv/bin/python bench/people.py --check
 	.venv/bin/python bench/isolation.py
 	.venv/bin/python bench/isolation.py --switch openvswitch
 	.venv/bin/python bench/cards.py
 	.venv/bin/python bench/soak.py $(ARGS)
+	.venv/bin/python bench/throughput.py --check
