@@ -183,7 +183,8 @@ def test_s3_says_whose_it_is_without_giving_the_token(keys: Keys) -> None:
     reply = keys.ask({"credentials": {**given, "signature": signature}}, path="/v3/s3tokens")
     assert reply.status == 200 and reply.json["token"]["user"]["id"] == keys.user
     assert "x-subject-token" not in reply.headers
-    assert keys.ask({"credentials": {**given, "signature": signature[:-2] + "A="}}, path="/v3/s3tokens").status == 401
+    wrong = ("B" if signature[0] == "A" else "A") + signature[1:]
+    assert keys.ask({"credentials": {**given, "signature": wrong}}, path="/v3/s3tokens").status == 401
 
 
 def test_who_may_ask(keys: Keys) -> None:

@@ -124,6 +124,7 @@ def test_every_listener_of_every_server_hears(bells: Bells) -> None:
     two.ring("b")
     eventually(lambda: "b" in here and "b" in there)
     assert also_here == ["a"]
+    assert "" not in here + there, "servers' calls to themselves are no rings"
 
 
 def test_own_rings_are_not_heard_twice(bells: Bells) -> None:

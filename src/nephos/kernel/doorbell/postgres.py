@@ -117,9 +117,9 @@ class PostgresDoorbell:
 
     def _take(self, notify: psycopg.Notify) -> None:
         sender, _, topic = notify.payload.partition(":")
-        if sender != self._id:
+        if topic and sender != self._id:
             self._own.ring(topic)
-        elif not topic:
+        elif not topic and sender == self._id:
             self._heard_at = clock.monotonic()
 
     def _send(self, connection: psycopg.Connection[Any]) -> None:
