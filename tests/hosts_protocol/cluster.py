@@ -212,6 +212,7 @@ class Cluster:
         agent.start()
         if connected:
             until(lambda: self.streams.connected() == set(self.ids.values()))
+            until(lambda: agent._connection._socket is not None)  # the server knows it a moment before the agent does
         return agent
 
     def stop(self, agent: Agent) -> None:
