@@ -18,6 +18,8 @@ from nephos.network.subnets.wire import NOUN, Create, HostRoute, Pool, Update
 
 _create = resource.Body(NOUN, Create, bulk=True)
 _update = resource.Body(NOUN, Update)
+DELEGATION = "prefix_delegation"
+"""What stands for a subnet pool where the prefix is asked for outside (neutron-lib: IPV6_PD_POOL_ID)."""
 
 
 def index(call: Call) -> Reply:
@@ -71,6 +73,9 @@ def _make(tx: Tx, view: View, model: Create) -> str:
 def _source(tx: Tx, view: View, model: Create) -> tuple[str | None, int]:
     """(subnet pool or None, IP version). Raises BadRequest when the request does not tell."""
     pool_id = model.subnetpool_id or None
+    if pool_id == DELEGATION:
+        _refuse_delegation(model)
+        pool_id = None
     if isinstance(model.prefixlen, int) and pool_id is None and not model.use_default_subnetpool:
         raise problems.bad("Bad subnets request: prefixlen is only for subnets of a subnetpool.", "BadRequest")
     if model.use_default_subnetpool:
@@ -90,6 +95,24 @@ def _source(tx: Tx, view: View, model: Create) -> tuple[str | None, int]:
     if model.cidr:
         return None, addressing.network("cidr", str(model.cidr)).version
     raise problems.invalid("ip_version", "it is required")
+
+
+def _refuse_delegation(model: Create) -> None:
+    """With a range it is a subnet like any other, as in Neutron. Raises BadRequest for one whose prefix a router would
+    have to ask for outside (RFC 8415, section 6.3): none does."""
+    if model.cidr:
+        return
+    automatic = (model.ipv6_ra_mode, model.ipv6_address_mode)
+    if model.ip_version is UNSET or int(model.ip_version) != 6:
+        why = "Prefix Delegation can only be used with IPv6 subnets."
+    elif any(mode not in ("slaac", "dhcpv6-stateless") for mode in automatic):
+        why = "IPv6 RA Mode and IPv6 Address Mode must be SLAAC or Stateless for Prefix Delegation."
+    else:
+        why = (
+            "Prefix Delegation is not available in this cloud: no router asks for prefixes outside. Give the subnet a "
+            "cidr, or a subnetpool that holds the prefixes that are routed here."
+        )
+    raise problems.bad(f"Bad subnets request: {why}", "BadRequest")
 
 
 def _pools(pools: list[Pool]) -> tuple[tuple[str, str], ...]:
