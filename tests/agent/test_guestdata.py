@@ -77,6 +77,17 @@ def test_it_survives_the_wire() -> None:
     assert msgspec.msgpack.decode(msgspec.msgpack.encode(DATA), type=GuestData) == DATA
 
 
+def test_the_password_is_what_the_guest_posted_and_may_be_posted_at_one_place() -> None:
+    posted = msgspec.structs.replace(DATA, password="b64+/=")
+    assert lookup(DATA, "/openstack/latest/password") == b""
+    assert lookup(posted, "/openstack/2013-04-04/password") == b"b64+/="
+    assert not any("/password" in name or b"b64+/=" in content for name, content in render(posted).items())
+    paths = ("/openstack/latest/password", "/openstack/2013-10-17/password", "//openstack/./latest/password/")
+    assert all(map(guestdata.takes_password, paths))
+    others = ("/openstack/2012-08-10/password", "/openstack/2014-01-01/password", "/latest/password", "/openstack/latest/user_data")
+    assert not any(map(guestdata.takes_password, others))
+
+
 def test_listings() -> None:
     versions = "1.0\n2007-01-19\n2007-03-01\n2007-08-29\n2007-10-10\n2007-12-15\n2008-02-01\n2008-09-01\n2009-04-04\nlatest"
     assert get("/") == get("") == get("/ec2") == versions

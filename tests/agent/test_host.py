@@ -220,6 +220,40 @@ def test_a_guest_that_does_not_come_back_is_told(
 # --- the agent -----------------------------------------------------------------------------------------------
 
 
+def test_a_guest_posts_its_password_once_and_hears_whether_the_ledger_has_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(agent_host, "POST_SECONDS", 0.1)
+    wiring = FakeWiring()
+    host, _, seen = make(tmp_path, wiring)
+    host.take(wire.HostState("h", 1, True, items("a")))
+    host.apply()
+    url = "/openstack/latest/password"
+    for port, path, body, status in (
+        ("port-b", url, b"x", 404),
+        ("port-a", "/openstack/latest/user_data", b"x", 405),
+        ("port-a", url, b"\xff", 400),
+        ("port-a", url, b"x" * 1021, 400),
+        ("port-a", url, b"", 200),
+    ):
+        assert wiring.guest_posts(port, path, body) == status
+    assert seen == []
+    assert wiring.guest_posts("port-a", url, b"lost") == 503, "the server says nothing"
+    assert [(each.kind, each.id, each.value) for each in seen] == [("password", "a", "lost")]
+
+    def ledger(each: wire.Seen) -> None:
+        """The server takes what it sees, if there is nothing yet."""
+        data = guestdata.GuestData(uuid="a", name="a", hostname="a", project_id="p", password="first")
+        item = GuestItem(id="a", power="running", data=msgspec.Raw(encode(data)), ports=("port-a",))
+        threading.Timer(0.02, host.take, [wire.HostState("h", 2, False, (wire.Item("guest", "a", encode(item)),))]).start()
+
+    monkeypatch.setattr(agent_host, "POST_SECONDS", 10)
+    monkeypatch.setattr(host, "_see", ledger)
+    assert wiring.guest_posts("port-a", url, b"second") == 409, "another was quicker"
+    assert host.metadata("port-a", url) == b"first"
+    assert wiring.guest_posts("port-a", url, b"first") == 409, "there is one"
+
+
 def test_a_key_is_made_once_and_is_the_owners_alone(tmp_path: Path) -> None:
     directory = tmp_path / "agent"
     first = key_of(directory)

@@ -288,3 +288,27 @@ def test_external_events_make_the_host_look_again(lab: Lab) -> None:
     assert mixed.status == 207 and [each["code"] for each in mixed.json["events"]] == [200, 404, 400]
     assert lab.admin.post(url, {"events": []}).status == 400
     assert lab.admin.post(url, {"events": [event | {"name": "party"}]}).status == 400
+
+
+def test_a_password_that_the_guest_posted_is_kept_until_it_is_cleared(lab: Lab) -> None:
+    server = lab.boot()
+    name, url = server["OS-EXT-SRV-ATTR:host"], f"/compute/v2.1/servers/{server['id']}/os-server-password"
+
+    def shown() -> tuple[str, str | None]:
+        lab.agent.settle()
+        data = msgspec.msgpack.decode(lab.agent.item(name, server["id"]).data, type=GuestData)
+        return lab.demo.get(url).json["password"], data.password
+
+    assert shown() == ("", None)
+    lab.agent.saw(name, "password", server["id"], "x" * 1021)
+    assert shown() == ("", None)
+    for value in ("first", "second"):
+        lab.agent.saw(name, "password", server["id"], value)
+        assert shown() == ("first", "first")
+    assert lab.demo.delete(url).status == 204
+    assert shown() == ("", None)
+    other = min(set(lab.agent.names) - {name})
+    lab.agent.saw(other, "password", server["id"], "of a host that has it not")
+    assert shown() == ("", None)
+    lab.agent.saw(name, "password", server["id"], "second")
+    assert shown() == ("second", "second")

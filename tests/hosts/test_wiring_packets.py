@@ -462,8 +462,17 @@ def test_metadata_knows_the_guest_where_addresses_are_equal(town: Town) -> None:
         status, body = town.guest(name).http("http://169.254.169.254/openstack/latest/meta_data.json")
         assert (status, body) == (200, f"{town.ports[name].id} /openstack/latest/meta_data.json")
     assert town.guest("a").http("http://169.254.169.254/nothing")[0] == 404
-    assert town.guest("a").http("http://169.254.169.254/", "-X", "POST", "-d", "x=y")[0] == 405
     port = town.ports["a"].id
+    post = ("-X", "POST", "-d")
+    for url, status in (("/", 405), ("/password", 200)):
+        assert town.guest("a").http(f"http://169.254.169.254{url}", *post, port)[0] == status
+    assert town.guest("twin").http("http://169.254.169.254/password", *post, port) == (409, "409 Conflict\n")
+    for url, more, status in (
+        ("/password", (*post, "x" * 9000), 413),
+        ("/password", ("-X", "POST", "-H", "Transfer-Encoding: chunked", "-d", "x"), 411),
+        ("/", ("-X", "PUT", "-d", "x"), 405),
+    ):
+        assert town.guest("a").http(f"http://169.254.169.254{url}", *more)[0] == status
     kinds = [(fact.kind, fact.port_id) for fact in town.cloud.wirings[0].facts()]
     assert kinds.count(("metadata_served", port)) == 1
 

@@ -34,7 +34,10 @@ def main() -> None:
     def metadata(port_id: str, path: str) -> bytes | None:
         return None if path == "/nothing" else f"{port_id} {path}".encode()
 
-    wiring.serve_metadata(metadata)
+    def post(port_id: str, path: str, body: bytes) -> int:
+        return 405 if path != "/password" else 200 if body == port_id.encode() else 409
+
+    wiring.serve_metadata(metadata, post)
     wiring.watch(report)
 
     def run(command: str, argument: Any) -> Any:

@@ -27,6 +27,7 @@ class Driver(Protocol):
     def facts(self) -> list[Fact]: ...
     def boot(self, port: Port) -> str: ...
     def ask(self, port: Port, path: str) -> str | None: ...
+    def post(self, port: Port, path: str, text: str) -> int: ...
 
 
 class Fake:
@@ -35,7 +36,10 @@ class Fake:
         self._wiring = FakeWiring(self.settings)
         self._facts: list[Fact] = []
         self._wiring.watch(self._facts.append)
-        self._wiring.serve_metadata(lambda port, path: None if path == "/nothing" else f"{port} {path}".encode())
+        self._wiring.serve_metadata(
+            lambda port, path: None if path == "/nothing" else f"{port} {path}".encode(),
+            lambda port, path, body: 200 if (path, body) == ("/password", port.encode()) else 409,
+        )
 
     def apply(self, desired: Desired) -> dict[str, str]:
         return {f"{key.kind} {key.id}": text for key, text in self._wiring.apply(desired).items()}
@@ -58,6 +62,9 @@ class Fake:
     def ask(self, port: Port, path: str) -> str | None:
         body = self._wiring.guest_asks(port.id, path)
         return None if body is None else body.decode()
+
+    def post(self, port: Port, path: str, text: str) -> int:
+        return self._wiring.guest_posts(port.id, path, text.encode())
 
 
 class Linux:
@@ -94,6 +101,9 @@ class Linux:
         assert status in (200, 404)
         return body if status == 200 else None
 
+    def post(self, port: Port, path: str, text: str) -> int:
+        return self._guest.http(f"http://169.254.169.254{path}", "-X", "POST", "-d", text)[0]
+
 
 @pytest.fixture(params=["fake", *(pytest.param(name, marks=pytest.mark.host) for name in ("linux", "openvswitch"))])
 def driver(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Driver]:
@@ -124,6 +134,8 @@ def test_a_port_gets_its_tap_an_address_and_metadata(driver: Driver) -> None:
     assert driver.boot(port) == "10.1.0.11"
     assert driver.ask(port, "/nothing") is None
     assert driver.ask(port, "/latest/user-data") == f"{port.id} /latest/user-data"
+    assert driver.post(port, "/password", port.id) == 200
+    assert driver.post(port, "/password", "of another") == 409
     driver.ask(port, "/openstack")
     wait(lambda: len(driver.facts()) >= 2, 5, "two facts")
     assert sorted((fact.kind, fact.port_id, fact.detail) for fact in driver.facts()) == [

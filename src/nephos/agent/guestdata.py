@@ -41,6 +41,9 @@ EC2_VERSIONS = (
 )
 LATEST = "latest"
 _SEED_BYTES = 512
+PASSWORD_MOST = 1020
+"""Bytes of a password that a guest posts, as in Nova: room for what an RSA key of 4096 bits encrypts, in Base64."""
+_PASSWORD, _PASSWORD_SINCE = "password", "2013-04-04"
 _DEFAULT_ROUTES = {4: ("0.0.0.0", "0.0.0.0"), 6: ("::", "::")}
 
 _encode = msgspec.json.Encoder().encode
@@ -83,8 +86,9 @@ class GuestData(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """All that a guest may learn about itself.
 
     `hostname` is whole, with the domain. `number` is the one in the libvirt name: instance-%08x and EC2's i-%08x.
-    `admin_pass` is told by the config drive only. `files` are (path, content) to inject. `random_seed` is fresh for
-    every reader unless given. `fixed_ip` and `floating_ip` are the first IPv4 addresses.
+    `admin_pass` is told by the config drive only; `password`, which the guest posted itself, by the service only. `files`
+    are (path, content) to inject. `random_seed` is fresh for every reader unless given. `fixed_ip` and `floating_ip` are
+    the first IPv4 addresses.
     """
 
     uuid: str
@@ -100,6 +104,7 @@ class GuestData(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     keys: tuple[Key, ...] = ()
     meta: dict[str, str] = {}
     admin_pass: str | None = None
+    password: str | None = None
     user_data: bytes | None = None
     vendor_data: dict[str, Any] = {}
     files: tuple[tuple[str, bytes], ...] = ()
@@ -131,7 +136,7 @@ def render(data: GuestData) -> dict[str, bytes]:
     for version in (*OPENSTACK_VERSIONS, LATEST):
         real = OPENSTACK_VERSIONS[-1] if version == LATEST else version
         for name in _names(data, real):
-            if name != "password":
+            if name != _PASSWORD:
                 files[f"openstack/{version}/{name}"] = _openstack(data, real, name, data.admin_pass)
     for number, (_, content) in enumerate(data.files):
         files[f"openstack/content/{number:04}"] = content
@@ -145,6 +150,14 @@ def lookup(data: GuestData, url_path: str) -> bytes | None:
     if tokens[:1] == ["openstack"]:
         return _lookup_openstack(data, tokens[1:])
     return _lookup_ec2(data, tokens[1:] if tokens[:1] == ["ec2"] else tokens)
+
+
+def takes_password(url_path: str) -> bool:
+    """Whether this is the one path at 169.254.169.254 that a guest may post to."""
+    tokens = [token for token in posixpath.normpath("/" + url_path.lstrip("/")).split("/") if token]
+    if len(tokens) != 3 or (tokens[0], tokens[2]) != ("openstack", _PASSWORD):
+        return False
+    return tokens[1] == LATEST or (tokens[1] in OPENSTACK_VERSIONS and tokens[1] >= _PASSWORD_SINCE)
 
 
 def network_data(cards: Sequence[Card]) -> dict[str, list[dict[str, Any]]]:
@@ -205,7 +218,7 @@ def _names(data: GuestData, version: str) -> Iterator[str]:
     if data.user_data is not None:
         yield "user_data"
     for name, since in (
-        ("password", "2013-04-04"),
+        (_PASSWORD, _PASSWORD_SINCE),
         ("vendor_data.json", "2013-10-17"),
         ("network_data.json", "2015-10-15"),
         ("vendor_data2.json", "2016-10-06"),
@@ -227,7 +240,7 @@ def _openstack(data: GuestData, version: str, name: str, admin_pass: str | None)
         case "network_data.json":
             return _encode(network_data(data.cards))
         case _:
-            return b""
+            return (data.password or "").encode()
 
 
 def _meta_data(data: GuestData, version: str, admin_pass: str | None) -> dict[str, Any]:

@@ -22,6 +22,8 @@ from nephos.wiring.probe import Watch
 
 log = logging.getLogger(__name__)
 APPLY_SECONDS = 60.0
+POST_SECONDS = 5.0
+"""How long a guest that posts something waits until the ledger has it."""
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -47,7 +49,7 @@ class Host:
         self._failures: dict[Key, str] = {}
         self._changed = threading.Condition()
         self._starting: set[str] = set()
-        wiring.serve_metadata(self.metadata)
+        wiring.serve_metadata(self.metadata, self.post)
         wiring.watch(self._fact)
         hypervisor.watch(self._power)
 
@@ -127,6 +129,35 @@ class Host:
         if item is None:
             return None
         return guestdata.lookup(msgspec.msgpack.decode(item.data, type=guestdata.GuestData), path)
+
+    def post(self, port_id: str, path: str, body: bytes) -> int:
+        """What the guest behind a port posts to 169.254.169.254: its password, once. Answers the HTTP status: 200 when the
+        ledger has it, 409 when there is one already, 503 when the ledger cannot be reached. May wait POST_SECONDS."""
+        guest_id = self.state.guest_of.get(port_id)
+        data = self.data_of(guest_id) if guest_id else None
+        if guest_id is None or data is None:
+            return 404
+        if not guestdata.takes_password(path):
+            return 405
+        if data.password:
+            return 409
+        try:
+            password = body.decode()
+        except UnicodeDecodeError:
+            return 400
+        if len(body) > guestdata.PASSWORD_MOST or "\0" in password:
+            return 400
+        if not password:
+            return 200
+        self._see(wire.Seen(self.name, "password", guest_id, password, clock.now_us()))
+        with self._changed:
+            self._changed.wait_for(lambda: self._password_of(guest_id), POST_SECONDS)
+        now = self._password_of(guest_id)
+        return 200 if now == password else 409 if now else 503
+
+    def _password_of(self, guest_id: str) -> str | None:
+        data = self.data_of(guest_id)
+        return data.password if data is not None else None
 
     def data_of(self, guest_id: str) -> guestdata.GuestData | None:
         item = self.state.guests.get(guest_id)

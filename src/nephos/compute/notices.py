@@ -1,9 +1,11 @@
-"""What hosts report by themselves: power that changed, addresses that guests took, metadata that was served."""
+"""What hosts report by themselves: power that changed, addresses that guests took, metadata that was served, passwords that
+guests posted."""
 
 from __future__ import annotations
 
 from sqlalchemy import select
 
+from nephos.agent.guestdata import PASSWORD_MOST
 from nephos.compute import notifications
 from nephos.compute.servers import actions, states, store
 from nephos.hosts.wire import Seen
@@ -36,6 +38,15 @@ def power(cloud: Cloud, tx: Tx, seen: Seen) -> None:
     if (now, vm_state) != (row.power_state, row.vm_state):
         actions.change(tx, cloud, row, power_state=now, vm_state=vm_state)
         notifications.updated(tx, row)
+
+
+def password(cloud: Cloud, tx: Tx, seen: Seen) -> None:
+    """Keep what a guest posted as its password; the first one stays until it is cleared."""
+    row = store.by_id(tx, seen.id)
+    if row is None or row.deleted or row.host_id != seen.host or row.guest_password is not None:
+        return
+    if seen.value and len(seen.value) <= PASSWORD_MOST:
+        actions.change(tx, cloud, row, guest_password=seen.value)
 
 
 def marked(name: str, cloud: Cloud, tx: Tx, seen: Seen) -> None:

@@ -75,6 +75,7 @@ def compose(cloud: Cloud) -> None:
     cloud.operations.ended += [notifications.ended, building.ended]
     cloud.hosts.provide("guest", partial(guests.provide, cloud))
     cloud.hosts.notice("power", partial(notices.power, cloud))
+    cloud.hosts.notice("password", partial(notices.password, cloud))
     cloud.hosts.notice("address_taken", partial(notices.marked, "address taken", cloud))
     cloud.hosts.notice("metadata_served", partial(notices.marked, "metadata served", cloud))
     cloud.hosts.notice("host", lambda tx, seen: building.forget_hosts())

@@ -148,7 +148,8 @@ class Result(msgspec.Struct, frozen=True):
 
 
 class Seen(msgspec.Struct, frozen=True):
-    """Something that happened on a host by itself: kind power (id a guest), address_taken, metadata_served (id a port)."""
+    """Something that happened on a host by itself: kind power, password (id a guest), address_taken,
+    metadata_served (id a port)."""
 
     host: str
     kind: str

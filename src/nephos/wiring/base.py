@@ -349,8 +349,8 @@ class Wiring(Protocol):
         """The device that a guest's NIC for this port is connected to; `apply` has made it, persistent."""
         ...
 
-    def serve_metadata(self, lookup: MetadataLookup) -> None:
-        """Answer 169.254.169.254 in every network from `lookup`, from now on."""
+    def serve_metadata(self, lookup: MetadataLookup, post: MetadataPost) -> None:
+        """Answer 169.254.169.254 in every network from `lookup` and `post`, from now on."""
         ...
 
     def watch(self, report: Callable[[Fact], None]) -> None:
@@ -359,6 +359,8 @@ class Wiring(Protocol):
 
     def leftovers(self, desired: Desired) -> list[Leftover]:
         """What exists here with this cloud's mark and should not."""
+MetadataPost = Callable[[str, str, bytes], int]
+"""(port id, URL path, what the guest posts) → the HTTP status; may take some seconds."""
         ...
 
     def probe(self, request: Watch) -> Watched:

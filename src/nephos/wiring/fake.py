@@ -17,6 +17,7 @@ from nephos.wiring.base import (
     Kind,
     Leftover,
     MetadataLookup,
+    MetadataPost,
     Network,
     Port,
     Router,
@@ -37,6 +38,7 @@ class FakeWiring:
         self._ports: dict[str, Port] = {}
         self._routers: dict[str, Router] = {}
         self._lookup: MetadataLookup | None = None
+        self._post: MetadataPost | None = None
         self._report: Callable[[Fact], None] | None = None
         self._taken: dict[str, str] = {}
         self._reported: set[tuple[str, str, str]] = set()
@@ -75,8 +77,8 @@ class FakeWiring:
     def tap_name(self, port_id: str) -> str:
         return f"tap{port_id[:11]}"
 
-    def serve_metadata(self, lookup: MetadataLookup) -> None:
-        self._lookup = lookup
+    def serve_metadata(self, lookup: MetadataLookup, post: MetadataPost) -> None:
+        self._lookup, self._post = lookup, post
 
     def watch(self, report: Callable[[Fact], None]) -> None:
         """See `wiring.base.Wiring.watch`. Addresses taken before are reported too, once."""
@@ -133,6 +135,12 @@ class FakeWiring:
         if body is not None:
             self._tell(Fact(kind="metadata_served", port_id=port_id, detail=path), "")
         return body
+
+    def guest_posts(self, port_id: str, path: str, body: bytes) -> int:
+        """The guest behind a port posts to the metadata service: the HTTP status."""
+        with self._lock:
+            known = port_id in self._ports
+        return self._post(port_id, path, body) if known and self._post is not None else 404
 
     def _tell(self, fact: Fact, distinct: str) -> None:
         key = (fact.kind, fact.port_id, distinct)

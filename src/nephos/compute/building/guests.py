@@ -65,6 +65,7 @@ def _data(
         keys=keys,
         meta=row.metadata or {},
         admin_pass=row.admin_pass,
+        password=row.guest_password,
         user_data=base64.b64decode(row.user_data) if row.user_data else None,
         files=tuple((path, base64.b64decode(content)) for path, content in row.files or ()),
         cards=tuple(_card(port, places) for port in ports),

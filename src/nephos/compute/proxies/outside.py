@@ -75,16 +75,21 @@ def _take(tx: Tx, call: Call, row: Any | None, event: Event) -> tuple[dict[str, 
 
 
 def show_password(call: Call) -> Reply:
-    """No guest here posts one: there is never any."""
+    """What the guest posted to its metadata service; empty while there is nothing."""
     common.refuse_unknown(call, (), 102)
     with call.cloud.database.read() as tx:
-        seen(call, tx)
-    return Reply({"password": ""})
+        return Reply({"password": seen(call, tx).guest_password or ""})
 
 
 def clear_password(call: Call) -> Reply:
-    with call.cloud.database.read() as tx:
-        seen(call, tx)
+    """Forget it, so that the guest may post another; inside the guest nothing changes."""
+
+    def work(tx: Tx) -> None:
+        row = seen(call, tx)
+        if row.guest_password is not None:
+            actions.change(tx, call.cloud, row, guest_password=None)
+
+    call.cloud.database.write(work)
     return Reply()
 
 

@@ -61,6 +61,7 @@ server = Table(
     text("access_ipv6", null=True),
     text("disk_config", default="MANUAL"),
     text("admin_pass", null=True),
+    text("guest_password", null=True),
     text("locked_by", null=True),
     text("locked_reason", null=True),
     integer("launch_index", default=0),
@@ -84,7 +85,9 @@ server = Table(
 )
 """`image` is {"properties", "min_disk", …} as it was at boot; `flavor` the whole flavor with extra specs; `hints` the
 scheduler hints as given; `fault` {"code", "message", "details", "created"}; `security_groups` the names asked for, which
-are shown until there are ports; `files` (path, base64) to inject; `nic_tags` port id → device tag. `generation` is bumped by every change that is shown."""
+are shown until there are ports; `guest_password`
+what the guest itself posted; `files` (path, base64) to inject; `nic_tags` port id → device tag. `generation` is bumped by
+every change that is shown."""
 
 tag = Table(
     "compute_server_tag",

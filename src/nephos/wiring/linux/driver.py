@@ -18,6 +18,7 @@ from nephos.wiring.base import (
     Kind,
     Leftover,
     MetadataLookup,
+    MetadataPost,
     Network,
     Port,
     WiringSettings,
@@ -141,8 +142,8 @@ class LinuxWiring:
     def tap_name(self, port_id: str) -> str:
         return names.tap(port_id)
 
-    def serve_metadata(self, lookup: MetadataLookup) -> None:
-        """See `wiring.base.Wiring.serve_metadata`. `lookup` is called from a few threads of the driver's own."""
+    def serve_metadata(self, lookup: MetadataLookup, post: MetadataPost) -> None:
+        """See `wiring.base.Wiring.serve_metadata`. Both are called from a few threads of the driver's own."""
 
         def answer(index: int, path: str) -> bytes | None:
             port = self._ports_by_index.get(index)
@@ -154,7 +155,11 @@ class LinuxWiring:
             return body
 
         with self._lock:
-            self._services.serve_metadata(MetadataServer(self._reactor, answer))
+        def take(index: int, path: str, body: bytes) -> int:
+            port = self._ports_by_index.get(index)
+            return 404 if port is None else post(port.id, path, body)
+
+            self._services.serve_metadata(MetadataServer(self._reactor, answer, take))
 
     def watch(self, report: Callable[[Fact], None]) -> None:
         """See `wiring.base.Wiring.watch`. Leases from before are reported too, once."""

@@ -9,6 +9,7 @@ pinned to the very tap. So a guest that borrows another's address, with port sec
 from __future__ import annotations
 
 import logging
+import re
 import socket
 from collections import Counter
 from collections.abc import Callable
@@ -23,9 +24,13 @@ from nephos.wiring.linux.reactor import Reactor
 log = logging.getLogger(__name__)
 LARGEST_REQUEST, DEADLINE = 8192, 15.0
 CONNECTIONS, CONNECTIONS_OF_ONE = 256, 16
+_END = re.compile(rb"\r?\n\r?\n")
+_LENGTH = re.compile(rb"\ncontent-length:[ \t]*(\d{1,9})[ \t]*\r?(?=\n|\Z)", re.IGNORECASE)
 
 Answer = Callable[[int, str], bytes | None]
 """(port index, path) → the body, None when there is none."""
+Take = Callable[[int, str, bytes], int]
+"""(port index, path, what is posted) → the HTTP status; may wait."""
 
 
 def tables(device: str) -> list[Table]:
@@ -55,12 +60,14 @@ def tables(device: str) -> list[Table]:
 
 
 class MetadataServer:
-    """Serves all namespaces from the reactor; only the lookups run in a few threads of their own."""
+    """Serves all namespaces from the reactor; only the lookups run in a few threads of their own, and what is posted, which
+    waits for the server, in others."""
 
-    def __init__(self, reactor: Reactor, answer: Answer) -> None:
+    def __init__(self, reactor: Reactor, answer: Answer, take: Take) -> None:
         self._reactor = reactor
-        self._answer = answer
+        self._answer, self._take = answer, take
         self._pool = ThreadPoolExecutor(4, thread_name_prefix="metadata")
+        self._slow = ThreadPoolExecutor(2, thread_name_prefix="metadata-post")
         self._listeners: dict[str, tuple[int | None, socket.socket]] = {}
         self._open: Counter[int] = Counter()
 
@@ -85,7 +92,8 @@ class MetadataServer:
     def close(self) -> None:
         for namespace in list(self._listeners):
             self.leave(namespace)
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        for pool in (self._pool, self._slow):
+            pool.shutdown(wait=False, cancel_futures=True)
 
     def _accept(self, listener: socket.socket) -> None:
         try:
@@ -98,24 +106,32 @@ class MetadataServer:
             connection.close()
             return
         self._open[index] += 1
-        _Exchange(self._reactor, connection, index, self._lookup, self._ended)
+        _Exchange(self._reactor, connection, index, self._ask, self._ended)
 
     def _ended(self, index: int) -> None:
         self._open[index] -= 1
         if not self._open[index]:
             del self._open[index]
 
-    def _lookup(self, index: int, path: str, done: Callable[[int, bytes], None]) -> None:
+    def _ask(self, index: int, path: str, posted: bytes | None, done: Callable[[int, bytes], None]) -> None:
         def work() -> None:
             try:
-                body = self._answer(index, path)
-                status, text = (404, b"404 Not Found\n") if body is None else (200, body)
+                if posted is None:
+                    body = self._answer(index, path)
+                    status, text = (404, _words(404)) if body is None else (200, body)
+                else:
+                    status = self._take(index, path, posted)
+                    text = b"" if status == 200 else _words(status)
             except Exception:
                 log.exception("metadata %s for port index %d failed", path, index)
-                status, text = 500, b"500 Internal Server Error\n"
+                status, text = 500, _words(500)
             self._reactor.soon(lambda: done(status, text))
 
-        self._pool.submit(work)
+        (self._pool if posted is None else self._slow).submit(work)
+
+
+def _words(status: int) -> bytes:
+    return f"{status} {HTTPStatus(status).phrase}\n".encode()
 
 
 def _listener() -> socket.socket:
@@ -135,13 +151,13 @@ class _Exchange:
         reactor: Reactor,
         connection: socket.socket,
         index: int,
-        lookup: Callable[[int, str, Callable[[int, bytes], None]], None],
+        ask: Callable[[int, str, bytes | None, Callable[[int, bytes], None]], None],
         ended: Callable[[int], None],
     ) -> None:
         self._reactor = reactor
         self._connection = connection
         self._index = index
-        self._lookup = lookup
+        self._ask = ask
         self._ended = ended
         self._closed = False
         self._request = b""
@@ -167,22 +183,39 @@ class _Exchange:
         self._request += part
         if not part:
             self._close()
-        elif b"\r\n\r\n" in self._request or b"\n\n" in self._request:
-            self._reactor.forget(self._connection)
-            self._serve()
+        elif end := _END.search(self._request):
+            self._serve(self._request[: end.start()], self._request[end.end() :])
         elif len(self._request) > LARGEST_REQUEST:
-            self._reply(431, b"431 Request Header Fields Too Large\n")
+            self._refuse(431)
 
-    def _serve(self) -> None:
-        words = self._request.split(b"\n", 1)[0].split()
+    def _serve(self, head: bytes, body: bytes) -> None:
+        words = head.split(b"\n", 1)[0].split()
         if len(words) != 3 or not words[1].startswith(b"/"):
-            self._reply(400, b"400 Bad Request\n")
-        elif words[0] not in (b"GET", b"HEAD"):
-            self._reply(405, b"405 Method Not Allowed\n")
+            self._refuse(400)
+        elif words[0] not in (b"GET", b"HEAD", b"POST"):
+            self._refuse(405)
         else:
+            posted = None
+            if words[0] == b"POST":
+                length = _LENGTH.search(head)
+                if length is None:
+                    self._refuse(411)
+                    return
+                size = int(length[1])
+                if size > LARGEST_REQUEST:
+                    self._refuse(413)
+                    return
+                if len(body) < size:
+                    return
+                posted = body[:size]
+            self._reactor.forget(self._connection)
             self._head_only = words[0] == b"HEAD"
             path = words[1].split(b"?", 1)[0].decode("latin-1")
-            self._lookup(self._index, path, self._reply)
+            self._ask(self._index, path, posted, self._reply)
+
+    def _refuse(self, status: int) -> None:
+        self._reactor.forget(self._connection)
+        self._reply(status, _words(status))
 
     def _reply(self, status: int, body: bytes) -> None:
         if self._closed:
