@@ -63,5 +63,5 @@ def iso(us: int | None, *, micro: bool = False, zone: str = "Z") -> str | None:
     """A ledger time as ISO 8601; None stays None. `zone` is "" where an API leaves it off."""
     if us is None:
         return None
-    moment = datetime.fromtimestamp(us / 1_000_000, UTC)
-    return moment.strftime("%Y-%m-%dT%H:%M:%S.%f" if micro else "%Y-%m-%dT%H:%M:%S") + zone
+    moment = datetime.fromtimestamp(us / 1_000_000, UTC).replace(tzinfo=None)
+    return moment.isoformat(timespec="microseconds" if micro else "seconds") + zone

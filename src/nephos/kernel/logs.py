@@ -21,7 +21,7 @@ class JsonFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         line = {
-            "time": clock.iso(int(record.created * 1_000_000), micro=True),
+            "time": clock.iso.__wrapped__(int(record.created * 1_000_000), micro=True),  # no time comes twice
             "level": record.levelname,
             "logger": record.name,
             "message": record.getMessage(),
@@ -44,6 +44,10 @@ def configure(level: str, path: Path | None) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
+    # What no line shows need not be found out for each: the caller's file, the thread and the process.
+    # Source: Python's logging HOWTO, "Optimization".
+    logging._srcfile = None
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     for noisy in ("websockets", "alembic", "_granian", "granian"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     # every loss of a connection is told by who uses it; the library tells it five times

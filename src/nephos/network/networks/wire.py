@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Annotated, Any
 
 from msgspec import UNSET, Meta, UnsetType, field
-from sqlalchemy import ColumnElement, Row, and_, bindparam, case, func, or_, select
+from sqlalchemy import ColumnElement, Row, and_, bindparam, case, func, literal_column, or_, select
 
 from nephos.kernel.db.engine import Tx
 from nephos.network import resource
@@ -71,7 +71,13 @@ class Update(resource.Base, kw_only=True):
 
 _subnets = (
     # An asterisk marks those of a subnet pool, which may have an address scope.
-    select(func.aggregate_strings(case((subnet.c.pool_id.is_(None), subnet.c.id), else_=subnet.c.id.concat("*")), ","))
+    # The comma is written out: as a value it would be put into the statement anew on every run.
+    select(
+        func.aggregate_strings(
+            case((subnet.c.pool_id.is_(None), subnet.c.id), else_=subnet.c.id.concat("*")),
+            literal_column("','"),  # type: ignore[arg-type]
+        )
+    )
     .where(subnet.c.network_id == network.c.id)
     .scalar_subquery()
     .label("subnet_ids")
