@@ -331,6 +331,8 @@ class Leftover(msgspec.Struct, frozen=True, kw_only=True):
 
 MetadataLookup = Callable[[str, str], bytes | None]
 """(port id, URL path) → the body, None when there is no such path."""
+MetadataPost = Callable[[str, str, bytes], int]
+"""(port id, URL path, what the guest posts) → the HTTP status; may take some seconds."""
 
 
 class Wiring(Protocol):
@@ -359,8 +361,6 @@ class Wiring(Protocol):
 
     def leftovers(self, desired: Desired) -> list[Leftover]:
         """What exists here with this cloud's mark and should not."""
-MetadataPost = Callable[[str, str, bytes], int]
-"""(port id, URL path, what the guest posts) → the HTTP status; may take some seconds."""
         ...
 
     def probe(self, request: Watch) -> Watched:

@@ -154,11 +154,11 @@ class LinuxWiring:
                 self._tell(Fact(kind="metadata_served", port_id=port.id, detail=path), "")
             return body
 
-        with self._lock:
         def take(index: int, path: str, body: bytes) -> int:
             port = self._ports_by_index.get(index)
             return 404 if port is None else post(port.id, path, body)
 
+        with self._lock:
             self._services.serve_metadata(MetadataServer(self._reactor, answer, take))
 
     def watch(self, report: Callable[[Fact], None]) -> None:

@@ -402,6 +402,9 @@ def upgrade() -> None:
     with op.batch_alter_table('network_subport', schema=None) as batch_op:
         batch_op.create_index(batch_op.f('ix_network_subport_trunk_id'), ['trunk_id'], unique=False)
 
+    with op.batch_alter_table('compute_server', schema=None) as batch_op:
+        batch_op.add_column(sa.Column('guest_password', sa.Text(), nullable=True))
+
     with op.batch_alter_table('host', schema=None) as batch_op:
         batch_op.add_column(sa.Column('switch', sa.Text(), nullable=True))
 
@@ -433,9 +436,6 @@ def upgrade() -> None:
         batch_op.add_column(sa.Column('ha', sa.Boolean(), server_default=sa.false(), nullable=False))
         batch_op.add_column(sa.Column('ha_number', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), nullable=True))
         batch_op.add_column(sa.Column('flavor_id', sa.Text(), nullable=True))
-    with op.batch_alter_table('compute_server', schema=None) as batch_op:
-        batch_op.add_column(sa.Column('guest_password', sa.Text(), nullable=True))
-
         batch_op.add_column(sa.Column('ndp_proxy', sa.Boolean(), server_default=sa.false(), nullable=False))
 
     with op.batch_alter_table('network_rule', schema=None) as batch_op:
