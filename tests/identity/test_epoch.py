@@ -210,7 +210,15 @@ def test_a_ledger_that_hangs_gives_no_stale_yes_either(
     monkeypatch.setattr(part, "STALE_SECONDS", 1.2)
     ledger.state = "hanging"
     moved.ahead = 0.7
-    hanging = threading.Thread(target=lambda: refused(other, token), daemon=True)
+    told: list[Exception] = []
+
+    def hang() -> None:
+        try:
+            other.verify(token, None)
+        except errors.Unavailable as wrong:
+            told.append(wrong)
+
+    hanging = threading.Thread(target=hang, daemon=True)
     hanging.start()
     while part.of(other).epoch._looking.acquire(blocking=False):
         part.of(other).epoch._looking.release()
@@ -224,6 +232,7 @@ def test_a_ledger_that_hangs_gives_no_stale_yes_either(
     ledger.state = "well"
     ledger.free.set()
     hanging.join()
+    assert len(told) == 1, "it too waited longer than an old answer may be believed"
     moved.ahead = 3.0
     assert refused(other, token)
 

@@ -377,7 +377,8 @@ class TestAway:
     """A PostgreSQL of its own that gives ten connections, and that is killed."""
 
     @pytest.fixture(scope="class")
-    def postgres(self) -> Iterator[engines.Postgres]:
+    @classmethod
+    def postgres(cls) -> Iterator[engines.Postgres]:
         server = engines.Postgres(most=10)
         yield server
         server.stop()

@@ -96,7 +96,6 @@ class PostgresDoorbell:
         options: dict[str, Any] = {"autocommit": True, "connect_timeout": 5, "application_name": "nephos doorbell"}
         with psycopg.connect(self._url, keepalives_idle=10, tcp_user_timeout=15_000, **options) as connection:
             connection.execute(f"LISTEN {CHANNEL}")
-            connection.add_notify_handler(self._take)
             began = clock.monotonic()
             next_ping = began
             while not self._stop.is_set():
@@ -107,13 +106,13 @@ class PostgresDoorbell:
                 if now - max(began, self._heard_at) > 3 * self._ping_seconds:
                     raise ConnectionError("its own pings do not come back")
                 self._send(connection)
+                # also what came in while something was sent: the socket is not readable for that any more
+                for notify in connection.notifies(timeout=0):
+                    self._take(notify)
                 ready, _, _ = select.select([connection.fileno(), self._wake], [], [], max(0.0, next_ping - now))
                 if self._wake in ready:
                     with suppress(BlockingIOError):
                         os.read(self._wake, 4096)
-                if connection.fileno() in ready:
-                    for _ in connection.notifies(timeout=0):
-                        continue
 
     def _take(self, notify: psycopg.Notify) -> None:
         sender, _, topic = notify.payload.partition(":")
