@@ -250,6 +250,11 @@ BODIES: dict[str, Any] = {
         "ndp_proxy": {"name": "p", "router_id": "{wide/router}", "port_id": "{six/port}", "description": "d"}
     },
     "PUT network /v2.0/ndp_proxies/{id}": {"ndp_proxy": {"name": "changed"}},
+    "POST network /v2.0/local_ips": {
+        "local_ip": {"name": "l", "network_id": "{network/networks}", "description": "d", "ip_mode": "translate"}
+    },
+    "PUT network /v2.0/local_ips/{id}": {"local_ip": {"name": "changed"}},
+    "POST network /v2.0/local_ips/{id}/port_associations": {"port_association": {"fixed_port_id": "{spare/port}"}},
     "POST network /v2.0/metering/metering-labels": {"metering_label": {"name": "m", "description": "d"}},
     "POST network /v2.0/metering/metering-label-rules": {
         "metering_label_rule": {
@@ -481,6 +486,7 @@ _INSTEAD: dict[str, dict[str, str]] = {
     "GET compute /v2.1/os-hypervisors/{id}/search": {"compute/os-hypervisors": "host"},
     "GET compute /v2.1/os-hypervisors/{id}/servers": {"compute/os-hypervisors": "host"},
     "DELETE network /v2.0/networks/{id}": {"network/networks": "spare/network"},
+    "DELETE network /v2.0/local_ips/{id}": {"network/local_ips": "spare/local_ip"},
     "DELETE network /v2.0/subnets/{id}": {"network/subnets": "spare/subnet"},
     "DELETE network /v2.0/routers/{id}": {"network/routers": "spare/router"},
     "PUT network /v2.0/routers/{id}/remove_external_gateways": {"network/routers": "spare/router"},

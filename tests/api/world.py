@@ -329,7 +329,7 @@ class World:
             key = str(self._made(client, path, body)[noun]["id"])
             if f"network/{plural}" not in found:
                 found[f"network/{plural}"] = key
-                if plural not in ("rbac-policies", "security-group-rules", "address-groups", "address-scopes"):
+                if plural not in ("rbac-policies", "security-group-rules", "address-groups", "address-scopes", "local_ips"):
                     assert client.put(f"{path}/{key}/tags", {"tags": ["red"]}).status == 200
             return key
 
@@ -370,6 +370,11 @@ class World:
             body[noun].update(other)
             path = f"/network/v2.0/{name}".format(id=found[above])
             found[f"network/{noun}s"] = str(self._made(client, path, body)[noun]["id"])
+        leading = made("local_ips", "local_ip", network_id=found["network/networks"])
+        found["spare/local_ip"] = made("local_ips", "local_ip", network_id=found["network/networks"])
+        found["network/port_associations"] = made("ports", "port")
+        led = {"port_association": {"fixed_port_id": found["network/port_associations"]}}
+        self._made(client, f"/network/v2.0/local_ips/{leading}/port_associations", led)
         for name, noun in (("metering-labels", "metering_label"), ("metering-label-rules", "metering_label_rule")):
             body = seeds.body(f"POST network /v2.0/metering/{name}", found)
             body[noun] |= {"project_id": found["project"], "remote_ip_prefix": "198.51.100.0/24"}

@@ -37,6 +37,26 @@ def test_the_seeds_router_lives_where_the_first_host_came(site: Site) -> None:
     assert [port["status"] for port in ports] == ["ACTIVE"]
 
 
+def test_a_local_ip_is_told_where_its_ports_are(site: Site) -> None:
+    network, _ = site.network()
+    (first,) = site.server("s1", "h2", NetworkRequest(network_id=network))
+    (second,) = site.server("s2", "h3", NetworkRequest(network_id=network))
+    local = site.make("local_ips", network_id=network, local_ip_address="10.20.0.77")["id"]
+    settled(site)
+    for port in (first, second):
+        reply = site.demo.post(f"{V}/local_ips/{local}/port_associations", {"port_association": {"fixed_port_id": port}})
+        assert reply.status == 201, reply
+    told = site.of("h2", "port")
+    assert told[first].local == (base.LocalIp(address="10.20.0.77", fixed="10.20.0.3"),)
+    assert site.of("h3", "port")[second].local == (base.LocalIp(address="10.20.0.77", fixed="10.20.0.4"),)
+    hosts = site.demo.get(f"{V}/local_ips/{local}/port_associations?sort_key=fixed_ip").json["port_associations"]
+    assert [each["host"] for each in hosts] == ["h2", "h3"]
+    site.delete(f"local_ips/{local}/port_associations/{first}")
+    assert site.of("h2", "port")[first].local == ()
+    site.put(f"ports/{second}", {"port": {"fixed_ips": [{"ip_address": "10.20.0.40"}]}})
+    assert site.of("h3", "port")[second].local == ()
+
+
 def test_a_server_on_one_host_then_on_another(site: Site) -> None:
     network, subnet = site.network()
     (first,) = site.server("s1", "h2", NetworkRequest(network_id=network))

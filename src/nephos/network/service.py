@@ -22,6 +22,7 @@ from nephos.network.flavors import api as flavors
 from nephos.network.floatingips import api as floatingips
 from nephos.network.forwardings import api as forwardings
 from nephos.network.groups import api as groups
+from nephos.network.localips import api as localips
 from nephos.network.metering import api as metering
 from nephos.network.ndpproxies import api as ndpproxies
 from nephos.network.networks import api as networks
@@ -54,6 +55,7 @@ SERVICE = Service(
         *conntrack.ROUTES,
         *ndpproxies.ROUTES,
         *flavors.ROUTES,
+        *localips.ROUTES,
         *metering.ROUTES,
         *floatingips.ROUTES,
         *forwardings.ROUTES,

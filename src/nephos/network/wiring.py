@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
-from sqlalchemy import BindParameter, bindparam, select
+from sqlalchemy import BindParameter, bindparam, exists, select
 
 from nephos.hosts import store as hosts
 from nephos.kernel.db.engine import Tx
@@ -18,6 +18,8 @@ from nephos.network.addressgroups.store import address_group
 from nephos.network.agents import actions as agents
 from nephos.network.groups import protocols
 from nephos.network.groups.store import group, rule
+from nephos.network.localips import actions as localips
+from nephos.network.localips.store import TRANSLATE, association
 from nephos.network.networks.store import network
 from nephos.network.ports.store import DHCP, port, port_group
 from nephos.network.qos import actions as qos
@@ -80,6 +82,7 @@ _guest_ports = (
         trunk.c.port_id.label("trunk_port_id"),
         trunk.c.admin_state_up.label("trunk_up"),
         subport.c.number.label("tag"),
+        exists().where(association.c.id == port.c.id).label("led_to"),
     )
     .join(network, network.c.id == port.c.network_id)
     .outerjoin(subport, subport.c.port_id == port.c.id)
@@ -245,7 +248,7 @@ def _subnet(row: Any, served: Mapping[str, str]) -> base.Subnet:
 
 
 def ports(tx: Tx, host_id: str, ids: Sequence[str] | None) -> Mapping[str, base.Port]:
-    """The guests' ports on a host: at most four queries."""
+    """The guests' ports on a host: at most five queries."""
     statement = _guest_ports if ids is None else _guest_ports.where(port.c.id.in_(list(ids)))
     rows = tx.all(statement, {"host": host_id})
     if not rows:
@@ -253,6 +256,8 @@ def ports(tx: Tx, host_id: str, ids: Sequence[str] | None) -> Mapping[str, base.
     keys = [row.id for row in rows]
     addresses = _by(tx.all(_addresses, {"ids": keys}), "port_id")
     groups = _by(tx.all(_port_groups, {"ids": keys}), "port_id")
+    led_to = [row.id for row in rows if row.led_to]
+    local = localips.of_ports(tx, led_to) if led_to else {}
     policies = {row.qos_policy_id or row.network_policy_id for row in rows} - {None}
     limits = {key: _limits(rules) for key, rules in qos.rules_of(tx, policies).items()} if policies else {}
     return {
@@ -270,9 +275,14 @@ def ports(tx: Tx, host_id: str, ids: Sequence[str] | None) -> Mapping[str, base.
             trunk=row.trunk_port_id,
             tag=row.tag,
             limits=limits.get(row.qos_policy_id or row.network_policy_id),
+            local=tuple(_local(each) for each in local.get(row.id, ())),
         )
         for row in rows
     }
+
+
+def _local(row: Any) -> base.LocalIp:
+    return base.LocalIp(address=row.address, fixed=row.fixed_address, translated=row.ip_mode == TRANSLATE)
 
 
 def _limits(rules: Iterable[Any]) -> base.Limits | None:

@@ -149,6 +149,15 @@ class Limits(Wire, frozen=True):
     dscp: int | None = None
 
 
+class LocalIp(Wire, frozen=True):
+    """A local IP that leads this host's guests to a port: packets for `address` get to the port at its address `fixed`, or,
+    when they are not `translated`, as they are."""
+
+    address: str
+    fixed: str
+    translated: bool = True
+
+
 class Port(Wire, frozen=True):
     """A guest's port on this host. One with a `trunk`, another port's id, is behind that one's tap, in VLAN `tag`.
 
@@ -169,6 +178,7 @@ class Port(Wire, frozen=True):
     trunk: str | None = None
     tag: int | None = None
     limits: Limits | None = None
+    local: tuple[LocalIp, ...] = ()
 
 
 class RouterInterface(Wire, frozen=True):

@@ -410,6 +410,12 @@ ALL = tuple(
             "2021-06-29T10:00:00-00:00",
         ),
         (
+            "local_ip",
+            "Local IP",
+            "Addresses that lead to a port of the caller's own host.",
+            "2021-07-26T10:00:00-00:00",
+        ),
+        (
             "metering",
             "Neutron Metering",
             "What crosses gateways is counted.",

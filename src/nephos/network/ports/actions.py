@@ -17,6 +17,8 @@ from nephos.network.floatingips.store import floatingip
 from nephos.network.forwardings import actions as forwardings
 from nephos.network.forwardings.store import forwarding
 from nephos.network.groups import actions as groups
+from nephos.network.localips import actions as localips
+from nephos.network.localips.store import local_ip
 from nephos.network.ndpproxies import actions as ndpproxies
 from nephos.network.ndpproxies.store import ndp_proxy
 from nephos.network.ports.store import ACTIVE, COMPUTE, DHCP, DOWN, FLOATING, GATEWAY, HA, ROUTER, port, port_group
@@ -73,6 +75,7 @@ _ties = select(
         exists().where(forwarding.c.port_id == port.c.id),
         exists().where(ndp_proxy.c.port_id == port.c.id),
     ).label("reached"),
+    exists().where(local_ip.c.local_port_id == port.c.id).label("lent"),
 ).where(port.c.id == bindparam("id"))
 _trunk_of = (
     select(trunk.c.id, trunk.c.port_id)
@@ -431,7 +434,9 @@ def _change_addresses(tx: Tx, cloud: Cloud, row: Any, mac: str, owner: str, fixe
     routing = owner in (ROUTER, GATEWAY)
     gone = [one for one in left if routing or not addresses.is_auto(rows[one.subnet_id]) or mac != row.mac]
     addresses.give_back(tx, row.id, gone)
-    unhook_floating(tx, cloud, row.id, [one.address for one in gone])
+    if gone:
+        unhook_floating(tx, cloud, row.id, [one.address for one in gone])
+        localips.unhook(tx, row.id, [one.address for one in gone])
     addresses.take(
         tx,
         port_id=row.id,
@@ -446,9 +451,12 @@ def _change_addresses(tx: Tx, cloud: Cloud, row: Any, mac: str, owner: str, fixe
 
 
 def remove(tx: Tx, cloud: Cloud, row: Any) -> None:
-    """With its addresses; floating IPs that lead to it lead nowhere then."""
+    """With its addresses; floating IPs that lead to it lead nowhere then. Raises ServicePortInUse (409) for one that has the
+    address of a local IP."""
     wanted = groups_of(tx, [row.id]).get(row.id, []) if row.host_id is not None else []
     ties: Any = tx.first(_ties, {"id": row.id})
+    if ties.lent:
+        localips.surrender(tx, cloud, row)
     if ties.reached:
         unhook_floating(tx, cloud, row.id)
     if ties.in_trunk:

@@ -62,11 +62,12 @@ port_group = Table(
 )
 
 COMPUTE = "compute:"
-DHCP, ROUTER, GATEWAY, FLOATING, HA = (
+DHCP, ROUTER, GATEWAY, FLOATING, HA, LOCAL = (
     "network:dhcp",
     "network:router_interface",
     "network:router_gateway",
     "network:floatingip",
     "network:router_ha_interface",
+    "network:local_ip",
 )
 ACTIVE, DOWN = "ACTIVE", "DOWN"

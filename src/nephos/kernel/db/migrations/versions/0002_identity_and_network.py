@@ -363,6 +363,26 @@ def upgrade() -> None:
     sa.ForeignKeyConstraint(['port_id'], ['network_port.id'], ondelete='CASCADE'),
     sa.PrimaryKeyConstraint('port_id', 'host_id', name=op.f('pk_network_binding'))
     )
+    op.create_table('network_local_ip',
+    sa.Column('id', sa.Text(), nullable=False),
+    sa.Column('project_id', sa.Text(), nullable=False),
+    sa.Column('name', sa.Text(), nullable=False),
+    sa.Column('description', sa.Text(), nullable=False),
+    sa.Column('local_port_id', sa.Text(), nullable=False),
+    sa.Column('network_id', sa.Text(), nullable=False),
+    sa.Column('address', sa.Text(), nullable=False),
+    sa.Column('ip_mode', sa.Text(), nullable=False),
+    sa.Column('revision', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), nullable=False),
+    sa.Column('created_at', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), nullable=False),
+    sa.Column('updated_at', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), nullable=False),
+    sa.ForeignKeyConstraint(['local_port_id'], ['network_port.id'], ),
+    sa.PrimaryKeyConstraint('id', name=op.f('pk_network_local_ip'))
+    )
+    with op.batch_alter_table('network_local_ip', schema=None) as batch_op:
+        batch_op.create_index(batch_op.f('ix_network_local_ip_local_port_id'), ['local_port_id'], unique=False)
+        batch_op.create_index(batch_op.f('ix_network_local_ip_network_id'), ['network_id'], unique=False)
+        batch_op.create_index(batch_op.f('ix_network_local_ip_project_id'), ['project_id'], unique=False)
+
     op.create_table('network_silent_gateway',
     sa.Column('port_id', sa.Text(), nullable=False),
     sa.Column('address', sa.Text(), nullable=False),
@@ -389,6 +409,17 @@ def upgrade() -> None:
     with op.batch_alter_table('network_trunk', schema=None) as batch_op:
         batch_op.create_index(batch_op.f('ix_network_trunk_project_id'), ['project_id'], unique=False)
 
+    op.create_table('network_local_ip_association',
+    sa.Column('local_ip_id', sa.Text(), nullable=False),
+    sa.Column('id', sa.Text(), nullable=False),
+    sa.Column('fixed_address', sa.Text(), nullable=False),
+    sa.ForeignKeyConstraint(['id'], ['network_port.id'], ondelete='CASCADE'),
+    sa.ForeignKeyConstraint(['local_ip_id'], ['network_local_ip.id'], ondelete='CASCADE'),
+    sa.PrimaryKeyConstraint('local_ip_id', 'id', name=op.f('pk_network_local_ip_association'))
+    )
+    with op.batch_alter_table('network_local_ip_association', schema=None) as batch_op:
+        batch_op.create_index(batch_op.f('ix_network_local_ip_association_id'), ['id'], unique=False)
+
     op.create_table('network_subport',
     sa.Column('port_id', sa.Text(), nullable=False),
     sa.Column('trunk_id', sa.Text(), nullable=False),
@@ -407,6 +438,7 @@ def upgrade() -> None:
 
     with op.batch_alter_table('host', schema=None) as batch_op:
         batch_op.add_column(sa.Column('switch', sa.Text(), nullable=True))
+        batch_op.add_column(sa.Column('tunnel_fallback', sa.Text(), nullable=True))
 
     with op.batch_alter_table('identity_credential', schema=None) as batch_op:
         batch_op.add_column(sa.Column('key_id', sa.Text(), nullable=True))
@@ -414,6 +446,9 @@ def upgrade() -> None:
 
     with op.batch_alter_table('identity_epoch', schema=None) as batch_op:
         batch_op.add_column(sa.Column('key_epoch', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), nullable=True))
+
+    with op.batch_alter_table('network_host', schema=None) as batch_op:
+        batch_op.add_column(sa.Column('tunnel_fallback', sa.Text(), nullable=True))
 
     with op.batch_alter_table('network_network', schema=None) as batch_op:
         batch_op.add_column(sa.Column('multi', sa.Boolean(), server_default=sa.false(), nullable=False))
