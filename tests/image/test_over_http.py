@@ -7,10 +7,11 @@ import http.client
 import json
 import os
 import socket
+import struct
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -140,6 +141,39 @@ def test_a_client_that_vanishes_leaves_no_image(server: Server, head: str) -> No
     raw.close()
     _until(lambda: server.show(image_id)["status"] == "queued")
     assert server.request("PUT", f"/image/v2/images/{image_id}/file", b"whole", **OCTETS)[0] == 204
+
+
+def cut(raw: socket.socket) -> None:
+    raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    raw.close()
+
+
+@pytest.mark.parametrize(
+    ("noun", "leave", "rest"),
+    [
+        ("file", socket.socket.close, b""),
+        ("file", cut, b"3e8\r\nhalf of it"),
+        ("stage", lambda raw: raw.shutdown(socket.SHUT_WR), b""),
+    ],
+    ids=["closes", "is cut", "sends no more"],
+)
+def test_a_chunked_upload_without_a_size_that_breaks_off_leaves_no_image(
+    server: Server, noun: str, leave: Callable[[socket.socket], None], rest: bytes
+) -> None:
+    image_id = server.new_image()
+    path = f"/image/v2/images/{image_id}/{noun}"
+    raw = server.begin("PUT", path, "Content-Type: application/octet-stream", "Transfer-Encoding: chunked")
+    idle = server.begin("GET", "/healthcheck")
+    raw.sendall(b"3e8\r\n" + b"x" * 1000 + b"\r\n" + rest)
+    _until(lambda: server.show(image_id)["status"] in ("saving", "uploading"))
+    leave(raw)
+    _until(lambda: server.show(image_id)["status"] == "queued")
+    assert idle.recv(12) == b"HTTP/1.1 200", "another's connection is no sign of life"
+    raw.close()
+    idle.close()
+    status, _, body = server.request("PUT", f"/image/v2/images/{image_id}/file", iter([b"whole"]), **OCTETS)
+    assert status == 204, body
+    assert server.show(image_id)["size"] == 5
 
 
 def test_slow_transfers_never_take_all_threads(server: Server) -> None:

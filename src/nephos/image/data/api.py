@@ -39,6 +39,7 @@ def upload(call: Call) -> Reply:
         try:
             blocks = receive.capped(incoming.blocks(), size)
             received = receive.take(part.store, name, blocks, image.row.disk_format, image.row.container_format)
+            incoming.finish()
             kept = call.cloud.database.write(lambda tx: actions.saved(tx, image.row.id, upload_id, name, received))
         except BaseException:
             _forget(call, image, upload_id, name)
@@ -63,6 +64,7 @@ def stage(call: Call) -> Reply:
         upload_id = _begin(call, image, images.UPLOADING)
         try:
             count = receive.keep(part.store, name, receive.capped(incoming.blocks(), size))
+            incoming.finish()
             kept = call.cloud.database.write(lambda tx: actions.staged(tx, image.row.id, upload_id, name, count))
         except BaseException:
             _forget(call, image, upload_id, name)

@@ -10,6 +10,7 @@ import msgspec
 
 from nephos import errors
 from nephos.image.inspection import Inspection
+from nephos.kernel.http import connections
 from nephos.storage.base import ImageStore
 
 Write = Callable[[bytes], None]
@@ -34,17 +35,20 @@ class Incoming:
 
     def __init__(self, stream: IO[bytes], length: int | None) -> None:
         self._stream, self._length, self._left = stream, length, length
+        self._count = 0
 
     def blocks(self) -> Iterator[bytes]:
-        """All of it. Raises BadRequest when it ends early.
-
-        A chunked body that is cut off looks whole to a WSGI application, so without a length only a client that tells
-        the size (`X-OpenStack-Image-Size`) is sure of it.
-        """
+        """All of it. Raises BadRequest when it ends early; a chunked one that is cut off looks whole until `finish`."""
         while block := self._read():
+            self._count += len(block)
             yield block
         if self._left:
             raise errors.BadRequest(f"The upload broke off: {self._left} of {self._length} bytes are missing.")
+
+    def finish(self) -> None:
+        """To be called before the bytes are believed. Raises BadRequest when the client went away in a chunked body."""
+        if self._length is None and connections.broke_off(self._count):
+            raise errors.BadRequest(f"The upload broke off after {self._count} bytes.")
 
     def drain(self) -> None:
         """Read what is left of a body that was refused: a client that cannot finish sending reads no answer."""
