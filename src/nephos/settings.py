@@ -15,7 +15,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from nephos.errors import SettingsError
-from nephos.wiring.base import Physical
+from nephos.wiring.base import Fallback, Physical
 
 DEFAULT_STATE = Path("/var/lib/nephos")
 SERVER_USER = "nephos"
@@ -221,7 +221,7 @@ class Notifications(msgspec.Struct, forbid_unknown_fields=True):
 class Host(msgspec.Struct, forbid_unknown_fields=True):
     """Settings of the agent's own host. `libvirt` is a socket path; empty means the system's.
 
-    `switch` and `underlay` are described in `wiring.base.WiringSettings`.
+    `switch`, `underlay` and `tunnel_fallback` are described in `wiring.base.WiringSettings`.
     `server` is wss://HOST:PORT of the servers elsewhere, separated by commas, for a host that joined; empty means this
     machine's own.
     """
@@ -230,6 +230,7 @@ class Host(msgspec.Struct, forbid_unknown_fields=True):
     server: str = ""
     tunnel_address: str = ""
     tunnel_port: int = 4789
+    tunnel_fallback: Fallback | None = None
     physical: dict[str, Physical] = {}
     switch: Literal["linux", "openvswitch"] = "linux"
     underlay: Physical | None = None

@@ -12,6 +12,7 @@ TCP) and 198.51.100.80, which answers TCP 80.
 from __future__ import annotations
 
 import contextlib
+import os
 import shlex
 import subprocess
 import threading
@@ -24,6 +25,8 @@ HERE = Path(__file__).parent
 UNDERLAY, SERVER, GATEWAY = "192.168.77", 200, 254
 DNS, OUTSIDE, OUTSIDE_NAME = "198.51.100.53", "198.51.100.80", "outside.example"
 LARGE_NAME = "large.example"
+SLOW = float(os.environ.get("NEPHOS_TESTS_SLOWER", "1"))
+"""How many times as long as on a real machine everything may take: more than 1 on an emulated one."""
 _HOLD = "trap 'exit 0' TERM; echo ready; while :; do sleep 3600 & wait $!; done"
 
 
@@ -48,7 +51,7 @@ class Node:
         """Run a command here. One word with spaces is split as a shell would. `Failed` unless it succeeds."""
         parts = shlex.split(words[0]) if len(words) == 1 else list(words)
         done = subprocess.run(
-            self.command(*parts), capture_output=True, text=True, timeout=timeout, input=text, check=False
+            self.command(*parts), capture_output=True, text=True, timeout=timeout * SLOW, input=text, check=False
         )
         if check and done.returncode:
             raise Failed(f"{self.name}: {shlex.join(parts)} answered {done.returncode}: {done.stdout}{done.stderr}")
@@ -74,18 +77,18 @@ class Node:
 
     def pings(self, address: str, *, count: int = 1, wait: float = 2) -> bool:
         """Whether any of `count` pings is answered."""
-        words = ["ping", "-q", "-i", "0.2", "-c", str(count), "-W", str(wait), address]
+        words = ["ping", "-q", "-i", "0.2", "-c", str(count), "-W", str(wait * SLOW), address]
         return "0 received" not in self.run(*words, check=False, timeout=60).stdout
 
     def reaches(self, address: str, port: int, *, wait: float = 2, source: str | None = None) -> str | None:
         """What a TCP server says there to an HTTP GET; None when no connection comes about."""
-        words = ["curl", "-s", "-m", str(wait), *(["--interface", source] if source else [])]
+        words = ["curl", "-s", "-m", str(wait * SLOW), *(["--interface", source] if source else [])]
         done = self.run(*words, f"http://{address}:{port}/", check=False, timeout=wait + 10)
         return done.stdout if done.returncode == 0 else None
 
     def http(self, url: str, *options: str) -> tuple[int, str]:
         """(status, body) of a GET by curl; status 0 when there is no answer."""
-        done = self.run("curl", "-s", "-m", "5", "-w", "\n%{http_code}", *options, url, check=False)
+        done = self.run("curl", "-s", "-m", str(5 * SLOW), "-w", "\n%{http_code}", *options, url, check=False)
         body, _, status = done.stdout.rpartition("\n")
         return int(status or 0), body
 
@@ -328,11 +331,11 @@ class Lab:
 
 def wait(true: Callable[[], object], seconds: float, what: str) -> None:
     """Wait until `true()` is so; `Failed` names `what` when it never is."""
-    until = time.monotonic() + seconds
+    until = time.monotonic() + seconds * SLOW
     while not true():
         if time.monotonic() > until:
-            raise Failed(f"{what}: not within {seconds} s")
+            raise Failed(f"{what}: not within {seconds * SLOW} s")
         threading.Event().wait(0.05)
 
 
-__all__ = ["DNS", "GATEWAY", "LARGE_NAME", "OUTSIDE", "OUTSIDE_NAME", "Failed", "Guest", "Host", "Lab", "Node", "wait"]
+__all__ = ["DNS", "GATEWAY", "LARGE_NAME", "OUTSIDE", "OUTSIDE_NAME", "SLOW", "Failed", "Guest", "Host", "Lab", "Node", "wait"]

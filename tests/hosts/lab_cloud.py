@@ -230,6 +230,7 @@ def _settings(host: Host, wiring: WiringSettings | None, *, reaches: bool) -> al
     return all_settings.Host(
         name=host.name,
         tunnel_address=wiring.tunnel_address or "",
+        tunnel_fallback=wiring.tunnel_fallback,
         physical={**wiring.physical, **({"public": PUBLIC} if reaches else {})},
         switch=wiring.switch,
         underlay=wiring.underlay,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 from sqlalchemy import select
 
 from nephos.hosts import reports, wire
@@ -255,3 +256,52 @@ def test_metadata_is_refreshed_when_a_port_or_its_floating_ip_changes(site: Site
 
 def outside(site: Site) -> str:
     return str(site.admin.get(V + "/networks?name=public").json["networks"][0]["id"])
+
+
+def test_two_hosts_between_which_vxlan_is_blocked_take_the_same_way_round(site: Site) -> None:
+    """Both of the pair, whichever of them says that it is blocked; nobody else; and back when both say that it passes."""
+    network, _ = site.network()
+    for number, host in enumerate(HOSTS, 1):
+        site.server(f"s{number}", host, NetworkRequest(network_id=network))
+    settled(site)
+
+    def sets(host: str, fallback: str | None) -> None:
+        site.agent.hello[host] = msgspec.structs.replace(site.agent.hello[host], tunnel_fallback=fallback)
+        site.agent.arrive()
+
+    def say(host: str, of: str, value: str) -> None:
+        address = site.agent.hello[of].tunnel_address
+        assert address is not None
+        seen = wire.Seen(site.agent.ids[host], "overlay", address, value, 1_700_000_000_000_000)
+        site.write(lambda tx: site.cloud.hosts.notices["overlay"][0](tx, seen))
+
+    def ways() -> dict[str, tuple[str, ...]]:
+        settled(site)
+        return {host: site.of(host, "network")[network].detours for host in HOSTS}
+
+    one, two, three = (str(site.agent.hello[host].tunnel_address) for host in HOSTS)
+    sets("h1", "geneve:6082")
+    say("h1", "h2", "down")
+    assert ways() == {"h1": (), "h2": (), "h3": ()}, "h2 sets none"
+    sets("h2", "gre")
+    assert ways() == {"h1": (), "h2": (), "h3": ()}, "they set two"
+    sets("h2", "geneve:6082")
+    assert ways() == {"h1": (two,), "h2": (one,), "h3": ()}
+    assert set(site.of("h1", "network")[network].peers) == {two, three}
+    say("h2", "h1", "down")
+    say("h1", "h2", "up 1450/1450")
+    assert ways() == {"h1": (two,), "h2": (one,), "h3": ()}, "one direction is blocked still"
+    shown = {each["name"]: each["tunnels"] for each in site.admin.get("/nephos/v1/hosts").json["hosts"]}
+    assert shown["h2"] == [{"peer": one, "up": False, "mtu": None, "fallback": "geneve:6082"}]
+    assert [each["fallback"] for each in shown["h1"]] == ["geneve:6082"]
+    (found,) = [each for each in site.admin.get("/nephos/v1/audit").json["findings"] if each["kind"] == "tunnel"]
+    assert found["name"] == "h2 → h1" and "its networks go by geneve:6082 meanwhile" in found["why"]
+    say("h2", "h1", "up 1450/1450")
+    assert ways() == {"h1": (), "h2": (), "h3": ()}
+    say("h1", "h2", "down")
+    assert ways()["h1"] == (two,)
+    say("h1", "h2", "gone")
+    assert ways() == {"h1": (), "h2": (), "h3": ()}
+    say("h1", "h2", "down")
+    sets("h2", None)
+    assert ways() == {"h1": (), "h2": (), "h3": ()}, "a host that has none any more"

@@ -29,6 +29,7 @@ def real_drivers(chosen: Settings) -> tuple[LibvirtHypervisor, LinuxWiring, daem
         WiringSettings(
             tunnel_address=chosen.host.tunnel_address or None,
             tunnel_port=chosen.host.tunnel_port,
+            tunnel_fallback=chosen.host.tunnel_fallback,
             physical=chosen.host.physical,
             switch=chosen.host.switch,
             underlay=chosen.host.underlay,

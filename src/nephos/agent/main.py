@@ -169,6 +169,7 @@ class Agent:
                     self._settings.host.tunnel_address or None,
                     tuple(self._settings.host.physical),
                     self._settings.host.switch,
+                    str(self._settings.host.tunnel_fallback or "") or None,
                 )
             )
         return wire.Hello(tuple(hosts), __version__)

@@ -95,4 +95,6 @@ def _print(found: dict[str, Any]) -> None:
         )
         for tunnel in host["tunnels"]:
             state = f"up, frames of {tunnel['mtu']} bytes pass" if tunnel["up"] else "no answer"
+            if tunnel["fallback"]:
+                state += f"; networks go by {tunnel['fallback']}"
             print(f"tunnel     {host['name']:<16} → {tunnel['peer']:<16} {state}")

@@ -22,8 +22,10 @@ def list_hosts(call: Call) -> Reply:
     with call.cloud.database.read() as tx:
         rows = hosts.all_hosts(tx)
         proved: dict[str, list[dict[str, object]]] = {}
+        around = paths.ways_round(tx)
         for each in paths.listing(tx):
-            proved.setdefault(each.host_id, []).append({"peer": each.peer, "up": each.up, "mtu": each.mtu})
+            way = {"peer": each.peer, "up": each.up, "mtu": each.mtu, "fallback": around.get((each.host_id, each.peer))}
+            proved.setdefault(each.host_id, []).append(way)
         now = tx.now
     names = ("id", "name", "hypervisor_type", "hypervisor_version", "vcpus", "ram_mb", "disk_gb", "tunnel_address")
     return Reply(

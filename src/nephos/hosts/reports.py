@@ -65,6 +65,7 @@ def arrive(cloud: Cloud, hello: wire.Hello, ids: dict[str, str]) -> None:
                 "tunnel_address": host.tunnel_address,
                 "physical": list(host.physical),
                 "switch": host.switch,
+                "tunnel_fallback": host.tunnel_fallback,
             }
             table = store.host
             old = tx.first(select(table).where(table.c.id == ids[host.name]))

@@ -23,6 +23,7 @@ host = Table(
     text("tunnel_address", null=True),
     document("physical"),
     text("switch", null=True),
+    text("tunnel_fallback", null=True),
     boolean("disabled"),
     text("disabled_reason", null=True),
     boolean("forced_down"),

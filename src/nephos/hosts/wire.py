@@ -37,6 +37,7 @@ class HostHello(msgspec.Struct, frozen=True):
     tunnel_address: str | None = None
     physical: tuple[str, ...] = ()
     switch: str = "linux"
+    tunnel_fallback: str | None = None
 
 
 class Hello(Message, frozen=True):

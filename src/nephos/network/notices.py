@@ -91,10 +91,11 @@ def listen(cloud: Cloud) -> None:
     def arrived(tx: Tx, seen: Seen) -> None:
         row = hosts.get(tx, seen.id)
         before = tx.first(select(known).where(known.c.id == row.id))
+        says = {"tunnel_address": row.tunnel_address, "tunnel_fallback": row.tunnel_fallback}
         if before is None:
-            tx.insert(known, {"id": row.id, "tunnel_address": row.tunnel_address})
-        elif before.tunnel_address != row.tunnel_address:
-            tx.execute(update(known).where(known.c.id == row.id).values(tunnel_address=row.tunnel_address))
+            tx.insert(known, {"id": row.id, **says})
+        elif any(getattr(before, name) != value for name, value in says.items()):
+            tx.execute(update(known).where(known.c.id == row.id).values(**says))
             touch.networks(tx, cloud, agents.carried(tx, row.id))
         placing.place_waiting(tx, cloud)
 
@@ -110,4 +111,4 @@ def listen(cloud: Cloud) -> None:
     cloud.hosts.notice("learned", learned)
     cloud.hosts.notice("rogue", rogue)
     cloud.hosts.notice("port_wiring", wiring)
-    cloud.hosts.notice("overlay", paths.note)
+    cloud.hosts.notice("overlay", lambda tx, seen: paths.note(tx, cloud, seen))

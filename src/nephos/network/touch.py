@@ -17,6 +17,7 @@ from nephos.network.groups.store import rule
 from nephos.network.networks.store import network
 from nephos.network.ports.store import COMPUTE, GATEWAY, ROUTER, port, port_group
 from nephos.network.routers.store import router_host, standby_networks
+from nephos.network.segments.types import VXLAN
 
 _carriers = (
     select(port.c.network_id, port.c.host_id)
@@ -24,6 +25,18 @@ _carriers = (
     .distinct()
 )
 _standing_by = standby_networks.where(port.c.network_id.in_(bindparam("networks", expanding=True))).distinct()
+_tunnelled = (
+    select(port.c.network_id)
+    .join(network, network.c.id == port.c.network_id)
+    .where(port.c.host_id == bindparam("host"), or_(network.c.kind == VXLAN, network.c.multi.is_(True)))
+    .distinct()
+)
+_tunnelled_standing_by = (
+    standby_networks.with_only_columns(port.c.network_id)
+    .join(network, network.c.id == port.c.network_id)
+    .where(router_host.c.host_id == bindparam("host"), or_(network.c.kind == VXLAN, network.c.multi.is_(True)))
+    .distinct()
+)
 _networks_of_router = (
     select(port.c.network_id).where(port.c.device_id == bindparam("router"), port.c.device_owner.in_([ROUTER, GATEWAY])).distinct()
 )
@@ -120,6 +133,15 @@ class Told:
 def networks(tx: Tx, cloud: Cloud, network_ids: Collection[str]) -> None:
     """The networks' items changed on every host that carries them."""
     Told(tx, cloud).networks(network_ids).send()
+
+
+def carried(tx: Tx, cloud: Cloud, host_ids: Iterable[str]) -> None:
+    """Something changed between hosts, for all VXLAN networks that they carry."""
+    told = Told(tx, cloud)
+    for host_id in host_ids:
+        told.add(host_id, "network", tx.column(_tunnelled, {"host": host_id}))
+        told.add(host_id, "network", tx.column(_tunnelled_standing_by, {"host": host_id}))
+    told.send()
 
 
 def ports(tx: Tx, cloud: Cloud, host_id: str | None, port_ids: Iterable[str]) -> None:

@@ -21,12 +21,13 @@ from nephos.network.groups.store import group, rule
 from nephos.network.localips import actions as localips
 from nephos.network.localips.store import TRANSLATE, association
 from nephos.network.networks.store import network
+from nephos.network.paths import actions as paths
 from nephos.network.ports.store import DHCP, port, port_group
 from nephos.network.qos import actions as qos
 from nephos.network.qos.kinds import BANDWIDTH, DSCP, INGRESS, PACKETS
 from nephos.network.routers.store import router_host, standby_networks
 from nephos.network.segments import actions as segments
-from nephos.network.segments.types import TUNNELS
+from nephos.network.segments.types import TUNNELS, VXLAN
 from nephos.network.subnets.store import address, subnet
 from nephos.network.trunks.store import subport, trunk
 from nephos.wiring import base
@@ -42,9 +43,9 @@ _stand_by = (
     .where(port.c.network_id.in_(_in))
 )
 """(network, host, its tunnel address and physical networks) of hosts that may at any moment speak for a router."""
-_own = select(hosts.host.c.id, hosts.host.c.tunnel_address, hosts.host.c.physical).where(
-    hosts.host.c.id == bindparam("host")
-)
+_own = select(
+    hosts.host.c.id, hosts.host.c.tunnel_address, hosts.host.c.physical, hosts.host.c.tunnel_fallback
+).where(hosts.host.c.id == bindparam("host"))
 _networks = select(network).where(network.c.id.in_(_in))
 _subnets = select(subnet).where(subnet.c.network_id.in_(_in)).order_by(subnet.c.id)
 _bound = (
@@ -125,9 +126,10 @@ def networks(tx: Tx, host_id: str, ids: Sequence[str] | None) -> Mapping[str, ba
         return {}
     silent = agents.silent(tx, host_id)
     own = tx.first(_own, {"host": host_id})
+    detours = paths.detours(tx, own)
     # many hosts are told of one network at once: what is the same for all of them is read and made once
     ends = tx.once((networks, *wanted), lambda: _ends(tx, wanted))
-    return {each.row.id: _network(each, own, each.row.id in silent) for each in ends}
+    return {each.row.id: _network(each, own, detours, each.row.id in silent) for each in ends}
 
 
 class _Ends(NamedTuple):
@@ -176,7 +178,7 @@ def _ends(tx: Tx, wanted: Sequence[str]) -> list[_Ends]:
     return found
 
 
-def _network(ends: _Ends, host: Any, silent: bool) -> base.Network:
+def _network(ends: _Ends, host: Any, detours: frozenset[str], silent: bool) -> base.Network:
     """`host` is a row with id, tunnel_address and physical. What is on another segment of a network of several than the
     host's is not for the host to know."""
     row, several, subnets = ends.row, ends.several, ends.subnets
@@ -208,6 +210,7 @@ def _network(ends: _Ends, host: Any, silent: bool) -> base.Network:
         served = {one.subnet_id: one.address for one in ends.dhcp_addresses[dhcp.id] if one.subnet_id in here}
         if dhcp.host_id not in (None, host.id):
             peers.add(dhcp.tunnel_address)
+    others = sorted(each for each in peers if each and each != host.tunnel_address) if tunnelled else []
     return base.Network(
         id=row.id,
         kind=kind,
@@ -220,7 +223,8 @@ def _network(ends: _Ends, host: Any, silent: bool) -> base.Network:
         dhcp_mac=dhcp.mac if dhcp is not None and served else None,
         domain=row.dns_domain or "",
         endpoints=tuple(endpoints),
-        peers=tuple(sorted(each for each in peers if each and each != host.tunnel_address)) if tunnelled else (),
+        peers=tuple(others),
+        detours=tuple(each for each in others if each in detours) if kind == VXLAN else (),
     )
 
 

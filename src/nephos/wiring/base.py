@@ -93,7 +93,8 @@ class Network(Wire, frozen=True):
 
     `kind` is local, flat, vlan, vxlan, gre or geneve; `segment` the VLAN id, VNI or GRE key; `physical` the name of the
     physical network.
-    `peers` are the tunnel addresses of the other hosts that carry it. `dhcp_mac` is the MAC of its DHCP port, which is
+    `peers` are the tunnel addresses of the other hosts that carry it, `detours` those of them to which VXLAN does not
+    pass, so that the fall-back leads there, which is set alike on both hosts. `dhcp_mac` is the MAC of its DHCP port, which is
     the same on every host; None when no subnet has DHCP.
     """
 
@@ -109,6 +110,7 @@ class Network(Wire, frozen=True):
     domain: str = ""
     endpoints: tuple[Endpoint, ...] = ()
     peers: tuple[str, ...] = ()
+    detours: tuple[str, ...] = ()
 
 
 class Rule(Wire, frozen=True):
@@ -303,6 +305,18 @@ class Physical(msgspec.Struct, frozen=True, kw_only=True):
     masquerade: bool = False
 
 
+class Fallback(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What carries VXLAN networks to a host that VXLAN does not reach: GRE, or Geneve at a UDP port of its own, lest its
+    networks meet those of type Geneve that have the same numbers."""
+
+    kind: Literal["geneve", "gre"]
+    port: int = 6082
+
+    def __str__(self) -> str:
+        """As hosts compare it: two that set it alike can use it."""
+        return self.kind if self.kind == "gre" else f"{self.kind}:{self.port}"
+
+
 class WiringSettings(msgspec.Struct, frozen=True, kw_only=True):
     """A host's own wiring settings. `tunnel_address` must live on this host (S0-26); None means no tunnels.
 
@@ -313,6 +327,7 @@ class WiringSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     tunnel_address: str | None = None
     tunnel_port: int = 4789
+    tunnel_fallback: Fallback | None = None
     physical: dict[str, Physical] = {}
     switch: Literal["linux", "openvswitch"] = "linux"
     underlay: Physical | None = None

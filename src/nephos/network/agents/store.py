@@ -6,8 +6,8 @@ from sqlalchemy import Column, Table, Text
 
 from nephos.kernel.db.schema import boolean, key, metadata, text
 
-host = Table("network_host", metadata, key(), text("tunnel_address", null=True))
-"""`tunnel_address` is the one that the other hosts were told."""
+host = Table("network_host", metadata, key(), text("tunnel_address", null=True), text("tunnel_fallback", null=True))
+"""Of a host, what the other hosts were told."""
 
 agent = Table(
     "network_agent", metadata, key(), boolean("admin_state_up", default=True), text("description", default="")

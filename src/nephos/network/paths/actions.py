@@ -6,29 +6,77 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from sqlalchemy import delete, func, select
+from sqlalchemy import and_, bindparam, delete, func, or_, select
 
 from nephos.hosts import actions as hosts
+from nephos.hosts.store import host
 from nephos.hosts.wire import Seen
-from nephos.kernel.cloud import Finding
+from nephos.kernel.cloud import Cloud, Finding
 from nephos.kernel.db.engine import Tx
+from nephos.network import touch
 from nephos.network.paths.store import path
 
 VXLAN_OVERHEAD = 50
 _UP = re.compile(r"up (\d{1,5})/(\d{1,5})\Z")
 _narrowest = select(func.min(path.c.mtu)).where(path.c.up.is_(True), path.c.mtu < path.c.wanted)
+_one = select(path.c.up).where(path.c.host_id == bindparam("host"), path.c.peer == bindparam("peer"))
+_detours = select(host.c.tunnel_address).where(
+    host.c.tunnel_fallback == bindparam("fallback"),
+    host.c.id != bindparam("host"),
+    select(path.c.up)
+    .where(
+        path.c.up.is_(False),
+        or_(
+            and_(path.c.host_id == bindparam("host"), path.c.peer == host.c.tunnel_address),
+            and_(path.c.host_id == host.c.id, path.c.peer == bindparam("own")),
+        ),
+    )
+    .exists(),
+)
 
 
-def note(tx: Tx, seen: Seen) -> None:
-    """A host says how its path to a peer is: "down" or "up MTU/WANTED"; "gone" when it has none any more."""
+def note(tx: Tx, cloud: Cloud, seen: Seen) -> None:
+    """A host says how its path to a peer is: "down" or "up MTU/WANTED"; "gone" when it has none any more.
+
+    When VXLAN ceases or begins to pass, both hosts are told which way their networks take now.
+    """
+    was_down = tx.scalar(_one, {"host": seen.host, "peer": seen.id}) is False
     tx.execute(delete(path).where(path.c.host_id == seen.host, path.c.peer == seen.id))
-    if seen.value == "gone":
-        return
     found = _UP.match(seen.value)
-    values = {"host_id": seen.host, "peer": seen.id, "up": found is not None, "mtu": None, "wanted": None, "since": seen.at}
-    if found:
-        values |= {"mtu": int(found[1]), "wanted": int(found[2])}
-    tx.insert(path, values)
+    if seen.value != "gone":
+        values = {
+            "host_id": seen.host,
+            "peer": seen.id,
+            "up": found is not None,
+            "mtu": None,
+            "wanted": None,
+            "since": seen.at,
+        }
+        if found:
+            values |= {"mtu": int(found[1]), "wanted": int(found[2])}
+        tx.insert(path, values)
+    if was_down != (found is None and seen.value != "gone"):
+        _tell(tx, cloud, seen.host, seen.id)
+
+
+def _tell(tx: Tx, cloud: Cloud, host_id: str, peer: str) -> None:
+    """Two hosts take another way to each other, where both set the same one."""
+    own = tx.first(select(host.c.tunnel_fallback).where(host.c.id == host_id))
+    if own is None or own.tunnel_fallback is None:
+        return
+    alike = host.c.tunnel_fallback == own.tunnel_fallback
+    other = tx.scalar(select(host.c.id).where(host.c.tunnel_address == peer, alike))
+    if other is not None:
+        touch.carried(tx, cloud, [host_id, other])
+
+
+def detours(tx: Tx, own: Any) -> frozenset[str]:
+    """The tunnel addresses of hosts to which, or from which, VXLAN does not pass, and whose fall-back is the host's own:
+    both of such a pair take it. `own` is a row with id, tunnel_address and tunnel_fallback."""
+    if own.tunnel_address is None or own.tunnel_fallback is None:
+        return frozenset()
+    values = {"host": own.id, "own": own.tunnel_address, "fallback": own.tunnel_fallback}
+    return frozenset(tx.column(_detours, values))
 
 
 def narrowest(tx: Tx) -> int | None:
@@ -42,6 +90,20 @@ def listing(tx: Tx) -> Sequence[Any]:
     return tx.all(select(path).order_by(path.c.host_id, path.c.peer))
 
 
+def ways_round(tx: Tx) -> dict[tuple[str, str], str]:
+    """(host, peer) → what carries their networks meanwhile, of the pairs that VXLAN does not connect."""
+    known = {row.id: row for row in hosts.all_hosts(tx)}
+    by_address = {row.tunnel_address: row for row in known.values() if row.tunnel_address}
+    found: dict[tuple[str, str], str] = {}
+    for row in listing(tx):
+        one, other = known.get(row.host_id), by_address.get(row.peer)
+        if row.up or one is None or other is None:
+            continue
+        if one.tunnel_fallback is not None and one.tunnel_fallback == other.tunnel_fallback:
+            found |= dict.fromkeys([(one.id, row.peer), (other.id, one.tunnel_address)], one.tunnel_fallback)
+    return found
+
+
 def check(tx: Tx) -> Iterator[Finding]:
     """Paths between hosts that are both up, on which tunnelled packets or large ones get lost."""
     rows = [row for row in listing(tx) if not row.up or row.mtu < row.wanted]
@@ -51,6 +113,7 @@ def check(tx: Tx) -> Iterator[Finding]:
     names = {row.id: row.name for row in known}
     present = {row.id for row in known if hosts.up(row, tx.now)}
     by_address = {row.tunnel_address: row for row in known if row.tunnel_address}
+    around = ways_round(tx)
     for row in rows:
         other = by_address.get(row.peer)
         if row.host_id not in present or other is None or other.id not in present:
@@ -60,4 +123,7 @@ def check(tx: Tx) -> Iterator[Finding]:
             why = f"frames of {row.wanted} bytes do not pass, those of {row.mtu} do: the underlay's MTU is {row.mtu + VXLAN_OVERHEAD}"
         else:
             why = f"tunnelled packets to {row.peer} are not answered: its UDP port for VXLAN is blocked on the way, or the host is mute"
+            way = around.get((row.host_id, row.peer))
+            mend = "host.tunnel_fallback, set alike on both, leads round it"
+            why += f"; its networks go by {way} meanwhile" if way else f"; {mend}"
         yield Finding("tunnel", name, why)

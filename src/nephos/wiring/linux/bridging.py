@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import errno
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from nephos.errors import HostFault
 from nephos.wiring.base import Leftover, Network, Physical
-from nephos.wiring.linux import names, netlink, underlay
+from nephos.wiring.linux import detour, names, netlink, underlay
+from nephos.wiring.linux.detour import GENEVE_PORT
 from nephos.wiring.linux.host import Host
 from nephos.wiring.linux.netlink import NTF_SELF, Forward, Link, attribute, packed
 from nephos.wiring.linux.networks import Joined, mapped, numbered
 
 FLOOD = "00:00:00:00:00:00"
-GENEVE_PORT = 6081
 _LACKS = {
     "vlan": "has no 802.1Q (8021q), so it cannot carry VLAN networks",
     "gretap": "has no GRE (ip_gre), so it cannot carry GRE networks",
@@ -28,7 +28,8 @@ class KernelSwitch:
 
     VXLAN is one device a network that learns nothing: the ledger knows where every MAC is, and what is for all goes to
     each peer by name, without multicast (S0-33, S2-51). GRE and Geneve devices know one peer each (S2-50), so there is
-    one for each peer; their bridge ports are isolated from each other, lest frames run in circles between hosts.
+    one for each peer; their bridge ports are isolated from each other, lest frames run in circles between hosts. So it
+    is with the way round a blocked VXLAN.
     """
 
     def __init__(self, host: Host) -> None:
@@ -41,6 +42,21 @@ class KernelSwitch:
             self.ensure_physical("underlay", self._host.settings.underlay)
         if self._host.settings.tunnel_address is not None:
             underlay.check(self._host.stack, self._host.settings.tunnel_address)
+        self._check_fallback()
+
+    def _check_fallback(self) -> None:
+        """By making such a device: where the kernel has it as a module, it is loaded."""
+        settings, stack = self._host.settings, self._host.stack
+        if settings.tunnel_fallback is None or settings.tunnel_address is None:
+            return
+        nobody = "2001:db8::1" if ":" in settings.tunnel_address else "192.0.2.1"
+        name, mark = names.detour(0, nobody), self._host.mark("tunnel", "trial")
+        kind, data = self._around(0, settings.tunnel_address, nobody)
+        try:
+            self._device(name, kind, mark, data)
+        except HostFault as problem:
+            raise HostFault(f"host.tunnel_fallback is {settings.tunnel_fallback}, but {problem}") from problem
+        stack.remove(name)
 
     def begin(self) -> None:
         """See `Switch.begin`."""
@@ -86,6 +102,10 @@ class KernelSwitch:
         self._entries(link, {(mac, peer) for peer, mac in peers.items()}, stack.netlink.forwards())
         return link
 
+    def faults(self, network: Network) -> Iterator[str]:
+        """See `Switch.faults`: it is all devices, which whoever looks for faults knows."""
+        return iter(())
+
     def leftovers(self, networks: dict[str, Network]) -> list[Leftover]:
         """See `Switch.leftovers`: it is all devices."""
         return []
@@ -119,12 +139,46 @@ class KernelSwitch:
             mtu=network.mtu,
             master=bridge.index,
         )
-        wanted = {(FLOOD, peer) for peer in network.peers if peer != local}
+        around = detour.peers(self._host.settings, network)
+        wanted = {(FLOOD, peer) for peer in network.peers if peer != local and peer not in around}
         for endpoint in network.endpoints:
-            if endpoint.tunnel not in (None, local) and endpoint.mac != network.dhcp_mac:
+            if endpoint.tunnel not in (None, local, *around) and endpoint.mac != network.dhcp_mac:
                 wanted.add((endpoint.mac, str(endpoint.tunnel)))
         self._entries(link, wanted, forwards)
-        return Joined((name,))
+        if not around:
+            return Joined((name,))
+        ways = [self._detour(network, bridge, vni, local, peer) for peer in sorted(around)]
+        if any(new for _, new in ways):
+            # What was learned of their guests leads into the VXLAN device, which knows them no more.
+            stack.netlink.flush_port(link.index)
+        self._isolate(link)
+        return Joined((name, *(way for way, _ in ways)))
+
+    def _detour(self, network: Network, bridge: Link, vni: int, local: str, peer: str) -> tuple[str, bool]:
+        """The device to a peer that VXLAN does not reach, and whether it is new."""
+        name = names.detour(vni, peer)
+        before = self._host.stack.links.get(name)
+        kind, data = self._around(vni, local, peer)
+        link = self._port_to(network, bridge, name, kind, data)
+        return name, before is None or before.index != link.index
+
+    def _around(self, vni: int, local: str, peer: str) -> tuple[str, dict[int, bytes]]:
+        settings = self._host.settings
+        fallback = settings.tunnel_fallback
+        assert fallback is not None
+        return self._point_to_point(fallback.kind, detour.number(settings, vni), local, peer, fallback.port)
+
+    def _port_to(self, network: Network, bridge: Link, name: str, kind: str, data: dict[int, bytes]) -> Link:
+        """A network's tunnel device to one peer, as a port of its bridge."""
+        link = self._device(name, kind, self._host.mark("tunnel", network.id), data)
+        link = self._host.stack.ensure(link, mtu=network.mtu, master=bridge.index)
+        self._isolate(link)
+        return link
+
+    def _isolate(self, link: Link) -> None:
+        if not link.isolated:
+            self._host.stack.netlink.isolate_port(link.index)
+            self._host.stack.fresh(link.name)
 
     def _entries(self, link: Link, wanted: set[tuple[str, str]], forwards: list[Forward]) -> None:
         """Make the forwarding entries (MAC, peer) of a VXLAN device exactly these."""
@@ -142,26 +196,24 @@ class KernelSwitch:
 
     def _pairwise(self, network: Network, bridge: Link) -> Joined:
         number, local = numbered(network), self._local(network)
+        detour.check_key(self._host.settings, network)
         found = []
         for peer in network.peers if local is not None else ():
             kind, data = self._point_to_point(network.kind, number, str(local), peer)
             name = names.pair_tunnel(network.kind, number, peer)
-            link = self._device(name, kind, self._host.mark("tunnel", network.id), data)
-            link = self._host.stack.ensure(link, mtu=network.mtu, master=bridge.index)
-            if not link.isolated:
-                self._host.stack.netlink.isolate_port(link.index)
-                self._host.stack.fresh(name)
+            self._port_to(network, bridge, name, kind, data)
             found.append(name)
         return Joined(tuple(found))
 
-    def _point_to_point(self, kind: str, number: int, local: str, peer: str) -> tuple[str, dict[int, bytes]]:
+    def _point_to_point(
+        self, kind: str, number: int, local: str, peer: str, port: int = GENEVE_PORT
+    ) -> tuple[str, dict[int, bytes]]:
         if kind == "geneve":
             place = netlink.GENEVE_REMOTE6 if ":" in peer else netlink.GENEVE_REMOTE
-            port = struct.pack(">H", GENEVE_PORT)
             return "geneve", {
                 netlink.GENEVE_ID: struct.pack("=I", number),
                 place: packed(peer),
-                netlink.GENEVE_PORT: port,
+                netlink.GENEVE_PORT: struct.pack(">H", port),
             }
         flags, key = struct.pack(">H", netlink.GRE_KEY), struct.pack(">I", number)
         return "ip6gretap" if ":" in peer else "gretap", {

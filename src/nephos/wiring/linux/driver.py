@@ -23,7 +23,7 @@ from nephos.wiring.base import (
     Port,
     WiringSettings,
 )
-from nephos.wiring.linux import dhcp, firewall, guard, inventory, names, nft, services, sysctl
+from nephos.wiring.linux import detour, dhcp, firewall, guard, inventory, names, nft, services, sysctl
 from nephos.wiring.linux.bridging import KernelSwitch
 from nephos.wiring.linux.flows import Flows
 from nephos.wiring.linux.foreign import ForeignChains
@@ -86,6 +86,7 @@ class LinuxWiring:
     def check(self) -> None:
         """See `wiring.base.Wiring.check`."""
         with self._lock:
+            detour.check(self._host.settings)
             self._switch.check()
 
     def apply(self, desired: Desired, changed: frozenset[Key] | None = None) -> dict[Key, str]:
@@ -105,6 +106,8 @@ class LinuxWiring:
                 with self._item(errors, Key(Kind.NETWORK, network.id)):
                     self._bridges.pop(network.id, None)
                     self._bridges[network.id] = self._networks.ensure(network, forwards)
+            # Before the switch settles: what another switch had for it would be in the way.
+            self._prove(desired)
             self._settle(errors)
             pinned: dict[int, set[str]] = {}
             for entry in forwards:
@@ -124,7 +127,6 @@ class LinuxWiring:
                 if router.id in scope.routers:
                     with self._item(errors, Key(Kind.ROUTER, router.id)):
                         self._routers.ensure(router, desired.networks, self._bridges)
-            self._prove(desired)
             self._forget_facts(desired)
             if changed is None and self._report is not None:
                 for fact in self._sightings.look(desired):
@@ -312,17 +314,17 @@ class LinuxWiring:
                 errors.setdefault(Key(Kind.PORT, name), f"the firewall could not be set: {problem}")
 
     def _nat(self, routed: list[tuple[str, str]]) -> Table:
-        """Ranges of physical networks that reach the outside through the host. Bridged frames pass here too, unmoved."""
+        """Ranges of physical networks that reach the outside through the host. Bridged frames pass here too, unmoved: of
+        whichever bridge, they came in by no device as far as routing knows."""
         table = Table("ip", self._table)
         table.hook("postrouting", "postrouting", 100, kind="nat")
-        outgoing = nft.meta("oifname")
         for bridge, cidr in routed:
             table.rule(
                 "postrouting",
                 nft.match(nft.field("ip", "saddr"), nft.prefix(cidr)),
                 nft.match(nft.field("ip", "daddr"), nft.prefix(cidr), "!="),
-                nft.match(outgoing, bridge, "!="),
-                nft.match(outgoing, "brq*", "!="),
+                nft.match(nft.meta("iifname"), bridge),
+                nft.match(nft.meta("oifname"), bridge, "!="),
                 {"masquerade": None},
             )
         return table

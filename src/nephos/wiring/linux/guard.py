@@ -12,7 +12,7 @@ import ipaddress
 from collections.abc import Iterable
 
 from nephos.wiring.base import Network, WiringSettings
-from nephos.wiring.linux.bridging import GENEVE_PORT
+from nephos.wiring.linux.detour import GENEVE_PORT
 from nephos.wiring.linux.nft import DROP, Expression, Table, field, jump, match, meta
 
 _GRE = 47
@@ -50,6 +50,7 @@ def write(table: Table, settings: WiringSettings, networks: Iterable[Network]) -
         table.rule("to_tunnels", from_guest, jump(table.chain("guests_tunnels")))
         table.hook("past_tunnels", "forward", 0)
         table.rule("past_tunnels", from_guest, to_end, jump("guests_tunnels"))
-        ports = {"set": sorted({settings.tunnel_port, GENEVE_PORT})}
+        fallback = {settings.tunnel_fallback.port} if settings.tunnel_fallback is not None else set()
+        ports = {"set": sorted({settings.tunnel_port, GENEVE_PORT} | fallback)}
         table.rule("guests_tunnels", match(field("udp", "dport"), ports), DROP)
         table.rule("guests_tunnels", match(meta("l4proto"), _GRE), DROP)

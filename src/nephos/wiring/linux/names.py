@@ -60,6 +60,11 @@ def pair_tunnel(kind: str, segment: int, peer: str) -> str:
     return f"{kind[:3]}-{hashlib.sha256(f'{segment}/{peer}'.encode()).hexdigest()[:11]}"
 
 
+def detour(segment: int, peer: str) -> str:
+    """The way round a blocked VXLAN to one peer: a digest of the network's number and the address."""
+    return f"det-{hashlib.sha256(f'{segment}/{peer}'.encode()).hexdigest()[:11]}"
+
+
 def vlan(parent: str, tag: int) -> str:
     """A sub-interface, as people call it; one whose parent's name leaves no room is called by its VLAN alone."""
     name = f"{parent}.{tag}"

@@ -30,7 +30,7 @@ IFF_UP = 1
 IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_LINK, IFLA_MASTER, IFLA_LINKINFO = 1, 3, 4, 5, 10, 18
 IFLA_IFALIAS, IFLA_NET_NS_FD = 20, 28
 INFO_KIND, INFO_DATA, INFO_SLAVE_KIND, INFO_SLAVE_DATA = 1, 2, 4, 5
-PORT_ISOLATED = 33
+PORT_FLUSH, PORT_ISOLATED = 24, 33
 VETH_PEER = 1
 VLAN_ID = 1
 GRE_IN_FLAGS, GRE_OUT_FLAGS, GRE_IN_KEY, GRE_OUT_KEY, GRE_LOCAL, GRE_REMOTE = 2, 3, 4, 5, 6, 7
@@ -261,6 +261,11 @@ class Netlink(_Socket):
     def isolate_port(self, index: int) -> None:
         """Keep a bridge port from the bridge's other isolated ports."""
         info = attribute(INFO_SLAVE_KIND, b"bridge") + attribute(INFO_SLAVE_DATA, attribute(PORT_ISOLATED, b"\1"))
+        self.set_link(index, changes=attribute(IFLA_LINKINFO, info))
+
+    def flush_port(self, index: int) -> None:
+        """Forget what a bridge learned at a port."""
+        info = attribute(INFO_SLAVE_KIND, b"bridge") + attribute(INFO_SLAVE_DATA, attribute(PORT_FLUSH, b""))
         self.set_link(index, changes=attribute(IFLA_LINKINFO, info))
 
     def delete_link(self, index: int) -> None:

@@ -35,7 +35,8 @@ _LEAST_MTU = 576
 EVERY = 5.0
 ANSWER_SECONDS = 1.0
 TRIES = 3
-"""So many rounds without an answer make a path that is down; one answer makes it up."""
+"""So many rounds without an answer make a path that is down, and so many with one make it up again: what else carries the
+networks meanwhile is not left for a path that comes and goes."""
 
 
 def mac_of(address: str) -> str:
@@ -54,6 +55,7 @@ class Overlay:
         self._peers: dict[str, str] = {}
         self._mtu = _LEAST_MTU
         self._missed: dict[str, int] = {}
+        self._answered: dict[str, int] = {}
         self._told: dict[str, str] = {}
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
@@ -70,6 +72,7 @@ class Overlay:
                 del self._told[peer]
         for peer in gone:
             self._missed.pop(peer, None)
+            self._answered.pop(peer, None)
             self._report(Fact(kind="overlay", port_id=peer, detail="gone"))
         link = self._switch.proof(DEVICE, NUMBER, wanted)
         if link is None or local is None:
@@ -134,11 +137,16 @@ class Overlay:
 
     def _judge(self, peer: str, size: int | None, wanted: int) -> None:
         if size is None:
+            self._answered[peer] = 0
             self._missed[peer] = self._missed.get(peer, 0) + 1
             if self._missed[peer] < TRIES:
                 return
         else:
             self._missed.pop(peer, None)
+            # A path that was never down needs no more than one answer.
+            self._answered[peer] = self._answered.get(peer, TRIES) + 1
+            if self._answered[peer] < TRIES:
+                return
         state = "down" if size is None else f"up {size}/{wanted}"
         with self._lock:
             if self._told.get(peer) == state:

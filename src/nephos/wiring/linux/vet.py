@@ -93,6 +93,8 @@ def _network(network: Network) -> None:
             ipaddress.ip_address(endpoint.tunnel)
     for peer in network.peers:
         ipaddress.ip_address(peer)
+    if not set(network.detours) <= set(network.peers):
+        raise ValueError("a detour leads to no peer")
 
 
 def _port(port: Port) -> None:

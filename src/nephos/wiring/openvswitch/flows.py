@@ -10,7 +10,8 @@ They are written as Open vSwitch tells them again, so that a look shows what dif
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
 
 INTEGRATION, TUNNELS = "br-int", "br-tun"
 TO_TUNNELS, TO_INTEGRATION = "patch-tun", "patch-int"
@@ -23,6 +24,13 @@ def physical_ports(bridge: str) -> tuple[str, str]:
     return f"int-{name}", f"phy-{name}"
 
 
+class Tunnel(NamedTuple):
+    """The tunnel bridge's port of that name, and the number that a network goes by there."""
+
+    port: str
+    number: int
+
+
 class Rules:
     """The rules of all bridges, grown network by network."""
 
@@ -30,26 +38,34 @@ class Rules:
         self.bridges: dict[str, list[str]] = {INTEGRATION: [_DROP], TUNNELS: [_DROP]}
 
     def tunnel(
-        self, port: str, kind: str, tag: int, number: int, peers: Iterable[str], macs: Iterable[tuple[str, str]]
+        self,
+        port: str,
+        tag: int,
+        tunnel: Tunnel,
+        peers: Iterable[str],
+        macs: Iterable[tuple[str, str]],
+        detours: Mapping[str, Tunnel] | None = None,
     ) -> None:
-        """A network of a tunnel type: `port` is its own on the integration bridge, `kind` the tunnel port's name, `macs`
-        the peers' (MAC, peer). What does not come from a peer is dropped: anybody who reaches the tunnels' port could
-        have sent it."""
-        peers = list(peers)
+        """A network of a tunnel type: `port` is its own on the integration bridge, `macs` the peers' (MAC, peer);
+        `detours` are the peers to which another tunnel leads. What does not come from a peer is dropped: anybody who
+        reaches the tunnels' port could have sent it."""
+        peers, detours = list(peers), detours or {}
         inside, outside = self.bridges[INTEGRATION], self.bridges[TUNNELS]
         inside.append(f'priority=10,in_port="{port}",actions={_push(tag)},output:"{TO_TUNNELS}"')
         inside.append(f'priority=10,in_port="{TO_TUNNELS}",dl_vlan={tag},actions=pop_vlan,output:"{port}"')
-        arriving = f'priority=10,in_port="{kind}",tun_id={number:#x}'
         for peer in peers:
             source = "tun_ipv6_src" if ":" in peer else "tun_src"
-            outside.append(f'{arriving},{source}={peer},actions={_push(tag)},output:"{TO_INTEGRATION}"')
+            # The other side may still send as before, or do so already.
+            for name, number in dict.fromkeys((tunnel, detours.get(peer, tunnel))):
+                arriving = f'priority=10,in_port="{name}",tun_id={number:#x},{source}={peer}'
+                outside.append(f'{arriving},actions={_push(tag)},output:"{TO_INTEGRATION}"')
         leaving = f'in_port="{TO_INTEGRATION}",dl_vlan={tag}'
-        begin = f"pop_vlan,set_field:{number:#x}->tun_id"
-        everyone = "".join(f',{_towards(peer)},output:"{kind}"' for peer in peers)
-        if everyone:
-            outside.append(f"priority=10,{leaving},actions={begin}{everyone}")
+        if peers:
+            everyone = "".join(f",{_through(detours.get(peer, tunnel), peer)}" for peer in peers)
+            outside.append(f"priority=10,{leaving},actions=pop_vlan{everyone}")
         for mac, peer in macs:
-            outside.append(f'priority=20,{leaving},dl_dst={mac},actions={begin},{_towards(peer)},output:"{kind}"')
+            through = _through(detours.get(peer, tunnel), peer)
+            outside.append(f"priority=20,{leaving},dl_dst={mac},actions=pop_vlan,{through}")
 
     def open(self, bridge: str) -> None:
         """A bridge that learns and forwards as any switch."""
@@ -79,5 +95,6 @@ def _retag(vlan: int) -> str:
     return f"set_field:{vlan | 0x1000}->vlan_vid"
 
 
-def _towards(peer: str) -> str:
-    return f"set_field:{peer}->{'tun_ipv6_dst' if ':' in peer else 'tun_dst'}"
+def _through(tunnel: Tunnel, peer: str) -> str:
+    towards = f"set_field:{peer}->{'tun_ipv6_dst' if ':' in peer else 'tun_dst'}"
+    return f'set_field:{tunnel.number:#x}->tun_id,{towards},output:"{tunnel.port}"'

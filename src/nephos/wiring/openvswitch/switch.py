@@ -7,22 +7,32 @@ devices to br-int (qvb, qvo): one hop for all of a network's ports, where others
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from nephos.errors import HostFault
 from nephos.wiring.base import Leftover, Network, Physical
-from nephos.wiring.linux import ethtool, names, underlay
+from nephos.wiring.linux import detour, ethtool, names, underlay
 from nephos.wiring.linux.host import Host
 from nephos.wiring.linux.netlink import Forward, Link
 from nephos.wiring.linux.networks import Joined, mapped, numbered
 from nephos.wiring.openvswitch import database
 from nephos.wiring.openvswitch.daemons import OFCTL, Daemons
 from nephos.wiring.openvswitch.database import Bridge, Bridges, Port
-from nephos.wiring.openvswitch.flows import INTEGRATION, TO_INTEGRATION, TO_TUNNELS, TUNNELS, Rules, physical_ports
+from nephos.wiring.openvswitch.flows import (
+    INTEGRATION,
+    TO_INTEGRATION,
+    TO_TUNNELS,
+    TUNNELS,
+    Rules,
+    Tunnel,
+    physical_ports,
+)
 
 FOLDER = "openvswitch"
 """Below the driver's state."""
 _TUNNELS = ("vxlan", "gre", "geneve")
+_DETOUR = "detour"
+"""The port of the tunnel bridge that carries VXLAN networks to where VXLAN does not pass."""
 _PROOF_TAG = 4094
 """The tag that no network has; `Record.tag` gives out those below."""
 
@@ -36,6 +46,7 @@ class OpenVSwitch:
         self._bridges: Bridges = {}
         self._rules = Rules()
         self._proof: tuple[str, int, dict[str, str]] | None = None
+        self._settled: tuple[Bridges, dict[str, list[str]]] = ({}, {})
 
     def check(self) -> None:
         """See `Switch.check`."""
@@ -81,19 +92,26 @@ class OpenVSwitch:
         if settings.tunnel_address is not None:
             for kind in _TUNNELS:
                 self._bridges[TUNNELS].ports[kind] = self._tunnel_port(kind, settings.tunnel_address)
+            fallback = settings.tunnel_fallback
+            if fallback is not None and fallback.kind == "geneve":
+                self._bridges[TUNNELS].ports[_DETOUR] = self._tunnel_port(
+                    fallback.kind, settings.tunnel_address, fallback.port
+                )
             if self._proof is not None:
                 name, number, peers = self._proof
                 self._bridges[INTEGRATION].ports[name] = Port(_PROOF_TAG, "internal")
                 macs = sorted((mac, peer) for peer, mac in peers.items())
-                self._rules.tunnel(name, "vxlan", _PROOF_TAG, number, sorted(peers), macs)
+                self._rules.tunnel(name, _PROOF_TAG, Tunnel("vxlan", number), sorted(peers), macs)
         if settings.underlay is not None:
             self._check_physical(settings.underlay)
             self._outside(settings.underlay)
 
-    def _tunnel_port(self, kind: str, local: str) -> Port:
+    def _tunnel_port(self, kind: str, local: str, port: int | None = None) -> Port:
         options = {"key": "flow", "remote_ip": "flow", "local_ip": local}
         if kind == "vxlan":
-            options["dst_port"] = str(self._host.settings.tunnel_port)
+            port = self._host.settings.tunnel_port
+        if port is not None:
+            options["dst_port"] = str(port)
         return Port(None, kind, tuple(sorted(options.items())))
 
     def _outside(self, physical: Physical) -> None:
@@ -127,6 +145,7 @@ class OpenVSwitch:
 
     def _check_tunnel(self, network: Network) -> None:
         local = self._host.settings.tunnel_address
+        detour.check_key(self._host.settings, network)
         if local is None:
             if network.peers:
                 raise HostFault("other hosts carry this network, but this host has no tunnel_address set")
@@ -162,7 +181,8 @@ class OpenVSwitch:
                     for one in network.endpoints
                     if one.tunnel not in (None, local) and one.mac != network.dhcp_mac
                 ]
-                self._rules.tunnel(port, network.kind, tag, numbered(network), peers, sorted(macs))
+                tunnel = Tunnel(network.kind, numbered(network))
+                self._rules.tunnel(port, tag, tunnel, peers, sorted(macs), self._detours(network, tunnel))
             return
         physical = self._host.settings.physical[str(network.physical)]
         self._outside(physical)
@@ -170,6 +190,12 @@ class OpenVSwitch:
         self._bridges[INTEGRATION].ports[inner] = _patch(outer)
         self._bridges[physical.bridge].ports[outer] = _patch(inner)
         self._rules.physical(port, physical.bridge, tag, network.segment if network.kind == "vlan" else None)
+
+    def _detours(self, network: Network, tunnel: Tunnel) -> dict[str, Tunnel]:
+        settings = self._host.settings
+        name = "gre" if settings.tunnel_fallback is not None and settings.tunnel_fallback.kind == "gre" else _DETOUR
+        around = Tunnel(name, detour.number(settings, tunnel.number))
+        return dict.fromkeys(detour.peers(settings, network), around)
 
     def settle(self) -> None:
         """See `Switch.settle`."""
@@ -181,6 +207,7 @@ class OpenVSwitch:
         self._host.stack.changes += database.change(self._daemons, have, wrong, self._bridges)
         for bridge, rules in self._rules.bridges.items():
             self._host.stack.changes += self._set_rules(bridge, rules)
+        self._settled = (self._bridges, self._rules.bridges)
         self._give_addresses()
         for network_id in [each for each in self._host.record.value.tags if not self._has(each)]:
             del self._host.record.value.tags[network_id]
@@ -191,11 +218,11 @@ class OpenVSwitch:
 
     def _set_rules(self, bridge: str, rules: list[str]) -> int:
         """Make a bridge's rules exactly these; how many were not."""
-        text = "\n".join(rules) + "\n"
+        text = _text(rules)
         differing = self._daemons.differing(bridge, text)
         if differing:
             self._daemons.run(*OFCTL, "replace-flows", bridge, "-", text=text)
-        return differing
+        return len(differing)
 
     def _give_addresses(self) -> None:
         settings, stack = self._host.settings, self._host.stack
@@ -225,6 +252,33 @@ class OpenVSwitch:
             return None
         return link if peers else None
 
+    def faults(self, network: Network) -> Iterator[str]:
+        """See `Switch.faults`."""
+        gone = {"ovsdb-server", "ovs-vswitchd"} - set(self._daemons.running())
+        if gone:
+            yield f"{' and '.join(sorted(gone))} of Open vSwitch {'do' if len(gone) > 1 else 'does'} not run"
+            return
+        have, _ = database.read(self._daemons)
+        wanted, rules = self._settled
+        if network.kind in _TUNNELS:
+            bridges = (INTEGRATION, TUNNELS)
+        else:
+            bridges = (INTEGRATION, self._host.settings.physical[str(network.physical)].bridge)
+        _, own = names.switch_ends(network.id)
+        for bridge in bridges:
+            if bridge not in have:
+                yield f"the bridge {bridge} is missing"
+                continue
+            for name, port in wanted[bridge].ports.items() if bridge in wanted else ():
+                # Other networks' ports, and tunnels of other types, are nothing to this one.
+                if (name == own or not name.startswith("qvo")) and (port.kind in ("", "patch", "internal", network.kind)):
+                    yield from _port_faults(bridge, name, port, have[bridge].ports.get(name))
+            differing = self._daemons.differing(bridge, _text(rules.get(bridge, [])))
+            if differing:
+                lacks = [line[1:] for line in differing if line.startswith("+")]
+                told = f"it lacks {lacks[0]}" if lacks else f"it should not have {differing[0][1:]}"
+                yield f"{len(differing)} of the rules of {bridge} are not as they should be: {told}"
+
     # ---- what is left -----------------------------------------------------------------------------------------
 
     def leftovers(self, networks: dict[str, Network]) -> list[Leftover]:
@@ -252,6 +306,18 @@ class OpenVSwitch:
             have, wrong = database.read(self._daemons)
             database.change(self._daemons, have, wrong, {})
         self._daemons.stop()
+
+
+def _text(rules: list[str]) -> str:
+    return "\n".join(rules) + "\n"
+
+
+def _port_faults(bridge: str, name: str, wanted: Port, port: Port | None) -> Iterator[str]:
+    if port is None:
+        yield f"{bridge} has no port {name}"
+    elif port != wanted:
+        differs = [f"{key} {value}" for key, value in port.options if (key, value) not in wanted.options]
+        yield f"port {name} of {bridge} is not set as it should be: {', '.join(differs) or f'tag {port.tag}, type {port.kind}'}"
 
 
 def _patch(peer: str) -> Port:
