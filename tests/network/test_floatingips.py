@@ -142,3 +142,37 @@ def test_a_list_costs_the_same_for_many(site: Site) -> None:
         return sum(seen)
 
     assert queries(2) == queries(6)
+
+
+def test_hosts_are_told_the_limits_of_floating_ips_and_gateways(site: Site) -> None:
+    """Their own policy's, or else that of their network; and when it changes."""
+    (router,) = site.of("h1", "router").values()
+    (public,) = [one["id"] for one in site.demo.get(f"{V}/networks?router:external=true").json["networks"]]
+    made = [site.admin.post(f"{V}/qos/policies", {"policy": {"name": each, "shared": True}}) for each in ("a", "b")]
+    policies = [each.json["policy"]["id"] for each in made]
+    network, subnet = site.network()
+    site.put(f"routers/{router.id}/add_router_interface", {"subnet_id": subnet})
+    port = site.make("ports", network_id=network)["id"]
+    floating = site.make("floatingips", floating_network_id=public, port_id=port)["id"]
+    for policy_id, kbits in zip(policies, (1000, 2000), strict=True):
+        rule = {"bandwidth_limit_rule": {"max_kbps": kbits, "direction": "ingress"}}
+        assert site.admin.post(f"{V}/qos/policies/{policy_id}/bandwidth_limit_rules", rule).status == 201
+
+    def limits() -> tuple[int | None, int | None]:
+        site.told("h1")
+        (told,) = site.of("h1", "router").values()
+        (way,) = told.floating
+        return way.limits and way.limits.to_kbits, told.gateway.limits and told.gateway.limits.to_kbits
+
+    assert limits() == (None, None)
+    site.put(f"networks/{public}", {"network": {"qos_policy_id": policies[0]}}, site.admin)
+    assert limits() == (1000, 1000)
+    site.put(f"floatingips/{floating}", {"floatingip": {"qos_policy_id": policies[1]}})
+    assert limits() == (2000, 1000)
+    info = {"network_id": public, "qos_policy_id": policies[1]}
+    site.put(f"routers/{router.id}", {"router": {"external_gateway_info": info}})
+    assert limits() == (2000, 2000)
+    (rule,) = site.admin.get(f"{V}/qos/policies/{policies[1]}/bandwidth_limit_rules").json["bandwidth_limit_rules"]
+    changed = {"bandwidth_limit_rule": {"max_kbps": 3000}}
+    site.put(f"qos/policies/{policies[1]}/bandwidth_limit_rules/{rule['id']}", changed, site.admin)
+    assert limits() == (3000, 3000)

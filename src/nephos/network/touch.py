@@ -8,14 +8,16 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from typing import Any
 
-from sqlalchemy import and_, bindparam, or_, select
+from sqlalchemy import and_, bindparam, func, or_, select
 
 from nephos.hosts import actions as hosts
 from nephos.kernel.cloud import Cloud
 from nephos.kernel.db.engine import Tx
+from nephos.network.floatingips.store import floatingip
 from nephos.network.groups.store import rule
 from nephos.network.networks.store import network
-from nephos.network.ports.store import COMPUTE, GATEWAY, ROUTER, port, port_group
+from nephos.network.ports.store import COMPUTE, FLOATING, GATEWAY, ROUTER, port, port_group
+from nephos.network.routers.store import router as router_table
 from nephos.network.routers.store import router_host, standby_networks
 from nephos.network.segments.types import VXLAN
 
@@ -66,16 +68,23 @@ _users = (
     .where(rule.c.remote_address_group_id == bindparam("group"), port.c.host_id.is_not(None))
     .distinct()
 )
+_has_policy = or_(
+    port.c.qos_policy_id == bindparam("policy"),
+    and_(port.c.qos_policy_id.is_(None), network.c.qos_policy_id == bindparam("policy")),
+)
 _limited = (
     select(port.c.id, port.c.host_id)
     .join(network, network.c.id == port.c.network_id)
-    .where(
-        port.c.host_index.is_not(None),
-        or_(
-            port.c.qos_policy_id == bindparam("policy"),
-            and_(port.c.qos_policy_id.is_(None), network.c.qos_policy_id == bindparam("policy")),
-        ),
-    )
+    .where(port.c.host_index.is_not(None), _has_policy)
+)
+_limited_routers = (
+    select(router_table.c.id, router_table.c.host_id)
+    .select_from(port)
+    .join(network, network.c.id == port.c.network_id)
+    .outerjoin(floatingip, floatingip.c.port_id == port.c.id)
+    .join(router_table, router_table.c.id == func.coalesce(floatingip.c.router_id, port.c.device_id))
+    .where(port.c.device_owner.in_([FLOATING, GATEWAY]), _has_policy)
+    .distinct()
 )
 _guests = select(port.c.device_id, port.c.host_id).where(
     port.c.id.in_(bindparam("ports", expanding=True)),
@@ -176,10 +185,15 @@ def address_group(tx: Tx, cloud: Cloud, group_id: str) -> None:
 
 
 def qos(tx: Tx, cloud: Cloud, policy_id: str) -> None:
-    """A QoS policy changed: so did the guests' ports that have it, themselves or by their network."""
+    """A QoS policy changed: so did what has it, itself or by its network: guests' ports, and the routers of gateways and
+    floating IPs."""
     told = Told(tx, cloud)
     for row in tx.all(_limited, {"policy": policy_id}):
         told.add(row.host_id, "port", [row.id])
+    for row in tx.all(_limited_routers, {"policy": policy_id}):
+        told.add(row.host_id, "router", [row.id])
+        for each in tx.column(_router_hosts, {"router": row.id}):
+            told.add(each, "router", [row.id])
     told.send()
 
 

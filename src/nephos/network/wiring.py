@@ -24,7 +24,6 @@ from nephos.network.networks.store import network
 from nephos.network.paths import actions as paths
 from nephos.network.ports.store import DHCP, port, port_group
 from nephos.network.qos import actions as qos
-from nephos.network.qos.kinds import BANDWIDTH, DSCP, INGRESS, PACKETS
 from nephos.network.routers.store import router_host, standby_networks
 from nephos.network.segments import actions as segments
 from nephos.network.segments.types import TUNNELS, VXLAN
@@ -263,7 +262,7 @@ def ports(tx: Tx, host_id: str, ids: Sequence[str] | None) -> Mapping[str, base.
     led_to = [row.id for row in rows if row.led_to]
     local = localips.of_ports(tx, led_to) if led_to else {}
     policies = {row.qos_policy_id or row.network_policy_id for row in rows} - {None}
-    limits = {key: _limits(rules) for key, rules in qos.rules_of(tx, policies).items()} if policies else {}
+    limits = qos.limits_of(tx, policies)
     return {
         row.id: base.Port(
             id=row.id,
@@ -287,20 +286,6 @@ def ports(tx: Tx, host_id: str, ids: Sequence[str] | None) -> Mapping[str, base.
 
 def _local(row: Any) -> base.LocalIp:
     return base.LocalIp(address=row.address, fixed=row.fixed_address, translated=row.ip_mode == TRANSLATE)
-
-
-def _limits(rules: Iterable[Any]) -> base.Limits | None:
-    """What hosts enforce of a QoS policy's rules; None when that is nothing."""
-    found: dict[str, int] = {}
-    for each in rules:
-        side = "to" if each.direction == INGRESS else "sent"
-        if each.kind == BANDWIDTH.name:
-            found |= {f"{side}_kbits": each.amount, f"{side}_burst": each.burst}
-        elif each.kind == PACKETS.name:
-            found |= {f"{side}_packets": each.amount * 1000, f"{side}_packets_burst": each.burst * 1000}
-        elif each.kind == DSCP.name:
-            found["dscp"] = each.amount
-    return base.Limits(**found) if found else None
 
 
 def groups(tx: Tx, host_id: str, ids: Sequence[str] | None) -> Mapping[str, base.Group]:

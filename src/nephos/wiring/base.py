@@ -193,14 +193,16 @@ class RouterInterface(Wire, frozen=True):
 
 
 class Floating(Wire, frozen=True):
-    """A floating IP: packets to `address` go to `fixed` and back."""
+    """A floating IP: packets to `address` go to `fixed` and back. Of its `limits` the bandwidths count."""
 
     address: str
     fixed: str
+    limits: Limits | None = None
 
 
 class RouterGateway(Wire, frozen=True):
-    """A router's leg in an external network. `nexthops` are that network's gateways, one per IP version."""
+    """A router's leg in an external network. `nexthops` are that network's gateways, one per IP version. `limits`, of
+    which the bandwidths count, hold for what is translated to its own IPv4 addresses."""
 
     port_id: str
     network_id: str
@@ -208,6 +210,7 @@ class RouterGateway(Wire, frozen=True):
     addresses: tuple[Address, ...]
     nexthops: tuple[str, ...] = ()
     snat: bool = True
+    limits: Limits | None = None
 
 
 class Forwarding(Wire, frozen=True):

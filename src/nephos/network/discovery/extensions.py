@@ -223,6 +223,24 @@ ALL = tuple(
         ),
         ("qos-default", "QoS default policy", "A project's default policy.", "2017-041-06T10:00:00-00:00"),
         (
+            "qos-fip",
+            "Floating IP QoS",
+            "Limits of floating IPs.",
+            "2017-07-20T00:00:00-00:00",
+        ),
+        (
+            "qos-fip-network-policy",
+            "QoS floating IP network policy ID",
+            "Floating IPs tell the policy of their network.",
+            "2021-11-15T10:00:00-00:00",
+        ),
+        (
+            "qos-gateway-ip",
+            "Router gateway IP QoS",
+            "Limits of routers' gateways.",
+            "2018-02-24T00:00:00-00:00",
+        ),
+        (
             "qos-port-network-policy",
             "QoS port network policy ID",
             "Ports tell the policy of their network.",

@@ -68,6 +68,7 @@ class New(msgspec.Struct, frozen=True, kw_only=True):
     description: str = ""
     dns_name: str = ""
     dns_domain: str = ""
+    qos_policy_id: str | None = None
 
 
 def get(tx: Tx, floating_id: str) -> Any:
@@ -140,6 +141,7 @@ def _own_port(tx: Tx, cloud: Cloud, new: New, network_id: str, floating_id: str)
         fixed=fixed,
         status="N/A",
         counted=False,
+        qos_policy_id=new.qos_policy_id,
     )
     try:
         return ports.create(tx, cloud, wanted, four)
@@ -271,6 +273,14 @@ def disassociate(tx: Tx, cloud: Cloud, row: Any) -> None:
     if row.router_id is not None:
         _tell(tx, cloud, row.router_id)
     touch.guests(tx, cloud, [row.fixed_port_id])
+
+
+def limit(tx: Tx, cloud: Cloud, row: Any, policy_id: str | None) -> None:
+    """Give it a QoS policy, which its own port holds, or none."""
+    ports.change(tx, cloud, ports.get(tx, row.port_id), {"qos_policy_id": policy_id})
+    resource.revise(tx, floatingip, row.id)
+    if row.router_id is not None:
+        _tell(tx, cloud, row.router_id)
 
 
 def remove(tx: Tx, cloud: Cloud, row: Any) -> None:

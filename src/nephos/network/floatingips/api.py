@@ -14,6 +14,7 @@ from nephos.network.floatingips import actions
 from nephos.network.floatingips.wire import NOUN, Create, Update
 from nephos.network.networks.wire import NOUN as NETWORK
 from nephos.network.ports.wire import NOUN as PORT
+from nephos.network.qos import actions as qos
 from nephos.network.resource import V, View
 from nephos.network.routers.api import external
 
@@ -53,6 +54,7 @@ def _make(tx: Tx, view: View, model: Create) -> str:
         description=model.description,
         dns_name=model.dns_name,
         dns_domain=model.dns_domain,
+        qos_policy_id=qos.usable(tx, model.qos_policy_id, project_id, admin=view.sees_all),
     )
     return actions.create(tx, view.cloud, new)
 
@@ -68,6 +70,9 @@ def update(call: Call) -> Reply:
 def _change(tx: Tx, view: View, row: Any, model: Update) -> None:
     if model.description is not UNSET:
         resource.revise(tx, NOUN.table, row.id, {"description": model.description})
+    if model.qos_policy_id is not UNSET:
+        policy_id = qos.usable(tx, model.qos_policy_id, row.project_id, admin=view.sees_all)
+        actions.limit(tx, view.cloud, row, policy_id)
     fixed = None if model.fixed_ip_address is UNSET else _fixed(model.fixed_ip_address)
     if model.port_id is UNSET:
         if fixed is not None and row.fixed_port_id is None:

@@ -13,6 +13,7 @@ from nephos.network import resource
 from nephos.network.floatingips.store import floatingip
 from nephos.network.forwardings import actions as forwardings
 from nephos.network.forwardings import wire as forwarding
+from nephos.network.networks.store import network
 from nephos.network.ports.store import port
 from nephos.network.resource import Item, Loaded, Noun, View
 
@@ -30,6 +31,7 @@ class Create(resource.Owned, kw_only=True):
     description: Words = ""
     dns_name: Words = ""
     dns_domain: Words = ""
+    qos_policy_id: str | None = None
 
 
 class Update(resource.Base, kw_only=True):
@@ -38,9 +40,11 @@ class Update(resource.Base, kw_only=True):
     port_id: str | UnsetType | None = UNSET
     fixed_ip_address: str | UnsetType | None = UNSET
     description: Words | UnsetType = UNSET
+    qos_policy_id: str | UnsetType | None = UNSET
 
 
 _leaf = port.alias("leaf")
+_own = port.alias("own")
 
 
 def _load(tx: Tx, rows: Sequence[Any], view: View) -> Loaded:
@@ -71,6 +75,8 @@ def _render(row: Any, loaded: Loaded, view: View) -> Item:
         "port_forwardings": [forwarding.shown(each) for each in loaded.get(row.id, ())],
         "dns_name": row.dns_name,
         "dns_domain": row.dns_domain,
+        "qos_policy_id": row.qos_policy_id,
+        "qos_network_policy_id": row.network_policy_id,
         **resource.standard(row),
     }
 
@@ -90,7 +96,12 @@ NOUN = Noun(
         _leaf.c.status.label("leaf_status"),
         _leaf.c.device_id.label("leaf_device_id"),
         _leaf.c.device_owner.label("leaf_device_owner"),
-    ).outerjoin(_leaf, _leaf.c.id == floatingip.c.fixed_port_id),
+        _own.c.qos_policy_id,
+        network.c.qos_policy_id.label("network_policy_id"),
+    )
+    .outerjoin(_leaf, _leaf.c.id == floatingip.c.fixed_port_id)
+    .outerjoin(_own, _own.c.id == floatingip.c.port_id)
+    .outerjoin(network, network.c.id == floatingip.c.network_id),
     scope=floatingip.c.project_id == resource.VIEWER,
     render=_render,
     load=_load,
@@ -133,6 +144,7 @@ NOUN = Noun(
             "port_forwardings",
             "dns_name",
             "dns_domain",
+            "qos_network_policy_id",
         }
     ),
 )

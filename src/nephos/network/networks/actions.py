@@ -115,6 +115,7 @@ def update(tx: Tx, cloud: Cloud, row: Any, values: dict[str, Any]) -> None:
         touch.networks(tx, cloud, [row.id])
     if values.get("qos_policy_id", row.qos_policy_id) != row.qos_policy_id:
         touch.ports_of_network(tx, cloud, row.id)
+        touch.routers_of_network(tx, cloud, row.id)
 
 
 def delete_network(tx: Tx, cloud: Cloud, row: Any) -> None:

@@ -74,7 +74,7 @@ def _make(tx: Tx, view: View, model: Create) -> str:
         profile=model.profile or {},
         dns_name=addressing.hostname("dns_name", model.dns_name),
         host_id=_host(tx, model.host_id),
-        qos_policy_id=_policy(tx, view, model.qos_policy_id or None, project_id),
+        qos_policy_id=qos.usable(tx, model.qos_policy_id, project_id, admin=view.sees_all),
         extras=_extras(model, {}) or None,
         tags=sorted(set(model.tags or ())),
     )
@@ -116,7 +116,7 @@ def _change(tx: Tx, view: View, row: Any, model: Update) -> None:
     if extras := _extras(model, row.extras or {}):
         values["extras"] = extras
     if "qos_policy_id" in values:
-        values["qos_policy_id"] = _policy(tx, view, values["qos_policy_id"] or None, row.project_id)
+        values["qos_policy_id"] = qos.usable(tx, values["qos_policy_id"], row.project_id, admin=view.sees_all)
     actions.change(
         tx,
         view.cloud,
@@ -208,12 +208,6 @@ def _extras(model: Create | Update, have: dict[str, Any]) -> dict[str, Any]:
     if "dns_domain" in found:
         found["dns_domain"] = addressing.hostname("dns_domain", found["dns_domain"])
     return {**have, **found}
-
-
-def _policy(tx: Tx, view: View, policy_id: str | None, project_id: str) -> str | None:
-    if policy_id is not None:
-        qos.check_usable(tx, policy_id, project_id, admin=view.sees_all)
-    return policy_id
 
 
 def check_vnic(kind: str) -> str:

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgspec
-from sqlalchemy import bindparam, delete, select
+from msgspec import UnsetType
+from sqlalchemy import and_, bindparam, delete, func, select
 
 from nephos.kernel import clock
 from nephos.kernel.cloud import Cloud
 from nephos.kernel.db.engine import Tx
 from nephos.network import problems, resource, touch
+from nephos.network.floatingips.store import floatingip
 from nephos.network.networks.store import SHARED, network, rbac
-from nephos.network.ports.store import port
-from nephos.network.qos.kinds import ANY, BY_NAME, DSCP, MARKS, MOST, Kind
+from nephos.network.ports.store import FLOATING, GATEWAY, port
+from nephos.network.qos.kinds import ANY, BANDWIDTH, BY_NAME, DSCP, INGRESS, MARKS, MOST, PACKETS, Kind
 from nephos.network.qos.store import policy, rule
+from nephos.network.routers.store import router
 from nephos.network.sharing.grants import share
 from nephos.network.sharing.scope import shared_with
+from nephos.wiring import base
 
 _usable = select(policy.c.id, policy.c.project_id, shared_with(policy.c.id).label("shared")).where(
     policy.c.id == bindparam("id")
@@ -26,6 +30,16 @@ _rules = (
     select(rule).where(rule.c.policy_id.in_(bindparam("ids", expanding=True))).order_by(rule.c.created_at, rule.c.id)
 )
 _default = select(policy.c.id).where(policy.c.default_of == bindparam("project"))
+_owner = func.coalesce(floatingip.c.project_id, router.c.project_id, port.c.project_id)
+_ports_with = (
+    select(port.c.id, port.c.device_id, port.c.device_owner)
+    .outerjoin(floatingip, floatingip.c.port_id == port.c.id)
+    .outerjoin(router, and_(router.c.id == port.c.device_id, port.c.device_owner == GATEWAY))
+    .where(port.c.qos_policy_id == bindparam("policy"))
+    .limit(1)
+)
+"""The ports of floating IPs and gateways, which are nobody's, count as those of whom the floating IP or router is."""
+_networks_with = select(network.c.id).where(network.c.qos_policy_id == bindparam("policy")).limit(1)
 _FLOORS = {"bandwidth_limit": "minimum_bandwidth", "packet_rate_limit": "minimum_packet_rate"}
 """A limit must not be below the rule of the kind that it is named with here."""
 
@@ -78,22 +92,14 @@ def update(tx: Tx, row: Any, values: dict[str, Any]) -> None:
     if shared and everyone is None:
         share(tx, "qos_policy", row.id, row.project_id, SHARED, "*")
     elif shared is False and everyone is not None:
-        for table in (port, network):
-            user = tx.scalar(
-                select(table.c.id).where(table.c.qos_policy_id == row.id, table.c.project_id != row.project_id).limit(1)
-            )
-            if user is not None:
-                raise _in_use(row.id, user)
+        _check_unused(tx, row.id, but=row.project_id)
         tx.execute(delete(rbac).where(rbac.c.id == everyone))
     resource.revise(tx, policy, row.id, values)
 
 
 def remove(tx: Tx, row: Any) -> None:
     """With its rules. Raises QosPolicyInUse (409) naming what uses it."""
-    for what, table in (("port", port), ("network", network)):
-        user = tx.scalar(select(table.c.id).where(table.c.qos_policy_id == row.id).limit(1))
-        if user is not None:
-            raise _in_use(row.id, f"{what} {user}")
+    _check_unused(tx, row.id)
     tx.execute(delete(rule).where(rule.c.policy_id == row.id))
     tx.execute(delete(rbac).where(rbac.c.object_id == row.id))
     tx.execute(delete(policy).where(policy.c.id == row.id))
@@ -104,6 +110,13 @@ def check_usable(tx: Tx, policy_id: str, project_id: str, *, admin: bool) -> Non
     row = tx.first(_usable, {"id": policy_id, "viewer": project_id})
     if row is None or not (admin or row.project_id == project_id or row.shared):
         raise problems.missing("QoS policy", policy_id, "QosPolicyNotFound")
+
+
+def usable(tx: Tx, policy_id: str | UnsetType | None, project_id: str, *, admin: bool) -> str | None:
+    """The policy of a request, None when it names none. Raises as `check_usable`."""
+    if policy_id:
+        check_usable(tx, policy_id, project_id, admin=admin)
+    return policy_id or None
 
 
 def default_of(tx: Tx, project_id: str) -> str | None:
@@ -118,6 +131,26 @@ def rules_of(tx: Tx, policy_ids: Iterable[str]) -> dict[str, list[Any]]:
     for row in tx.all(_rules, {"ids": list(policy_ids)}):
         found.setdefault(row.policy_id, []).append(row)
     return found
+
+
+def limits_of(tx: Tx, policy_ids: Iterable[str]) -> dict[str, base.Limits]:
+    """What hosts enforce of policies' rules; of a policy without such rules there is nothing."""
+    policies = set(policy_ids)
+    found = {key: _limits(rules) for key, rules in rules_of(tx, policies).items()} if policies else {}
+    return {key: limits for key, limits in found.items() if limits is not None}
+
+
+def _limits(rules: Iterable[Any]) -> base.Limits | None:
+    found: dict[str, int] = {}
+    for each in rules:
+        side = "to" if each.direction == INGRESS else "sent"
+        if each.kind == BANDWIDTH.name:
+            found |= {f"{side}_kbits": each.amount, f"{side}_burst": each.burst}
+        elif each.kind == PACKETS.name:
+            found |= {f"{side}_packets": each.amount * 1000, f"{side}_packets_burst": each.burst * 1000}
+        elif each.kind == DSCP.name:
+            found["dscp"] = each.amount
+    return base.Limits(**found) if found else None
 
 
 def add_rule(tx: Tx, cloud: Cloud, policy_id: str, new: NewRule) -> str:
@@ -202,5 +235,18 @@ def _only_default(tx: Tx, project_id: str, policy_id: str) -> None:
         )
 
 
-def _in_use(policy_id: str, user: str) -> Exception:
-    return problems.refused(f"QoS Policy {policy_id} is used by {user}.", "QosPolicyInUse")
+def _check_unused(tx: Tx, policy_id: str, *, but: str | None = None) -> None:
+    """Raises QosPolicyInUse (409) naming a user of the policy; those of project `but` do not count."""
+    chosen = _ports_with if but is None else _ports_with.where(_owner != but)
+    leaf = tx.first(chosen, {"policy": policy_id})
+    user = None
+    if leaf is not None:
+        found: Mapping[str, str] = {FLOATING: "floatingip", GATEWAY: "router"}
+        what = found.get(leaf.device_owner)
+        user = f"{what} {leaf.device_id}" if what else f"port {leaf.id}"
+    else:
+        chosen = _networks_with if but is None else _networks_with.where(network.c.project_id != but)
+        network_id = tx.scalar(chosen, {"policy": policy_id})
+        user = f"network {network_id}" if network_id is not None else None
+    if user is not None:
+        raise problems.refused(f"QoS Policy {policy_id} is used by {user}.", "QosPolicyInUse")

@@ -42,11 +42,13 @@ _attached = (
 
 
 class Gateway(msgspec.Struct, frozen=True, kw_only=True):
-    """A gateway to be set; `snat` None keeps what is, `fixed` None any address of the network."""
+    """A gateway to be set; `snat` None keeps what is, `fixed` None any address of the network. `policy` is a QoS policy:
+    None takes it away, UNSET keeps what is."""
 
     network_id: str
     snat: bool | None = None
     fixed: Sequence[Wanted] | None = None
+    policy: str | msgspec.UnsetType | None = msgspec.UNSET
 
 
 class Interface(msgspec.Struct, frozen=True, kw_only=True):
@@ -187,12 +189,14 @@ def set_gateway(tx: Tx, cloud: Cloud, row: Any, wanted: Gateway) -> None:
     if wanted.snat is None and row.gateway_network_id != external.id:
         values["snat"] = True
     if present is not None and row.gateway_network_id != external.id:
+        if wanted.policy is msgspec.UNSET:
+            wanted = msgspec.structs.replace(wanted, policy=present.qos_policy_id)
         clear_gateway(tx, cloud, row)
         present = None
     if present is None:
         values |= {"gateway_network_id": external.id, "gateway_port_id": _gateway_port(tx, cloud, row, wanted)}
-    elif wanted.fixed is not None:
-        ports.change(tx, cloud, present, {}, fixed=wanted.fixed)
+    else:
+        _change_gateway(tx, cloud, present, wanted)
     resource.revise(tx, router, row.id, values)
     place(tx, cloud, get(tx, row.id))
 
@@ -221,8 +225,16 @@ def _gateway_port(tx: Tx, cloud: Cloud, row: Any, wanted: Gateway) -> str:
         port_security=False,
         fixed=wanted.fixed,
         counted=False,
+        qos_policy_id=wanted.policy or None,
     )
     return ports.create(tx, cloud, new)
+
+
+def _change_gateway(tx: Tx, cloud: Cloud, leg: Any, wanted: Gateway) -> None:
+    """Give a gateway that stays the addresses and the QoS policy that are wanted."""
+    values = {} if wanted.policy is msgspec.UNSET else {"qos_policy_id": wanted.policy}
+    if values or wanted.fixed is not None:
+        ports.change(tx, cloud, leg, values, fixed=wanted.fixed)
 
 
 def clear_gateway(tx: Tx, cloud: Cloud, row: Any) -> None:
@@ -267,8 +279,8 @@ def set_gateways(tx: Tx, cloud: Cloud, row: Any, wanted: Sequence[Gateway]) -> N
     for key, each in zip(kept, wanted, strict=True):
         if key is None:
             add_gateway(tx, cloud, get(tx, row.id), each)
-        elif each.fixed is not None:
-            ports.change(tx, cloud, ports.get(tx, key), {}, fixed=each.fixed)
+        else:
+            _change_gateway(tx, cloud, ports.get(tx, key), each)
     resource.revise(tx, router, row.id)
     place(tx, cloud, get(tx, row.id))
 

@@ -17,6 +17,7 @@ from nephos.network.networks.store import SHARED, rbac
 from nephos.network.networks.wire import NOUN as NETWORK
 from nephos.network.ports.wire import NOUN as PORT
 from nephos.network.ports.wire import FixedIp
+from nephos.network.qos import actions as qos
 from nephos.network.resource import V, View
 from nephos.network.routers import actions
 from nephos.network.routers.wire import NOUN, Create, GatewayInfo, Gateways, InterfaceBody, Routes, Update
@@ -55,7 +56,7 @@ def _make(tx: Tx, view: View, model: Create) -> str:
         name=model.name,
         description=model.description,
         admin_state_up=model.admin_state_up,
-        gateway=None if info is UNSET else _gateway(tx, view, info),
+        gateway=None if info is UNSET else _gateway(tx, view, info, project_id),
         zone_hints=model.availability_zone_hints,
         ha=model.ha is True,
         flavor_id=model.flavor_id or None,
@@ -68,8 +69,9 @@ def _refuse_distributed(model: Create | Update) -> None:
         raise problems.bad("Invalid input for operation: distributed routers are not available in this cloud.")
 
 
-def _gateway(tx: Tx, view: View, info: GatewayInfo | None) -> actions.Gateway | None:
-    """Raises NetworkNotFound for a network that the caller does not see, BadRequest for one that is not external."""
+def _gateway(tx: Tx, view: View, info: GatewayInfo | None, project_id: str) -> actions.Gateway | None:
+    """Raises NetworkNotFound for a network that the caller does not see, BadRequest for one that is not external,
+    QosPolicyNotFound for a policy that the router's project may not use."""
     if info is None or not isinstance(info.network_id, str):
         return None
     network = external(tx, view, info.network_id, "router")
@@ -78,6 +80,9 @@ def _gateway(tx: Tx, view: View, info: GatewayInfo | None) -> actions.Gateway | 
         network_id=network.id,
         snat=True if info.enable_snat is UNSET else info.enable_snat,
         fixed=[_fixed(each) for each in fixed] if isinstance(fixed, list) and fixed else None,
+        policy=UNSET
+        if info.qos_policy_id is UNSET
+        else qos.usable(tx, info.qos_policy_id, project_id, admin=view.sees_all),
     )
 
 
@@ -116,7 +121,7 @@ def _change(tx: Tx, view: View, row: Any, model: Update) -> None:
         values["routes"] = _pairs(model.routes or [])
     actions.update(tx, view.cloud, row, values)
     if model.external_gateway_info is not UNSET:
-        wanted = _gateway(tx, view, model.external_gateway_info)
+        wanted = _gateway(tx, view, model.external_gateway_info, row.project_id)
         row = actions.get(tx, row.id)
         if wanted is None:
             actions.set_gateways(tx, view.cloud, row, [])
@@ -265,7 +270,7 @@ def _gateways(call: Call, rule: str, work: Callable[..., None]) -> Reply:
                 inner = f"{rule}:external_gateways:{name}"
                 if getattr(each, name) is not UNSET and inner in view.cloud.policies:
                     view.call.permit(NOUN.target(row), rule=inner)
-        wanted = [_gateway(tx, view, each) for each in infos]
+        wanted = [_gateway(tx, view, each, row.project_id) for each in infos]
         if any(each is None for each in wanted):
             raise problems.invalid("external_gateways", "a gateway has no network_id")
         if rule != "remove_external_gateways" and infos:

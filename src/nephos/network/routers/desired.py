@@ -6,7 +6,7 @@ import ipaddress
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import BindParameter, bindparam, or_, select
+from sqlalchemy import BindParameter, bindparam, func, or_, select
 
 from nephos.kernel.db.engine import Tx
 from nephos.network.conntrack.store import helper
@@ -14,7 +14,9 @@ from nephos.network.floatingips.store import floatingip
 from nephos.network.forwardings.store import forwarding
 from nephos.network.metering import store as metering
 from nephos.network.ndpproxies.store import ndp_proxy
+from nephos.network.networks.store import network
 from nephos.network.ports.store import GATEWAY, HA, ROUTER, port
+from nephos.network.qos import actions as qos
 from nephos.network.routers.store import router, router_host
 from nephos.network.subnets.store import address, subnet
 from nephos.wiring import base
@@ -24,7 +26,16 @@ _here = select(router).where(or_(router.c.host_id == bindparam("host"), router.c
 _in: BindParameter[Any] = bindparam("ids", expanding=True)
 _these = _here.where(router.c.id.in_(_in))
 _legs = (
-    select(port.c.id, port.c.device_id, port.c.device_owner, port.c.network_id, port.c.mac, port.c.host_id)
+    select(
+        port.c.id,
+        port.c.device_id,
+        port.c.device_owner,
+        port.c.network_id,
+        port.c.mac,
+        port.c.host_id,
+        func.coalesce(port.c.qos_policy_id, network.c.qos_policy_id).label("policy_id"),
+    )
+    .join(network, network.c.id == port.c.network_id)
     .where(port.c.device_id.in_(_in), port.c.device_owner.in_([ROUTER, GATEWAY, HA]))
     .order_by(port.c.created_at, port.c.id)
 )
@@ -36,7 +47,14 @@ _addresses = (
     .order_by(address.c.port_id, address.c.place, address.c.address)
 )
 _floating = (
-    select(floatingip.c.router_id, floatingip.c.address, floatingip.c.fixed_address)
+    select(
+        floatingip.c.router_id,
+        floatingip.c.address,
+        floatingip.c.fixed_address,
+        func.coalesce(port.c.qos_policy_id, network.c.qos_policy_id).label("policy_id"),
+    )
+    .join(port, port.c.id == floatingip.c.port_id)
+    .join(network, network.c.id == floatingip.c.network_id)
     .where(floatingip.c.router_id.in_(_in), floatingip.c.fixed_address.is_not(None))
     .order_by(floatingip.c.address)
 )
@@ -61,7 +79,7 @@ Loaded = dict[str, list[Any]]
 
 
 def routers(tx: Tx, host_id: str, ids: Sequence[str] | None) -> Mapping[str, base.Router]:
-    """A host's routers, in at most ten queries for all of them."""
+    """A host's routers, in at most eleven queries for all of them."""
     rows = tx.all(_here, {"host": host_id}) if ids is None else tx.all(_these, {"host": host_id, "ids": list(ids)})
     if not rows:
         return {}
@@ -74,6 +92,7 @@ def routers(tx: Tx, host_id: str, ids: Sequence[str] | None) -> Mapping[str, bas
     proxied = _by(tx.all(_proxied, keys), "router_id") if any(row.ndp_proxy for row in rows) else {}
     bindings = _by(tx.all(_bindings, keys), "router_id") if any(row.ha for row in rows) else {}
     meters = _meters(tx)
+    limits = qos.limits_of(tx, _policies(legs, floating))
     found = {}
     for row in rows:
         own = legs.get(row.id, [])
@@ -83,9 +102,10 @@ def routers(tx: Tx, host_id: str, ids: Sequence[str] | None) -> Mapping[str, bas
         found[row.id] = base.Router(
             id=row.id,
             interfaces=tuple(_interface(leg, taken) for leg in own if leg.device_owner == ROUTER),
-            gateways=tuple(_gateway(leg, taken, snat=row.snat) for leg in outer),
+            gateways=tuple(_gateway(leg, taken, limits, snat=row.snat) for leg in outer),
             floating=tuple(
-                base.Floating(address=one.address, fixed=one.fixed_address) for one in floating.get(row.id, ())
+                base.Floating(address=one.address, fixed=one.fixed_address, limits=limits.get(one.policy_id))
+                for one in floating.get(row.id, ())
             ),
             routes=tuple(base.Route(destination=to, nexthop=by) for to, by in row.routes or ()),
             admin_up=row.admin_state_up,
@@ -100,13 +120,19 @@ def routers(tx: Tx, host_id: str, ids: Sequence[str] | None) -> Mapping[str, bas
     return found
 
 
+def _policies(legs: Loaded, floating: Loaded) -> set[str]:
+    """The QoS policies of gateways and floating IPs."""
+    outer = (leg for own in legs.values() for leg in own if leg.device_owner == GATEWAY)
+    return {each.policy_id for each in (*outer, *(one for own in floating.values() for one in own))} - {None}
+
+
 def _interface(leg: Any, taken: Loaded) -> base.RouterInterface:
     return base.RouterInterface(
         port_id=leg.id, network_id=leg.network_id, mac=leg.mac, addresses=_wired(taken.get(leg.id, []))
     )
 
 
-def _gateway(leg: Any, taken: Loaded, *, snat: bool) -> base.RouterGateway:
+def _gateway(leg: Any, taken: Loaded, limits: Mapping[str, base.Limits], *, snat: bool) -> base.RouterGateway:
     rows = taken.get(leg.id, [])
     nexthops = {row.version: row.gateway for row in reversed(rows) if row.gateway is not None}
     return base.RouterGateway(
@@ -116,6 +142,7 @@ def _gateway(leg: Any, taken: Loaded, *, snat: bool) -> base.RouterGateway:
         addresses=_wired(rows),
         nexthops=tuple(nexthops[version] for version in sorted(nexthops)),
         snat=snat,
+        limits=limits.get(leg.policy_id),
     )
 
 

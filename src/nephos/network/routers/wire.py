@@ -12,6 +12,7 @@ from sqlalchemy import ColumnElement, bindparam, select
 from nephos.kernel.db.engine import Tx
 from nephos.network import resource
 from nephos.network.conntrack import actions as helpers
+from nephos.network.networks.store import network
 from nephos.network.ports.store import GATEWAY, port
 from nephos.network.ports.wire import FixedIp
 from nephos.network.resource import Item, Loaded, Noun, View
@@ -28,6 +29,7 @@ class GatewayInfo(resource.Base, kw_only=True):
     network_id: str | UnsetType | None = UNSET
     enable_snat: bool | UnsetType = UNSET
     external_fixed_ips: list[FixedIp] | UnsetType | None = UNSET
+    qos_policy_id: str | UnsetType | None = UNSET
 
 
 class Route(resource.Base, kw_only=True):
@@ -85,14 +87,21 @@ class InterfaceBody(msgspec.Struct, kw_only=True):
 
 
 _outer = (
-    select(port.c.id, port.c.device_id, port.c.network_id)
+    select(
+        port.c.id,
+        port.c.device_id,
+        port.c.network_id,
+        port.c.qos_policy_id,
+        network.c.qos_policy_id.label("network_policy_id"),
+    )
+    .join(network, network.c.id == port.c.network_id)
     .where(port.c.device_id.in_(bindparam("routers", expanding=True)), port.c.device_owner == GATEWAY)
     .order_by(port.c.created_at, port.c.id)
 )
 
 
 def _load(tx: Tx, rows: Sequence[Any], view: View) -> Loaded:
-    """Router → (network, addresses) of its gateways, the main one first, and its connection tracking helpers."""
+    """Router → (port's row, addresses) of its gateways, the main one first, and its connection tracking helpers."""
     found: dict[str, Any] = {"helpers": helpers.of_routers(tx, [row.id for row in rows])}
     outside = [row for row in rows if row.gateway_port_id]
     if not outside:
@@ -101,13 +110,17 @@ def _load(tx: Tx, rows: Sequence[Any], view: View) -> Loaded:
     legs = sorted(tx.all(_outer, {"routers": [row.id for row in outside]}), key=lambda leg: leg.id not in main)
     taken = addresses.of_ports(tx, [leg.id for leg in legs])
     for leg in legs:
-        found.setdefault(leg.device_id, []).append((leg.network_id, taken.get(leg.id, ())))
+        found.setdefault(leg.device_id, []).append((leg, taken.get(leg.id, ())))
     return found
 
 
-def _gateway(network_id: str, taken: Sequence[addresses.Taken]) -> Item:
+def _gateway(leg: Any, taken: Sequence[addresses.Taken]) -> Item:
+    """As in Neutron, a gateway tells its QoS policy where it or its network has one."""
     fixed = [{"subnet_id": one.subnet_id, "ip_address": one.address} for one in taken]
-    return {"network_id": network_id, "external_fixed_ips": fixed}
+    found: Item = {"network_id": leg.network_id, "external_fixed_ips": fixed}
+    if leg.qos_policy_id or leg.network_policy_id:
+        found["qos_policy_id"] = leg.qos_policy_id
+    return found
 
 
 def _render(row: Any, loaded: Loaded, view: View) -> Item:

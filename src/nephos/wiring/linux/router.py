@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from nephos.errors import HostFault
 from nephos.wiring.base import Network, Router, RouterGateway, RouterInterface
 from nephos.wiring.linux import advertise, names, nat, netns, sysctl, vrrp
+from nephos.wiring.linux.addresslimits import AddressLimits
 from nephos.wiring.linux.advertise import Advertisers
 from nephos.wiring.linux.announce import announce, ask_for
 from nephos.wiring.linux.host import Host, Room
@@ -38,6 +39,7 @@ class Routers:
         self._asked: set[tuple[str, str]] = set()
         self._known: dict[tuple[str, str], bool] = {}
         self._advertisers = Advertisers(host.folder)
+        self._limits = AddressLimits(host)
         self.elections = Elections(host.folder, reactor, became)
 
     def ensure(self, router: Router, networks: Mapping[str, Network], bridges: Mapping[str, Link]) -> None:
@@ -56,6 +58,7 @@ class Routers:
             self._leg(room, router.id, device, leg, networks[leg.network_id], bridges[leg.network_id])
         room.ruleset.replace(nat.tables(router))
         changes = self._addresses(room, router, legs)
+        changes += self._limits.ensure(room, router, _homes(router))
         changes += self._advertisers.ensure(
             router.id, str(room.stack.namespace), advertise.configuration(router, networks)
         )
@@ -124,8 +127,10 @@ class Routers:
     def _addresses(self, room: Room, router: Router, legs: Legs) -> int:
         """Addresses, routes and proxied neighbours; answers how many things of a daemon were changed."""
         wanted = {device: {f"{one.address}/{one.prefix}" for one in leg.addresses} for device, leg in legs.items()}
+        homes = _homes(router)
         for gateway in router.gateways:
-            wanted[nat.outside(gateway)] |= _translated(router, gateway)
+            own = [ipaddress.ip_interface(each) for each, home in homes.items() if home == gateway.port_id]
+            wanted[nat.outside(gateway)] |= {str(each) for each in own}
         ways = _ways(router, wanted)
         if router.ha is not None:
             return self._elected(room, router, legs, wanted, ways)
@@ -183,6 +188,7 @@ class Routers:
 
     def remove(self, router_id: str) -> None:
         self._advertisers.remove(names.checked(router_id))
+        self._limits.forget(router_id)
         self.elections.remove(router_id)
         root, prefix = self._host.stack, f"{router_id}/"
         for device, link in list(root.links.items()):
@@ -215,16 +221,17 @@ def _legs(router: Router) -> Legs:
     return found
 
 
-def _translated(router: Router, gateway: RouterGateway) -> set[str]:
-    """The addresses that a gateway has for floating IPs and port forwarding: those of its own ranges, and on the main one
-    also those of none."""
+def _homes(router: Router) -> dict[str, str]:
+    """The addresses of floating IPs and port forwarding with the gateway (port) that has them: the one of whose ranges they
+    are, the main one for those of none."""
     ranges = {each.port_id: _ranges(each) for each in router.gateways}
-    found = set()
+    found = {}
     for text in {*(one.address for one in router.floating), *(one.address for one in router.forwardings)}:
         address = ipaddress.ip_address(text)
         home = next((port for port, those in ranges.items() if any(address in one for one in those)), None)
-        if home == gateway.port_id or (home is None and gateway is router.gateway):
-            found.add(f"{text}/{address.max_prefixlen}")
+        home = home or (router.gateway.port_id if router.gateway else None)
+        if home is not None:
+            found[text] = home
     return found
 
 

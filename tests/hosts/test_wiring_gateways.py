@@ -1,0 +1,164 @@
+"""Gateways of routers with real packets: how fast, by which of several, and how much crossed them.
+
+One host with a guest, and two external networks: 172.24.4.0/24 is the main gateway's, 203.0.113.0/24 another's. The
+internet is the gateway .1 of both, and 198.51.100.80 beyond them.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import msgspec
+import pytest
+
+from nephos.wiring.base import (
+    Address,
+    Floating,
+    Limits,
+    Network,
+    Physical,
+    Port,
+    Router,
+    RouterGateway,
+    RouterInterface,
+    Rule,
+    Subnet,
+    WiringSettings,
+)
+from tests.hosts.lab import OUTSIDE, Guest, Lab, Node
+from tests.hosts.wiring_lab import Cloud, HostWiring, new_id
+
+pytestmark = pytest.mark.host
+RANGES = {"public": "172.24.4", "second": "203.0.113"}
+
+
+@dataclass
+class Site:
+    """The lab with one guest at 10.1.0.11 behind a router that each test makes its own."""
+
+    lab: Lab
+    cloud: Cloud
+    outer: dict[str, Network]
+    inner: RouterInterface
+    port: Port
+    guest: Guest
+
+    def gateway(self, name: str, number: int = 10) -> RouterGateway:
+        base, network = RANGES[name], self.outer[name]
+        return RouterGateway(
+            port_id=new_id(), network_id=network.id, mac=f"fa:16:3e:ee:{len(name):02x}:{number:02x}",
+            addresses=(Address(f"{base}.{number}", 24, network.subnets[0].id),), nexthops=(f"{base}.1",),
+        )  # fmt: skip
+
+    def router(self, *gateways: RouterGateway, **more: object) -> Router:
+        router = Router(id=new_id(), interfaces=(self.inner,), gateways=gateways, **more)  # type: ignore[arg-type]
+        self.cloud.routers = {router.id: router}
+        self.cloud.wire()
+        return router
+
+    def change(self, router: Router, **values: object) -> Router:
+        found: Router = self.cloud.change(router, **values)
+        self.cloud.wire()
+        return found
+
+    def inside(self, router: Router, *words: str) -> str:
+        return self.lab.hosts[0].out("ip", "netns", "exec", f"qrouter-{router.id}", *words)
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    with Lab(tmp_path_factory.mktemp("gateways"), hosts=1) as lab:
+        for number, base in enumerate(RANGES.values(), 1):
+            lab.switch.run("sh", "-ec", f"ip link add ext{number} type bridge; ip link set ext{number} up")
+            for node in (lab.hosts[0], lab.internet):
+                end = f"{node.name[:6]}{number}"
+                make = f"ip link add {end} type veth peer name eth{number} netns {node.pid}; ip link set {end} master ext{number} up"
+                subprocess.run(["nsenter", "-t", str(lab.switch.pid), "-n", "--", "sh", "-ec", make], check=True)
+                node.run(f"ip link set eth{number} up")
+            lab.internet.run(f"ip address add {base}.1/24 dev eth{number}")
+        physical = {name: Physical(bridge=f"br-{name}", interface=f"eth{at}") for at, name in enumerate(RANGES, 1)}
+        settings = WiringSettings(tunnel_address=lab.hosts[0].address, physical=physical)
+        cloud = Cloud([HostWiring(lab.hosts[0], settings=settings)])
+        outer = {
+            name: cloud.network(
+                kind="flat", physical=name, external=True, mtu=1500, dhcp_mac=None, segment=None, dhcp_port_id=None,
+                subnets=(Subnet(id=new_id(), cidr=f"{base}.0/24", version=4, gateway=f"{base}.1", dhcp=False),),
+            )
+            for name, base in RANGES.items()
+        }  # fmt: skip
+        net = cloud.network("10.1.0.0/24")
+        port = cloud.port(net, 11, cloud.group(Rule(direction="ingress", version=4)))
+        inner = RouterInterface(
+            port_id=new_id(), network_id=net.id, mac="fa:16:3e:cc:00:01",
+            addresses=(Address("10.1.0.1", 24, net.subnets[0].id),),
+        )  # fmt: skip
+        cloud.wire()
+        guest = cloud.wirings[0].guest(port)
+        guest.dhcp()
+        yield Site(lab, cloud, outer, inner, port, guest)
+
+
+TAKE = """
+import socket, time
+s = socket.create_server(('0.0.0.0', {port}))
+print('ready', flush=True)
+c, _ = s.accept()
+got, begin = 0, time.monotonic()
+while data := c.recv(1 << 16):
+    got += len(data)
+print(got * 8 / (time.monotonic() - begin) / 1000, flush=True)
+"""
+GIVE = """
+import socket, time
+c = socket.create_connection(('{address}', {port}), 5)
+end = time.monotonic() + {seconds}
+while time.monotonic() < end:
+    c.sendall(b'x' * 20000)
+c.close()
+"""
+
+
+def kbits(giver: Node, taker: Node, address: str, port: int, seconds: float = 1.5) -> float:
+    """How many kbit/s of TCP get from one to the other."""
+    server = taker.popen("/usr/bin/python3", "-c", TAKE.format(port=port))
+    assert server.stdout is not None and server.stdout.readline() == "ready\n"
+    giver.run("/usr/bin/python3", "-c", GIVE.format(address=address, port=port, seconds=seconds))
+    return float(server.stdout.readline())
+
+
+def test_floating_ips_and_gateways_are_as_fast_as_they_may_be(site: Site) -> None:
+    lab, guest, floating = site.lab, site.guest, "172.24.4.20"
+    slow = Limits(to_kbits=4000, to_burst=200, sent_kbits=8000, sent_burst=400)
+    way = Floating(address=floating, fixed="10.1.0.11", limits=slow)
+    router = site.router(site.gateway("public"), floating=(way,))
+    coming, going = kbits(lab.internet, guest, floating, 7001), kbits(guest, lab.internet, OUTSIDE, 7002)
+    assert 2000 < coming < 4800, "4 Mbit/s to the floating IP"
+    assert 4000 < going < 9600, "8 Mbit/s from it"
+    assert site.cloud.wirings[0].wire(site.cloud.desired())["changes"] == 0
+    print(f"limited to 4000 and 8000 kbit/s: {coming:.0f} and {going:.0f}")
+    # Somebody takes it away: the next pass brings it back.
+    device = f"qg-{router.gateways[0].port_id[:11]}"
+    site.inside(router, "tc", "qdisc", "delete", "dev", device, "root")
+    site.inside(router, "ip", "link", "delete", f"ifb{router.gateways[0].port_id[:11]}")
+    site.cloud.wire()
+    assert kbits(guest, lab.internet, OUTSIDE, 7003) < 9600
+    assert kbits(lab.internet, guest, floating, 7004) < 4800
+    # Another limit; and with none it is fast.
+    faster = msgspec.structs.replace(way, limits=Limits(to_kbits=20000, to_burst=500))
+    site.change(router, floating=(faster,))
+    assert 8000 < kbits(lab.internet, guest, floating, 7005) < 24000
+    assert kbits(guest, lab.internet, OUTSIDE, 7006) > 40000
+    site.change(router, floating=(msgspec.structs.replace(way, limits=None),))
+    assert kbits(lab.internet, guest, floating, 7007) > 40000
+    assert site.inside(router, "tc", "qdisc", "show", "dev", device).startswith("qdisc noqueue")
+    # A gateway's limits are those of what it translates, and not of floating IPs.
+    gateway = msgspec.structs.replace(router.gateways[0], limits=slow)
+    site.change(router, gateways=(gateway,), floating=())
+    translated = kbits(guest, lab.internet, OUTSIDE, 7008)
+    assert 4000 < translated < 9600
+    site.change(router, gateways=(gateway,), floating=(msgspec.structs.replace(way, limits=None),))
+    assert kbits(guest, lab.internet, OUTSIDE, 7009) > 40000
+    site.change(router, gateways=(site.gateway("public", 11),), floating=())
+    assert "ifb" not in site.inside(router, "ip", "link")
