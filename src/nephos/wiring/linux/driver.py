@@ -185,7 +185,7 @@ class LinuxWiring:
         """See `wiring.base.Wiring.probe`. Other calls go on meanwhile."""
         with self._lock:
             desired, uplinks = self._desired, {net: devices[0] for net, devices in self._networks.uplinks.items()}
-        return self._prober.follow(request, desired, uplinks)
+        return self._prober.follow(request, desired, uplinks, self._switch.faults)
 
     def close(self) -> None:
         """See `wiring.base.Wiring.close`."""

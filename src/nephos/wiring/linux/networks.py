@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple, Protocol
 
 from nephos.errors import HostFault
@@ -42,6 +42,11 @@ class Switch(Protocol):
     def proof(self, name: str, number: int, peers: Mapping[str, str]) -> Link | None:
         """A device on a VXLAN network of its own that leads to the peers (tunnel address → MAC), and whose packets are not
         fragmented; without peers it goes. None when there is none, or not before the next pass."""
+        ...
+
+    def faults(self, network: Network) -> Iterator[str]:
+        """What of the switch, besides devices of the host, is not as the last pass left it and a network that is joined
+        needs it, in words. May come from any thread. Raises HostFault when the switch does not answer."""
         ...
 
     def leftovers(self, networks: dict[str, Network]) -> list[Leftover]:

@@ -61,10 +61,10 @@ class Daemons:
             self._start("ovs-vswitchd", f"unix:{self._folder}/db.sock", *apart)
         return True
 
-    def differing(self, bridge: str, rules: str) -> int:
-        """How many OpenFlow rules of a bridge differ from these."""
+    def differing(self, bridge: str, rules: str) -> list[str]:
+        """The OpenFlow rules of a bridge that differ from these: `-` before those that it has, `+` before those that it lacks."""
         # It ends with 2 when there are differences, as diff(1) does with 1.
-        return len(self.run(*OFCTL, "diff-flows", bridge, "/proc/self/fd/0", text=rules, good=(0, 2)).splitlines())
+        return self.run(*OFCTL, "diff-flows", bridge, "/proc/self/fd/0", text=rules, good=(0, 2)).splitlines()
 
     def run(self, *words: str, text: str | None = None, good: tuple[int, ...] = (0,)) -> str:
         """Run one of Open vSwitch's tools on these daemons; what it printed. Raises HostFault with what it said."""

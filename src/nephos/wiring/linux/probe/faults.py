@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from nephos.errors import HostFault
 from nephos.wiring.base import Network
 from nephos.wiring.linux import names, netns, nft
 from nephos.wiring.linux.netlink import NTF_SELF
@@ -12,6 +13,7 @@ from nephos.wiring.linux.probe.places import Place, Places
 from nephos.wiring.probe import At, Fault
 
 _TUNNEL_OVERHEAD = 50
+_TUNNELS = ("vxlan", "gre", "geneve")
 FLOOD = "00:00:00:00:00:00"
 """What a tunnel's entries for every address are filed under."""
 _AGENT = "the host's agent repairs it within 5 seconds; is it running?"
@@ -91,12 +93,8 @@ def _uplink(place: Place, places: Places) -> Iterator[tuple[str, str]]:
     if network is None:
         yield f"network {place.point.id} is not wired on this host", _AGENT
         return
-    local = places.settings.tunnel_address
-    if network.kind == "vxlan" and local is not None and local not in places.addresses:
-        yield (
-            f"the tunnel address {local} is on no device of this host",
-            "set tunnel_address in [host] of nephos.toml to an address of this host",
-        )
+    if network.kind in _TUNNELS:
+        yield from _address(places)
     if not place.device:
         yield f"the {network.kind} device of network {network.id} is missing", _AGENT
         return
@@ -107,8 +105,17 @@ def _uplink(place: Place, places: Places) -> Iterator[tuple[str, str]]:
         yield f"{place.device} is not a port of {names.bridge(network.id)}", _AGENT
     if link["mtu"] < network.mtu:
         yield f"the MTU of {place.device} is {link['mtu']}, the network's is {network.mtu}", _AGENT
-    if network.kind == "vxlan":
+    if place.device == names.tunnel(network.segment or 0):
         yield from _entries(place, places, network)
+    inner, outer = names.switch_ends(network.id)
+    if place.device == inner:
+        if outer not in places.links or "UP" not in places.links[outer]["flags"]:
+            yield f"{outer}, the other end of {inner}, is missing or down", _AGENT
+        try:
+            for words in places.switch(network):
+                yield words, _AGENT
+        except HostFault as problem:
+            yield f"Open vSwitch does not say how it is: {problem.message}", _AGENT
 
 
 def _entries(place: Place, places: Places, network: Network) -> Iterator[tuple[str, str]]:
@@ -124,17 +131,22 @@ def _entries(place: Place, places: Places, network: Network) -> Iterator[tuple[s
             yield f"{place.device} has no forwarding entry for {mac} to {target}", _AGENT
 
 
-def _underlay(place: Place, places: Places) -> Iterator[tuple[str, str]]:
+def _address(places: Places) -> Iterator[tuple[str, str]]:
     local = places.settings.tunnel_address
-    if not place.device:
+    if local is not None and local not in places.addresses:
         yield (
             f"the tunnel address {local} is on no device of this host",
             "set tunnel_address in [host] of nephos.toml to an address of this host",
         )
+
+
+def _underlay(place: Place, places: Places) -> Iterator[tuple[str, str]]:
+    yield from _address(places)
+    if not place.device:
         return
     link = places.links[place.device]
     if "UP" not in link["flags"]:
-        yield f"{place.device}, which has the tunnel address, is down", f"ip link set {place.device} up"
+        yield f"{place.device}, over which the tunnels lead, is down", f"ip link set {place.device} up"
     largest = max((one.mtu for one in places.desired.networks.values() if one.kind == "vxlan"), default=0)
     if link["mtu"] < largest + _TUNNEL_OVERHEAD:
         yield (

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack, suppress
 
 from nephos.errors import HostFault
 from nephos.kernel import clock
-from nephos.wiring.base import Desired
+from nephos.wiring.base import Desired, Network
 from nephos.wiring.linux import names, netns
 from nephos.wiring.linux.host import Host
 from nephos.wiring.linux.names import Mark
@@ -37,26 +37,28 @@ class Prober:
         self._cloud = host.cloud
         _sweep(host)
 
-    def follow(self, request: Watch, desired: Desired, uplinks: Mapping[str, str]) -> Watched:
-        """Takes `request.seconds`. Raises HostFault when the guest's device is missing, or too many probes run."""
+    def follow(
+        self, request: Watch, desired: Desired, uplinks: Mapping[str, str], switch: Callable[[Network], Iterable[str]]
+    ) -> Watched:
+        """Takes `request.seconds`. `switch` is `networks.Switch.faults`. Raises HostFault when the guest's device is missing,
+        or too many probes run."""
         if not (1 <= len(request.token) <= 8 and set(request.token) <= _TOKEN):
             raise HostFault("a probe's token is one to eight hexadecimal digits")
         if not _one_at_a_time.acquire(timeout=1):
             raise HostFault("too many probes run on this host already")
         try:
-            return self._follow(request, Places(self._settings, desired, uplinks))
+            return self._follow(request, Places(self._settings, desired, uplinks, switch))
         finally:
             _one_at_a_time.release()
 
     def _follow(self, request: Watch, places: Places) -> Watched:
         until = clock.monotonic() + min(request.seconds, 8.0)
         found = [places.of(point) for point in request.points]
-        wrong = [fault for number, place in enumerate(found) for fault in faults.at(number, place, places)]
         sightings: list[Sighting] = []
         strays = Strays(found, places)
         capture = Capture()
         tracings: list[Tracing] = []
-        eaten = []
+        eaten, wrong = [], []
         with ExitStack() as stack:
             for number, place in enumerate(found):
                 if place.device:
@@ -69,6 +71,8 @@ class Prober:
                     tracing.start()
                     tracings.append(tracing)
             try:
+                # While the hosts already listen: a switch takes its time to say how it is.
+                wrong = [fault for number, place in enumerate(found) for fault in faults.at(number, place, places)]
                 sender = None
                 if request.port_id is not None:
                     mark = Mark(self._cloud, "probe", request.token)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from nephos.errors import HostFault
@@ -25,8 +25,14 @@ class Place(NamedTuple):
 class Places:
     """A look at the host: its devices as `ip -j link` tells them, and what should be here."""
 
-    def __init__(self, settings: WiringSettings, desired: Desired, uplinks: Mapping[str, str]) -> None:
-        self.settings = settings
+    def __init__(
+        self,
+        settings: WiringSettings,
+        desired: Desired,
+        uplinks: Mapping[str, str],
+        switch: Callable[[Network], Iterable[str]],
+    ) -> None:
+        self.settings, self.switch = settings, switch
         self.desired = desired
         self._uplinks = uplinks
         self.links = links(None)
@@ -57,7 +63,7 @@ class Places:
             case At.UPLINK:
                 return self._here(point, self.uplink(point.id))
             case At.UNDERLAY:
-                return self._here(point, self.addresses.get(self.settings.tunnel_address or "", ""))
+                return self._here(point, self._underlay())
             case At.LEG:
                 router = self.desired.routers.get(point.router_id)
                 outer = router is not None and any(each.port_id == point.id for each in router.gateways)
@@ -89,6 +95,14 @@ class Places:
         if namespace not in self._rooms:
             self._rooms[namespace] = links(namespace) if netns.identity(namespace) is not None else {}
         return self._rooms[namespace]
+
+    def _underlay(self) -> str:
+        """Where packets between hosts are seen. On a bridge that carries the tunnels it is the uplink: a switch in user
+        space does not show them at the bridge's own device."""
+        under = self.settings.underlay
+        if under is not None and under.interface:
+            return under.interface
+        return self.addresses.get(self.settings.tunnel_address or "", "")
 
     def _here(self, point: Point, device: str) -> Place:
         return Place(point, device if device in self.links else "")
