@@ -1,7 +1,8 @@
 """VXLAN is blocked between two hosts: their networks take the way round that is set, and come back.
 
-Two hosts with Open vSwitch, whole with server and agents; the ends of the network are the legs of two routers, one on
-each host. What the hosts prove, the ledger decides: nobody is asked, and both sides take the same way.
+Once whole, with server and agents, between two hosts with Open vSwitch, where the ends of the network are the legs of two
+routers: what the hosts prove, the ledger decides, nobody is asked, and both sides take the same way. And once on each
+switch that this kernel can, beside a third host that VXLAN reaches all the while.
 """
 
 from __future__ import annotations
@@ -17,13 +18,23 @@ import msgspec
 import pytest
 
 from nephos.wiring.base import Fallback
-from tests.hosts.lab import Host, Lab, wait
+from tests.cloud import NEPHOS
+from tests.hosts.lab import Guest, Host, Lab, Space, wait
 from tests.hosts.lab_cloud import LabCloud
-from tests.hosts.test_switches import OPEN, settings_of
+from tests.hosts.test_switches import KERNEL, OPEN, kernel_makes, settings_of
+from tests.hosts.wiring_lab import PING, Cloud, HostWiring
 
 pytestmark = pytest.mark.host
 SECONDS = 40
 """Three rounds of the proof that are not answered, five to seven seconds apart, and the pass after them."""
+
+
+def block(switch: Space, *addresses: str) -> None:
+    """Drop VXLAN for these on its way between the hosts."""
+    switch.run("nft add table bridge t")
+    switch.run("nft add chain bridge t f { type filter hook forward priority 0; }")
+    for address in addresses:
+        switch.run(f"nft add rule bridge t f ether type ip ip daddr {address} udp dport 4789 drop")
 
 
 @pytest.fixture
@@ -50,6 +61,7 @@ def tunnels(cloud: LabCloud) -> set[tuple[str, bool, str | None]]:
     return {(host["name"], one["up"], one["fallback"]) for host in hosts for one in host["tunnels"]}
 
 
+@pytest.mark.skipif(not NEPHOS.exists(), reason="the product is not installed here")
 def test_a_blocked_path_is_gone_round_and_taken_again(cloud: LabCloud) -> None:
     make = ("network create far", "subnet create --network far --subnet-range 10.40.0.0/24 --gateway none far")
     for line in make:
@@ -73,10 +85,7 @@ def test_a_blocked_path_is_gone_round_and_taken_again(cloud: LabCloud) -> None:
     wait(passes, 30, "the routers' legs reach each other")
     wait(lambda: tunnels(cloud) == {("host1", True, None), ("host2", True, None)}, 30, "the proofs")
 
-    switch = cloud.lab.switch
-    switch.run("nft add table bridge t")
-    switch.run("nft add chain bridge t f { type filter hook forward priority 0; }")
-    switch.run("nft add rule bridge t f ether type ip ip daddr 192.168.78.2 udp dport 4789 drop")
+    block(cloud.lab.switch, "192.168.78.2")
     began = time.monotonic()
     assert not passes()
     wait(passes, SECONDS, f"the way round: {tunnels(cloud)}")
@@ -96,7 +105,7 @@ def test_a_blocked_path_is_gone_round_and_taken_again(cloud: LabCloud) -> None:
     seen.kill()
     seen.communicate()
 
-    switch.run("nft delete table bridge t")
+    cloud.lab.switch.run("nft delete table bridge t")
     began, lost = time.monotonic(), 0
     while tunnels(cloud) != {("host1", True, None), ("host2", True, None)}:
         lost += not passes()
@@ -104,3 +113,75 @@ def test_a_blocked_path_is_gone_round_and_taken_again(cloud: LabCloud) -> None:
     assert passes()
     assert lost == 0, "the way back is taken without a packet lost"
     assert cloud.audit() == []
+
+
+@pytest.mark.parametrize(
+    ("switches", "kind"),
+    [((OPEN, OPEN, KERNEL), "gre"), ((KERNEL, KERNEL, OPEN), "geneve"), ((KERNEL, OPEN, KERNEL), "gre"), ((OPEN, KERNEL, KERNEL), "geneve")],
+)  # fmt: skip
+def test_the_way_round_on_each_switch(tmp_path: Path, switches: tuple[str, str, str], kind: str) -> None:
+    """Between hosts 1 and 2; a network of type Geneve or GRE with the same number is another one still."""
+    with Lab(tmp_path, hosts=3) as lab:
+        if KERNEL in switches[:2] and not kernel_makes(lab.hosts[0], kind):
+            pytest.skip(f"this kernel has no {kind}")
+        wirings = []
+        for host, switch in zip(lab.hosts, switches, strict=True):
+            # Only the pair has it: the third host's kernel may lack it, and need not know of it.
+            fallback = Fallback(kind=kind) if host.number < 3 else None  # type: ignore[arg-type]
+            settings = msgspec.structs.replace(settings_of(host, switch), tunnel_fallback=fallback)
+            wirings.append(HostWiring(host, settings=settings))
+            assert wirings[-1].check() == ""
+        cloud = Cloud(wirings)
+        group = cloud.group(PING)
+        network, same = cloud.network(segment=77), cloud.network("10.2.0.0/24", kind=kind, segment=77)
+        ports = [cloud.port(network, 11 + host, group, host=host) for host in range(3)]
+        others = [cloud.port(same, 11 + host, group, host=host) for host in range(2)]
+
+        def passes() -> None:
+            for _ in range(2):
+                for host, wiring in enumerate(wirings):
+                    wiring.wire(cloud.desired(host))
+
+        passes()
+        guests = [wiring.guest(port) for wiring, port in zip(wirings, ports, strict=True)]
+        strangers = [wiring.guest(port) for wiring, port in zip(wirings, others, strict=False)]
+        for guest in (*guests, *strangers):
+            guest.dhcp()
+
+        def meet(*pairs: tuple[int, int]) -> None:
+            for here, there in pairs:
+                far = ports[there].addresses[0].address
+                guests[here].run("ip neigh flush all")
+                wait(lambda here=here, far=far: guests[here].pings(far), 10, f"{here + 1} reaches {there + 1}")  # type: ignore[misc]
+                said = guests[here].run("ping", "-c", "3", "-i", "0.2", "-W", "2", far).stdout
+                assert "DUP" not in said, said
+
+        every = [(here, there) for here in range(3) for there in range(3) if here != there]
+        meet(*every)
+        block(lab.switch, "192.168.78.1 ip saddr 192.168.78.2", "192.168.78.2 ip saddr 192.168.78.1")
+        far = ports[1].addresses[0].address
+        assert not guests[0].pings(far, wait=1)
+        cloud.blocked = ((0, 1),)
+        for host, wiring in enumerate(wirings):
+            wiring.wire(cloud.desired(host))
+        assert guests[0].pings(far), "at once, though the guest there said nothing since"
+        meet(*every)
+        wait(lambda: strangers[0].pings(others[1].addresses[0].address), 10, "the network of the fall-back's own type")
+        assert _alone(strangers[0], guests)
+        for host, wiring in enumerate(wirings):
+            answer = wiring.apply(cloud.desired(host))
+            assert (answer["errors"], answer["changes"]) == ({}, 0)
+            assert wiring.leftovers(cloud.desired(host)) == []
+        lab.switch.run("nft delete table bridge t")
+        cloud.blocked = ()
+        passes()
+        assert not any("det-" in host.out("ip -br link") for host in lab.hosts)
+        meet(*every)
+
+
+def _alone(stranger: Guest, guests: list[Guest]) -> bool:
+    """Whether a guest of another network reaches none of these by their own addresses."""
+    stranger.run("ip address add 10.1.0.99/24 dev eth0")
+    met = [guest for number, guest in enumerate(guests) if stranger.pings(f"10.1.0.{11 + number}", wait=1)]
+    stranger.run("ip address del 10.1.0.99/24 dev eth0")
+    return not met

@@ -18,6 +18,7 @@ from nephos.agent.state import State
 from nephos.hosts import wire
 from nephos.wiring.base import Desired
 from tests.hosts.lab import OUTSIDE, OUTSIDE_NAME, Lab
+from tests.hosts.test_switches import KERNEL, KERNELS_OWN, kernel_makes, settings_of
 from tests.hosts.wiring_lab import PING, WEB, Cloud, HostWiring
 
 pytestmark = pytest.mark.host
@@ -46,12 +47,16 @@ def keep(path: Path, desired: Desired) -> None:
     state.save()
 
 
-def test_everything_is_back_after_a_reboot_without_the_server(folder: Path) -> None:
+@pytest.mark.parametrize("kind", ["vxlan", "vlan"])
+def test_everything_is_back_after_a_reboot_without_the_server(folder: Path, kind: str) -> None:
     with Lab(folder / "lab") as lab:
         host = lab.hosts[0]
-        wiring = HostWiring(host)
+        if kind == "vlan" and not kernel_makes(host, kind):
+            pytest.skip("this kernel has no 802.1Q")
+        wiring = HostWiring(host, settings=settings_of(host, KERNEL))
         cloud = Cloud([wiring])
-        public, network = cloud.public(), cloud.network()
+        public = cloud.public()
+        network = cloud.network(kind=kind, physical="rack" if kind == "vlan" else None)
         port = cloud.port(network, 11, cloud.group(PING, WEB), name="one")
         router = cloud.router(public, network)
         floating = cloud.float(router, 20, port)
@@ -75,7 +80,7 @@ def test_everything_is_back_after_a_reboot_without_the_server(folder: Path) -> N
         works()
         boot(host.pid, wiring)
         links = {line.split()[0].split("@")[0] for line in host.out("ip -br link").splitlines()}
-        assert links == {"lo", "eth0"} and host.out("nft list ruleset") == "" and "dnsmasq" not in host.out("ps ax")
+        assert links - KERNELS_OWN == {"lo", "eth0", "eth1", "eth2"} and host.out("nft list ruleset") == "" and "dnsmasq" not in host.out("ps ax")
         wiring._start()
         known = State(folder / "desired")
         assert known.known
@@ -96,7 +101,7 @@ def boot(pid: int, wiring: HostWiring) -> None:
         done
         for one in $(ps -C dnsmasq,python3 -o pid=); do kill -9 $one; done
         for link in $(ip -br link | cut -d' ' -f1 | cut -d@ -f1); do
-          case $link in lo|eth0) ;; *) ip link delete $link 2>/dev/null ;; esac
+          case $link in lo|eth[0-9]) ;; *) ip link delete $link 2>/dev/null ;; esac
         done
         nft flush ruleset
         sysctl -qw net.ipv4.ip_forward=0

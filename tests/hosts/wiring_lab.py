@@ -135,6 +135,8 @@ class Cloud:
         self.ports: dict[str, tuple[int, Port]] = {}
         self.groups: dict[str, Group] = {}
         self.routers: dict[str, Router] = {}
+        self.blocked: tuple[tuple[int, int], ...] = ()
+        """Pairs of hosts between which VXLAN does not pass."""
         self._count = 0
 
     def network(self, cidr: str = "10.1.0.0/24", *, kind: str = "vxlan", **more: Any) -> Network:
@@ -256,9 +258,17 @@ class Cloud:
                 for one in network.endpoints
             )
             networks[name] = msgspec.structs.replace(
-                network, endpoints=endpoints, peers=tuple(sorted(str(peer) for peer in peers))
+                network,
+                endpoints=endpoints,
+                peers=tuple(sorted(str(peer) for peer in peers)),
+                detours=tuple(sorted(peers & self._round(host))) if network.kind == "vxlan" else (),
             )
         return Desired(networks=networks, ports=ports, groups=self.groups, routers=routers)
+
+    def _round(self, host: int) -> set[str | None]:
+        """The tunnel addresses of hosts that this one reaches by the fall-back only."""
+        others = {other for pair in self.blocked if host in pair for other in pair if other != host}
+        return {self.wirings[other].settings.tunnel_address for other in others}
 
     def wire(self) -> None:
         for host, wiring in enumerate(self.wirings):
