@@ -23,7 +23,7 @@ from nephos.wiring.base import (
     Port,
     WiringSettings,
 )
-from nephos.wiring.linux import detour, dhcp, firewall, guard, inventory, names, nft, services, sysctl
+from nephos.wiring.linux import detour, dhcp, firewall, guard, inventory, localip, names, nft, services, sysctl
 from nephos.wiring.linux.bridging import KernelSwitch
 from nephos.wiring.linux.flows import Flows
 from nephos.wiring.linux.foreign import ForeignChains
@@ -76,6 +76,7 @@ class LinuxWiring:
         self._overlay = Overlay(self._host, self._switch, lambda fact: self._report(fact) if self._report else None)
         self._bridges: dict[str, Link] = {}
         self._desired = Desired()
+        self._led: list[localip.Led] = []
         self._ports_by_index: dict[int, Port] = {}
         self._report: Callable[[Fact], None] | None = None
         self._reported: set[tuple[str, str, str]] = set()
@@ -116,6 +117,9 @@ class LinuxWiring:
             for port in sorted(desired.ports.values(), key=lambda port: port.trunk is not None):
                 with self._item(errors, Key(Kind.PORT, port.id)):
                     self._port(port, desired, pinned)
+            well = [port for port in desired.ports.values() if Key(Kind.PORT, port.id) not in errors]
+            served = {net for net, one in desired.networks.items() if net in self._bridges and inventory.serves(one, desired)}
+            self._led = localip.led(self._host.record, well, served)
             self._firewall(desired, errors)
             wired = (port for port in desired.ports.values() if Key(Kind.PORT, port.id) not in errors)
             self._qos.ensure(wired, errors.__setitem__)
@@ -281,7 +285,8 @@ class LinuxWiring:
 
     def _serve(self, network: Network, desired: Desired) -> None:
         if inventory.serves(network, desired):
-            self._services.ensure(network, self._bridges[network.id])
+            local = {led.address for led in self._led if led.network_id == network.id}
+            self._services.ensure(network, self._bridges[network.id], local)
 
     def _firewall(self, desired: Desired, errors: dict[Key, str]) -> None:
         wired = {net: network for net, network in desired.networks.items() if net in self._bridges}
@@ -292,6 +297,7 @@ class LinuxWiring:
             {net: services.mac_of(network) for net, network in wired.items() if inventory.serves(network, desired)},
             {net: devices for net, devices in self._networks.uplinks.items() if net in wired},
             {net: self._host.record.zone(net) for net in wired},
+            self._led,
         )
         routed = self._networks.masqueraded({str(one.physical) for one in wired.values() if one.kind == "flat"})
         try:

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import functools
 import ipaddress
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from nephos.wiring.base import Desired, Network, Port
-from nephos.wiring.linux import names, nft
+from nephos.wiring.linux import localip, names, nft
 from nephos.wiring.linux.groups import Groups
+from nephos.wiring.linux.localip import Led
 from nephos.wiring.linux.names import METADATA
 from nephos.wiring.linux.nft import DROP, RETURN, Table, concat, field, jump, mangle, masked, match, meta
 
@@ -25,12 +26,14 @@ _BEFORE_BRIDGE = -300
 
 
 class Plan(NamedTuple):
-    """What the rules are written from. `dhcp_macs` and `uplinks` are by network id, as wired on this host."""
+    """What the rules are written from. `dhcp_macs` and `uplinks` are by network id, as wired on this host; `led` are the
+    local IPs that lead to ports here."""
 
     desired: Desired
     dhcp_macs: Mapping[str, str]
     uplinks: Mapping[str, tuple[str, ...]]
     zones: Mapping[str, int]
+    led: Sequence[Led] = ()
 
     def ports(self) -> Iterator[tuple[Port, Network]]:
         for port in self.desired.ports.values():
@@ -44,7 +47,7 @@ class Plan(NamedTuple):
         for port, _ in self.ports():
             yield names.tap(port.id)
         for network_id in self.dhcp_macs:
-            yield names.tap(self.desired.networks[network_id].dhcp_port_id or network_id)
+            yield names.tap(_answerer(self, network_id))
         for router in self.desired.routers.values():
             for leg in router.legs:
                 yield names.tap(leg.port_id)
@@ -58,9 +61,15 @@ class Plan(NamedTuple):
         return [(port, network) for port, network in self.ports() if port.port_security]
 
 
+def _answerer(plan: Plan, network_id: str) -> str:
+    """The id by which the device of a network's namespace is called."""
+    return plan.desired.networks[network_id].dhcp_port_id or network_id
+
+
 def sources(port: Port) -> dict[str, list[str]]:
     """MAC → the networks that this port may send from, link-local addresses included; none overlap."""
-    return _sources(port.mac, tuple(address.address for address in port.addresses), port.pairs)
+    kept = [one.address for one in port.local if not one.translated]
+    return _sources(port.mac, (*(address.address for address in port.addresses), *kept), port.pairs)
 
 
 @functools.lru_cache(1 << 16)
@@ -101,6 +110,8 @@ def bridge_table(name: str, plan: Plan) -> Table:
     table.rule("prerouting", {"vmap": {"key": _IN, "data": "@marked"}})
     table.rule("prerouting", match(_IN, "@uplinks"), jump("from_wire"))
     _from_guest(table)
+    answering = {net: (names.tap(_answerer(plan, net)), mac) for net, mac in plan.dhcp_macs.items()}
+    localip.lead(table, plan.led, answering, plan.ports())
     _from_wire(table)
     _secured(table)
     for port, _ in plan.secured():
@@ -255,6 +266,7 @@ def inet_table(name: str, plan: Plan) -> tuple[Table, dict[str, str]]:
     if zones:
         choice = {"map": {"key": _IN, "data": {"set": [list(pair) for pair in zones]}}}
         table.rule("zones", mangle({"ct": {"key": "zone"}}, choice))
+    localip.answer(table, plan.led)
     groups = Groups(table, plan.desired)
     groups.write(plan.secured())
     return table, groups.unclear

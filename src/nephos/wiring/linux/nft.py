@@ -124,7 +124,7 @@ class Table:
         self._sets[name] = ("set", more, [])
         return f"@{name}"
 
-    def map(self, name: str, kind: str, target: str, elements: Iterable[tuple[Value, Value]]) -> str:
+    def map(self, name: str, kind: str | list[str], target: str, elements: Iterable[tuple[Value, Value]]) -> str:
         self._sets[name] = ("map", {"type": kind, "map": target}, [list(pair) for pair in elements])
         return f"@{name}"
 

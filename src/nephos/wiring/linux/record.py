@@ -14,7 +14,8 @@ _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
 class Remembered(msgspec.Struct):
-    """The file's content. `sysctls` hold the values from before; `zones` the conntrack zone of each network,
+    """The file's content. `sysctls` hold the values from before; `zones` the conntrack zone of each network, `local` the
+    number of each local IP that leads to a port here,
     `tags` its VLAN inside Open vSwitch, `loaded` what `nft.Ruleset` knows of each namespace since the machine's `boot`."""
 
     namespaces: dict[str, str] = {}
@@ -23,6 +24,7 @@ class Remembered(msgspec.Struct):
     sysctls: dict[str, str] = {}
     zones: dict[str, int] = {}
     tags: dict[str, int] = {}
+    local: dict[str, int] = {}
     loaded: dict[str, tuple[str, str, int]] = {}
     boot: str = ""
 
@@ -69,12 +71,16 @@ class Record:
         """The VLAN of a network inside this host's Open vSwitch. Raises HostFault when 4094 networks have one."""
         return self._number(self.value.tags, network_id, 4093)
 
+    def local(self, led: str) -> int:
+        """The number by which a local IP's connections are known, the same as long as it leads to its port."""
+        return self._number(self.value.local, led, 65535)
+
     def _number(self, given: dict[str, int], network_id: str, most: int) -> int:
         if network_id not in given:
             used = set(given.values())
             number = next((number for number in range(1, most + 1) if number not in used), None)
             if number is None:
-                raise HostFault(f"this host carries {most} networks already, which is the most that it can")
+                raise HostFault(f"this host has {most} of these already, which is the most that it can")
             given[network_id] = number
             self.save()
         return given[network_id]

@@ -6,7 +6,7 @@ import hashlib
 import logging
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from nephos.wiring.base import Network
 from nephos.wiring.linux import dhcp, metadata, names
@@ -45,8 +45,9 @@ class Services:
         for name in self._dnsmasq:
             server.listen(names.dhcp_namespace(name))
 
-    def ensure(self, network: Network, bridge: Link) -> None:
-        """Make the network's namespace and everything in it as the network wants it."""
+    def ensure(self, network: Network, bridge: Link, local: Collection[str] = ()) -> None:
+        """Make the network's namespace and everything in it as the network wants it. It answers for the `local` IPs too,
+        when it is asked where they are."""
         namespace = names.dhcp_namespace(network.id)
         room, made = self._host.room(namespace, self._host.mark("dhcp", network.id))
         if made:
@@ -56,7 +57,7 @@ class Services:
             room.stack.write("net.ipv4.conf.default.rp_filter", "0")
             room.stack.write("net.ipv6.conf.default.accept_ra", "0")
         port = network.dhcp_port_id or network.id
-        device = self._attach(room, network, bridge, port)
+        device = self._attach(room, network, bridge, port, local)
         room.ruleset.replace(metadata.tables(device))
         self._resolver.listen(namespace)
         if self._metadata is not None:
@@ -74,8 +75,9 @@ class Services:
             self._guard(network.id)
             self._leases.watch(network.id, dnsmasq.lease_file)
 
-    def _attach(self, room: Room, network: Network, bridge: Link, port: str) -> str:
-        """The namespace's only device, with the DHCP addresses and the metadata address; its MAC is pinned."""
+    def _attach(self, room: Room, network: Network, bridge: Link, port: str, local: Collection[str]) -> str:
+        """The namespace's only device, with the DHCP addresses and the metadata address; its MAC is pinned. Local IPs are on
+        `lo`: dnsmasq would take them for its own."""
         root, device, mac = self._host.stack, names.dhcp_device(port), mac_of(network)
         mark = self._host.mark("dhcp", network.id)
         link = root.ensure_pair(names.tap(port), mark, room.stack, device, mtu=network.mtu, mac=mac)
@@ -92,7 +94,7 @@ class Services:
             elif subnet.version == 4:
                 # Without DHCP there is no address on the subnet, but metadata answers must find their way.
                 routes.add(Route(subnet.cidr, None, at))
-        room.stack.ensure_addresses({device: addresses})
+        room.stack.ensure_addresses({device: addresses, "lo": {f"{each}/32" for each in local}})
         room.stack.ensure_routes(routes)
         return device
 

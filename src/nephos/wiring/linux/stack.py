@@ -16,6 +16,8 @@ from nephos.wiring.linux import netlink, netns, sysctl
 from nephos.wiring.linux.names import Mark
 from nephos.wiring.linux.netlink import Link, Netlink, Route, attribute
 
+_LOOPBACK = ("127.0.0.1/8", "::1/128")
+
 
 class Stack:
     """The devices of one namespace (None: the host's own). `load` reads them afresh; steps keep the copy true."""
@@ -195,10 +197,10 @@ class Stack:
         return self.ensure(link, mark=mark, mtu=mtu, master=master)
 
     def ensure_addresses(self, wanted: dict[str, set[str]], *, but: str = "") -> set[tuple[str, str]]:
-        """Make the addresses of these devices exactly so; `but` is one that may be there or not. Answers the (device,
-        address/prefix) that are new."""
+        """Make the addresses of these devices exactly so; `but` is one that may be there or not, and so may those that
+        `lo` has by itself. Answers the (device, address/prefix) that are new."""
         index = {self.links[name].index: name for name in wanted}
-        have = {(index[at], cidr) for at, cidr in self.netlink.addresses() if at in index and cidr != but}
+        have = {(index[at], cidr) for at, cidr in self.netlink.addresses() if at in index and cidr not in (but, *_LOOPBACK)}
         want = {(name, cidr) for name, cidrs in wanted.items() for cidr in cidrs}
         for name, cidr in have - want:
             self.netlink.change_address(self.links[name].index, cidr, add=False)

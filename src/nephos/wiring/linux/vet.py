@@ -107,6 +107,9 @@ def _port(port: Port) -> None:
             raise ValueError(f"VLAN {port.tag} is out of range")
     if port.limits is not None:
         _limits(port.limits)
+    for one in port.local:
+        ipaddress.IPv4Address(one.address)
+        ipaddress.IPv4Address(one.fixed)
     for cidr, mac in port.pairs:
         ipaddress.ip_network(cidr, strict=False)
         if mac is not None:
