@@ -23,7 +23,7 @@ class Transfers:
         if not self._free.acquire(blocking=False):
             raise errors.Unavailable(
                 f"All {self._most} image transfers of this server are under way; try again in {RETRY_AFTER} seconds.",
-                detail={"headers": {"Retry-After": str(RETRY_AFTER)}},
+                retry_after=RETRY_AFTER,
             )
         return Transfer(self._free)
 

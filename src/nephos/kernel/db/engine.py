@@ -269,9 +269,7 @@ def explain(why: Why, wrong: DBAPIError) -> errors.NephosError | None:
 
 def away(reason: str) -> errors.Unavailable:
     """The 503 of a ledger that cannot be used now, with the time to wait (S3-15)."""
-    return errors.Unavailable(
-        f"The ledger cannot be used now: {reason}", detail={"headers": {"Retry-After": str(RETRY_SECONDS)}}
-    )
+    return errors.Unavailable(f"The ledger cannot be used now: {reason}", retry_after=RETRY_SECONDS)
 
 
 def said(wrong: DBAPIError) -> str:

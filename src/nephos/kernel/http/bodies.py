@@ -48,9 +48,7 @@ class Bodies:
     def _turn(self, client: str) -> Iterator[None]:
         with self._lock:
             if self._waiting.total() >= MOST_WAITING or self._waiting[client] >= MOST_OF_ONE:
-                raise errors.Unavailable(
-                    "Too many requests wait for their bodies to arrive.", detail={"headers": {"Retry-After": "5"}}
-                )
+                raise errors.Unavailable("Too many requests wait for their bodies to arrive.", retry_after=5)
             self._waiting[client] += 1
         try:
             yield

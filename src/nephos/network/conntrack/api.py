@@ -7,7 +7,7 @@ from typing import Any
 from nephos.kernel.db.engine import Tx
 from nephos.kernel.http.call import Call, Reply
 from nephos.kernel.http.routes import Route
-from nephos.network import resource
+from nephos.network import below, resource
 from nephos.network.conntrack import actions
 from nephos.network.conntrack.wire import NOUN, Create, Update
 from nephos.network.resource import V, View
@@ -17,28 +17,16 @@ _create = resource.Body(NOUN, Create)
 _update = resource.Body(NOUN, Update)
 
 
-def _below(call: Call) -> tuple[View, Any]:
-    """A view whose statements know the router of the URL, and its row. Raises RouterNotFound."""
-    view = View(call)
-    view.bind = {**view.bind, "above": call.params["id"]}
-    with call.cloud.database.read() as tx:
-        return view, resource.fetch(tx, ROUTER, view, call.params["id"])
-
-
 def index(call: Call) -> Reply:
-    view, parent = _below(call)
-    call.permit({"ext_parent:project_id": parent.project_id, "project_id": parent.project_id})
-    return resource.index(call, NOUN, view)
+    return resource.index(call, NOUN, below.owned(call, ROUTER))
 
 
 def show(call: Call) -> Reply:
-    return resource.show(call, NOUN, call.params["helper_id"], _below(call)[0])
+    return resource.show(call, NOUN, call.params["helper_id"], below.view(call, ROUTER))
 
 
 def create(call: Call) -> Reply:
-    view, parent = _below(call)
-    call.permit({"ext_parent:project_id": parent.project_id, "project_id": parent.project_id})
-    return resource.make(call, NOUN, _create, _make, view)
+    return resource.make(call, NOUN, _create, _make, below.owned(call, ROUTER))
 
 
 def _make(tx: Tx, view: View, model: Create) -> str:
@@ -46,7 +34,7 @@ def _make(tx: Tx, view: View, model: Create) -> str:
 
 
 def update(call: Call) -> Reply:
-    return resource.change(call, NOUN, call.params["helper_id"], _update, _change, _below(call)[0])
+    return resource.change(call, NOUN, call.params["helper_id"], _update, _change, below.view(call, ROUTER))
 
 
 def _change(tx: Tx, view: View, row: Any, model: Update) -> None:
@@ -59,7 +47,7 @@ def delete(call: Call) -> Reply:
         NOUN,
         call.params["helper_id"],
         lambda tx, view, row: actions.remove(tx, view.cloud, row),
-        _below(call)[0],
+        below.view(call, ROUTER),
     )
 
 

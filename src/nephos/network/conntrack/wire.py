@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from msgspec import UNSET, Meta, UnsetType
 from sqlalchemy import bindparam, select
 
-from nephos.network import resource
+from nephos.network import below, resource
 from nephos.network.conntrack.store import helper
 from nephos.network.resource import Item, Loaded, Noun, View
 from nephos.network.routers.store import router
@@ -36,10 +36,6 @@ def _render(row: Any, loaded: Loaded, view: View) -> Item:
     return {"id": row.id, "protocol": row.protocol, "port": row.port, "helper": row.helper}
 
 
-def _target(row: Any) -> dict[str, Any]:
-    return {"ext_parent:project_id": row.owner, "project_id": row.owner}
-
-
 _c = helper.c
 NOUN = Noun(
     name="router_conntrack_helper",
@@ -52,7 +48,7 @@ NOUN = Noun(
     .where(_c.router_id == bindparam("above")),
     scope=router.c.project_id == resource.VIEWER,
     render=_render,
-    target=_target,
+    target=below.target,
     filters={
         "id": resource.equals(_c.id),
         "protocol": resource.equals(_c.protocol),

@@ -10,7 +10,7 @@ from sqlalchemy import select
 from nephos.kernel.db.engine import Tx
 from nephos.kernel.http.call import Call, Reply
 from nephos.kernel.http.routes import Route
-from nephos.network import addressing, problems, resource
+from nephos.network import addressing, below, problems, resource
 from nephos.network.floatingips import actions as floating
 from nephos.network.floatingips.store import floatingip
 from nephos.network.floatingips.wire import NOUN as FLOATING
@@ -24,28 +24,16 @@ _create = resource.Body(NOUN, Create)
 _update = resource.Body(NOUN, Update)
 
 
-def _below(call: Call) -> tuple[View, Any]:
-    """A view whose statements know the floating IP of the URL, and its row. Raises FloatingIPNotFound."""
-    view = View(call)
-    view.bind = {**view.bind, "above": call.params["id"]}
-    with call.cloud.database.read() as tx:
-        return view, resource.fetch(tx, FLOATING, view, call.params["id"])
-
-
 def index(call: Call) -> Reply:
-    view, parent = _below(call)
-    call.permit({"ext_parent:project_id": parent.project_id, "project_id": parent.project_id})
-    return resource.index(call, NOUN, view)
+    return resource.index(call, NOUN, below.owned(call, FLOATING))
 
 
 def show(call: Call) -> Reply:
-    return resource.show(call, NOUN, call.params["forwarding_id"], _below(call)[0])
+    return resource.show(call, NOUN, call.params["forwarding_id"], below.view(call, FLOATING))
 
 
 def create(call: Call) -> Reply:
-    view, parent = _below(call)
-    call.permit({"ext_parent:project_id": parent.project_id, "project_id": parent.project_id})
-    return resource.make(call, NOUN, _create, _make, view)
+    return resource.make(call, NOUN, _create, _make, below.owned(call, FLOATING))
 
 
 def _make(tx: Tx, view: View, model: Create) -> str:
@@ -108,7 +96,7 @@ def _ports(which: str, one: int | UnsetType | None, many: str | int | UnsetType 
 
 
 def update(call: Call) -> Reply:
-    return resource.change(call, NOUN, call.params["forwarding_id"], _update, _change, _below(call)[0])
+    return resource.change(call, NOUN, call.params["forwarding_id"], _update, _change, below.view(call, FLOATING))
 
 
 def _change(tx: Tx, view: View, row: Any, model: Update) -> None:
@@ -138,7 +126,7 @@ def delete(call: Call) -> Reply:
         NOUN,
         call.params["forwarding_id"],
         lambda tx, view, row: actions.remove(tx, view.cloud, row),
-        _below(call)[0],
+        below.view(call, FLOATING),
     )
 
 

@@ -8,7 +8,7 @@ from msgspec import UNSET, Meta, UnsetType
 from sqlalchemy import bindparam, case, cast, select
 from sqlalchemy.types import String
 
-from nephos.network import resource
+from nephos.network import below, resource
 from nephos.network.floatingips.store import floatingip
 from nephos.network.forwardings.store import forwarding
 from nephos.network.resource import Item, Loaded, Noun, View
@@ -45,28 +45,30 @@ class Update(resource.Base, kw_only=True):
 
 
 def shown(row: Any) -> Item:
-    """Without its id: so a floating IP tells its port forwardings."""
+    """So a floating IP tells its port forwardings."""
+    single = row.outside_first == row.outside_last and row.inside_first == row.inside_last
+    ranges = {
+        "external_port_range": f"{row.outside_first}:{row.outside_last}",
+        "internal_port_range": f"{row.inside_first}:{row.inside_last}",
+    }
     return {
+        "id": row.id,
+        "internal_port_id": row.port_id,
         "protocol": row.protocol,
         "external_port": row.outside_first if row.outside_first == row.outside_last else None,
-        "external_port_range": f"{row.outside_first}:{row.outside_last}",
         "internal_port": row.inside_first if row.inside_first == row.inside_last else None,
-        "internal_port_range": f"{row.inside_first}:{row.inside_last}",
         "internal_ip_address": row.address,
+        **({} if single else ranges),
     }
 
 
 def _render(row: Any, loaded: Loaded, view: View) -> Item:
     return {
-        "id": row.id,
         **shown(row),
-        "internal_port_id": row.port_id,
+        "external_port_range": f"{row.outside_first}:{row.outside_last}",
+        "internal_port_range": f"{row.inside_first}:{row.inside_last}",
         "description": row.description,
     }
-
-
-def _target(row: Any) -> dict[str, Any]:
-    return {"ext_parent:project_id": row.owner, "project_id": row.owner}
 
 
 _c = forwarding.c
@@ -83,7 +85,7 @@ NOUN = Noun(
     .where(_c.floatingip_id == bindparam("above")),
     scope=floatingip.c.project_id == resource.VIEWER,
     render=_render,
-    target=_target,
+    target=below.target,
     filters={
         "id": resource.equals(_c.id),
         "protocol": resource.equals(_c.protocol),

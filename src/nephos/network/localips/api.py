@@ -7,7 +7,7 @@ from typing import Any
 from nephos.kernel.db.engine import Tx
 from nephos.kernel.http.call import Call, Reply
 from nephos.kernel.http.routes import Route
-from nephos.network import addressing, problems, resource
+from nephos.network import addressing, below, problems, resource
 from nephos.network.localips import actions
 from nephos.network.localips.wire import ASSOCIATION, NOUN, Associate, Create, Update
 from nephos.network.networks.wire import NOUN as NETWORK
@@ -113,28 +113,16 @@ def _remove(tx: Tx, view: View, row: Any) -> None:
         ports.remove(tx, view.cloud, leaf)
 
 
-def _below(call: Call) -> tuple[View, Any]:
-    """A view whose statements know the local IP of the URL, and its row. Raises LocalIPNotFound."""
-    view = View(call)
-    view.bind = {**view.bind, "above": call.params["id"]}
-    with call.cloud.database.read() as tx:
-        return view, resource.fetch(tx, NOUN, view, call.params["id"])
-
-
 def associations(call: Call) -> Reply:
-    view, parent = _below(call)
-    call.permit({"ext_parent:project_id": parent.project_id, "project_id": parent.project_id})
-    return resource.index(call, ASSOCIATION, view)
+    return resource.index(call, ASSOCIATION, below.owned(call, NOUN))
 
 
 def association(call: Call) -> Reply:
-    return resource.show(call, ASSOCIATION, call.params["port_id"], _below(call)[0])
+    return resource.show(call, ASSOCIATION, call.params["port_id"], below.view(call, NOUN))
 
 
 def associate(call: Call) -> Reply:
-    view, parent = _below(call)
-    call.permit({"ext_parent:project_id": parent.project_id, "project_id": parent.project_id})
-    return resource.make(call, ASSOCIATION, _associate, _lead, view)
+    return resource.make(call, ASSOCIATION, _associate, _lead, below.owned(call, NOUN))
 
 
 def _lead(tx: Tx, view: View, model: Associate) -> str:
@@ -150,7 +138,7 @@ def part(call: Call) -> Reply:
         ASSOCIATION,
         call.params["port_id"],
         lambda tx, view, row: actions.part(tx, view.cloud, row),
-        _below(call)[0],
+        below.view(call, NOUN),
     )
 
 

@@ -10,7 +10,7 @@ from sqlalchemy import ColumnElement, bindparam, select
 from nephos.hosts import actions as hosts
 from nephos.kernel import clock
 from nephos.kernel.db.engine import Tx
-from nephos.network import resource
+from nephos.network import below, resource
 from nephos.network.localips.store import association, local_ip
 from nephos.network.ports.store import port
 from nephos.network.resource import Item, Loaded, Noun, View
@@ -115,10 +115,6 @@ def _association(row: Any, loaded: Loaded, view: View) -> Item:
     }
 
 
-def _target(row: Any) -> dict[str, Any]:
-    return {"ext_parent:project_id": row.owner, "project_id": row.owner}
-
-
 def _host(values: list[str], view: View) -> ColumnElement[bool]:
     with view.cloud.database.read() as tx:
         ids = [row.id for row in hosts.all_hosts(tx) if row.name in values]
@@ -138,7 +134,7 @@ ASSOCIATION = Noun(
     scope=_c.project_id == resource.VIEWER,
     render=_association,
     load=_names,
-    target=_target,
+    target=below.target,
     filters={
         "local_ip_address": resource.equals(_c.address),
         "fixed_port_id": resource.equals(_a.id),
