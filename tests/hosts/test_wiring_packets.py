@@ -14,6 +14,7 @@ import msgspec
 import pytest
 
 from nephos.wiring.base import Address, Group, Port, Route, Router, Rule, Subnet
+from nephos.wiring.linux.firewall import link_local
 from tests.hosts.lab import DNS, LARGE_NAME, OUTSIDE, OUTSIDE_NAME, Failed, Guest, Host, Lab, wait
 from tests.hosts.wiring_lab import PING, PUBLIC_HOST, WEB, Cloud, HostWiring, new_id
 
@@ -461,6 +462,8 @@ def test_metadata_knows_the_guest_where_addresses_are_equal(town: Town) -> None:
     for name in ("a", "twin", "x"):
         status, body = town.guest(name).http("http://169.254.169.254/openstack/latest/meta_data.json")
         assert (status, body) == (200, f"{town.ports[name].id} /openstack/latest/meta_data.json")
+        town.guest(name).run(f"ip address replace {link_local(town.ports[name].mac)}/64 dev eth0 nodad")
+        assert town.guest(name).http("http://[fe80::a9fe:a9fe%25eth0]/six") == (200, f"{town.ports[name].id} /six")
     assert town.guest("a").http("http://169.254.169.254/nothing")[0] == 404
     port = town.ports["a"].id
     post = ("-X", "POST", "-d")

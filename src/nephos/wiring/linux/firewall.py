@@ -16,7 +16,7 @@ from nephos.wiring.base import Desired, Network, Port
 from nephos.wiring.linux import localip, names, nft
 from nephos.wiring.linux.groups import Groups
 from nephos.wiring.linux.localip import Led
-from nephos.wiring.linux.names import METADATA
+from nephos.wiring.linux.names import METADATA, METADATA6
 from nephos.wiring.linux.nft import DROP, RETURN, Table, concat, field, jump, mangle, masked, match, meta
 
 _MARK = meta("mark")
@@ -215,13 +215,14 @@ def _from_guest(table: Table) -> None:
     six = field("ip6", "saddr")
     told = [match(field("icmpv6", "type"), claimed), match(six, "::", "!=")]
     table.rule("from_guest", *told, nft.note("@learned6", _IN, _SOURCE, six))
-    table.rule(
-        "from_guest",
-        match(field("ip", "daddr"), METADATA),
-        match(field("tcp", "dport"), 80),
-        mangle(_TARGET, {"map": {"key": _IN, "data": "@metadata_macs"}}),
-        mangle(_SOURCE, {"map": {"key": _IN, "data": "@index_macs"}}),
-    )
+    for version, answerer in (("ip", METADATA), ("ip6", METADATA6)):
+        table.rule(
+            "from_guest",
+            match(field(version, "daddr"), answerer),
+            match(field("tcp", "dport"), 80),
+            mangle(_TARGET, {"map": {"key": _IN, "data": "@metadata_macs"}}),
+            mangle(_SOURCE, {"map": {"key": _IN, "data": "@index_macs"}}),
+        )
 
 
 def _from_wire(table: Table) -> None:

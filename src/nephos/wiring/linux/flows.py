@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 
 from nephos.wiring.base import Desired, Group, Port, Rule
 from nephos.wiring.linux.groups import DEAD, protocol_number
-from nephos.wiring.linux.names import METADATA
+from nephos.wiring.linux.names import METADATA, METADATA6
 from nephos.wiring.linux.netlink import Flow, Netfilter
 
 
@@ -63,7 +63,7 @@ def _rules(port: Port, groups: Mapping[str, Group]) -> Iterator[Rule]:
 
 
 def _allowed(flow: Flow, port: Port, direction: str, desired: Desired) -> bool:
-    if (flow.target == METADATA and flow.target_port == 80) or (flow.source_port, flow.target_port) == (68, 67):
+    if (flow.target in (METADATA, METADATA6) and flow.target_port == 80) or (flow.source_port, flow.target_port) == (68, 67):
         return True
     far = ipaddress.ip_address(flow.target if direction == "egress" else flow.source)
     return any(

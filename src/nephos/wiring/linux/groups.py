@@ -11,7 +11,7 @@ import hashlib
 
 from nephos.wiring.base import Desired, Network, Port, Rule
 from nephos.wiring.linux import names, nft
-from nephos.wiring.linux.names import METADATA
+from nephos.wiring.linux.names import METADATA, METADATA6
 from nephos.wiring.linux.nft import ACCEPT, DROP, Expression, Table, concat, field, jump, masked, match, meta
 
 DEAD = 0x4E500001
@@ -70,7 +70,8 @@ class Groups:
         sport, dport = field("udp", "sport"), field("udp", "dport")
         self._table.rule("egress", match(meta("nfproto"), "ipv4"), match(sport, 68), match(dport, 67), ACCEPT)
         self._table.rule("egress", match(meta("nfproto"), "ipv6"), match(sport, 546), match(dport, 547), ACCEPT)
-        self._table.rule("egress", match(field("ip", "daddr"), METADATA), match(field("tcp", "dport"), 80), ACCEPT)
+        for version, address in (("ip", METADATA), ("ip6", METADATA6)):
+            self._table.rule("egress", match(field(version, "daddr"), address), match(field("tcp", "dport"), 80), ACCEPT)
         self._table.rule("egress", match(field("icmpv6", "type"), {"set": _ND_FROM_GUEST}), ACCEPT)
 
     def _always_received(self, networks: list[Network]) -> None:
@@ -91,7 +92,8 @@ class Groups:
         told = nft.note(seen, bridge, field("ip", "saddr"))
         self._table.rule("ingress", *offer, match(bridge, bridges), told, DROP)
         self._table.rule("ingress", match(meta("nfproto"), "ipv6"), match(sport, 547), match(dport, 546), ACCEPT)
-        self._table.rule("ingress", match(field("ip", "saddr"), METADATA), match(field("tcp", "sport"), 80), ACCEPT)
+        for version, address in (("ip", METADATA), ("ip6", METADATA6)):
+            self._table.rule("ingress", match(field(version, "saddr"), address), match(field("tcp", "sport"), 80), ACCEPT)
         self._table.rule("ingress", match(field("icmpv6", "type"), {"set": _ND_TO_GUEST}), ACCEPT)
 
     def _stateful(self, port: Port) -> bool:

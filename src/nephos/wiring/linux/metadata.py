@@ -1,4 +1,5 @@
-"""The metadata service's front door: http://169.254.169.254 inside each network's namespace.
+"""The metadata service's front door: http://169.254.169.254 and http://[fe80::a9fe:a9fe%interface] inside each network's
+namespace.
 
 Who asks is told by the tap that the packet entered, never by an address the guest chose: the host's bridge rewrites the
 request's source MAC to one that carries the port's index, the namespace's ruleset copies it into the packet's mark, and
@@ -17,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from http import HTTPStatus
 
 from nephos.wiring.linux import names, netns
-from nephos.wiring.linux.names import METADATA
+from nephos.wiring.linux.names import METADATA, METADATA6
 from nephos.wiring.linux.nft import DROP, Table, field, jump, mangle, masked, match, meta
 from nephos.wiring.linux.reactor import Reactor
 
@@ -39,23 +40,27 @@ def tables(device: str) -> list[Table]:
     Bit by bit, because nftables copies no part of a MAC into a mark; so the text is the same for every port.
     """
     source, target, mark = field("ether", "saddr"), field("ether", "daddr"), meta("mark")
-    asked = [match(field("ip", "daddr"), METADATA), match(field("tcp", "dport"), 80)]
+    versions = (("ip", METADATA), ("ip6", METADATA6))
+    asked = [[match(field(ip, "daddr"), address), match(field("tcp", "dport"), 80)] for ip, address in versions]
     coming = Table("inet", "nephos")
     coming.hook("prerouting", "prerouting", -300)
     coming.hook("input", "input", 0)
     coming.chain("index")
     known = match(masked(source, names.INDEX_MAC_MASK), names.INDEX_MAC_PREFIX)
-    coming.rule("prerouting", *asked, known, jump("index"))
+    for question in asked:
+        coming.rule("prerouting", *question, known, jump("index"))
     going = Table("netdev", "nephos")
     going.hook("egress", "egress", 0, device=device)
     going.chain("index")
-    answered = [match(field("ip", "saddr"), METADATA), match(field("tcp", "sport"), 80)]
-    going.rule("egress", *answered, match(mark, 0, "!="), mangle(target, names.INDEX_MAC_PREFIX), jump("index"))
+    for ip, address in versions:
+        answered = [match(field(ip, "saddr"), address), match(field("tcp", "sport"), 80), match(mark, 0, "!=")]
+        going.rule("egress", *answered, mangle(target, names.INDEX_MAC_PREFIX), jump("index"))
     for bit in range(16):
         octets = f"00:00:00:00:{1 << bit >> 8:02x}:{1 << bit & 255:02x}"
         coming.rule("index", match(masked(source, octets), octets), mangle(mark, {"|": [mark, 1 << bit]}))
         going.rule("index", match(masked(mark, 1 << bit), 1 << bit), mangle(target, {"|": [target, octets]}))
-    coming.rule("input", *asked, match(mark, 0), DROP)
+    for question in asked:
+        coming.rule("input", *question, match(mark, 0), DROP)
     return [coming, going]
 
 
@@ -68,7 +73,7 @@ class MetadataServer:
         self._answer, self._take = answer, take
         self._pool = ThreadPoolExecutor(4, thread_name_prefix="metadata")
         self._slow = ThreadPoolExecutor(2, thread_name_prefix="metadata-post")
-        self._listeners: dict[str, tuple[int | None, socket.socket]] = {}
+        self._listeners: dict[str, tuple[int | None, tuple[socket.socket, ...]]] = {}
         self._open: Counter[int] = Counter()
 
     def listen(self, namespace: str) -> None:
@@ -79,15 +84,23 @@ class MetadataServer:
             if have[0] == identity:
                 return
             self.leave(namespace)
-        listener = netns.inside(namespace, _listener)
-        self._listeners[namespace] = (identity, listener)
-        self._reactor.soon(lambda: self._reactor.watch(listener, lambda: self._accept(listener)))
+        listeners = netns.inside(namespace, _listeners)
+        self._listeners[namespace] = (identity, listeners)
+        self._reactor.soon(lambda: self._watch(listeners))
 
     def leave(self, namespace: str) -> None:
         have = self._listeners.pop(namespace, None)
         if have is not None:
-            listener = have[1]
-            self._reactor.soon(lambda: self._reactor.drop(listener))
+            listeners = have[1]
+            self._reactor.soon(lambda: self._drop(listeners))
+
+    def _watch(self, listeners: tuple[socket.socket, ...]) -> None:
+        for listener in listeners:
+            self._reactor.watch(listener, lambda listener=listener: self._accept(listener))  # type: ignore[misc]
+
+    def _drop(self, listeners: tuple[socket.socket, ...]) -> None:
+        for listener in listeners:
+            self._reactor.drop(listener)
 
     def close(self) -> None:
         for namespace in list(self._listeners):
@@ -134,13 +147,20 @@ def _words(status: int) -> bytes:
     return f"{status} {HTTPStatus(status).phrase}\n".encode()
 
 
-def _listener() -> socket.socket:
-    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    listener.bind((METADATA, 80))
-    listener.listen(128)
-    listener.setblocking(False)
-    return listener
+def _listeners() -> tuple[socket.socket, ...]:
+    """One for each IP version. That of IPv6 listens at every address, because one on the link is bound to a device, which
+    may be made anew; whom no mark names is turned away."""
+    found = []
+    for family, address in ((socket.AF_INET, METADATA), (socket.AF_INET6, "::")):
+        listener = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        listener.bind((address, 80))
+        listener.listen(128)
+        listener.setblocking(False)
+        found.append(listener)
+    return tuple(found)
 
 
 class _Exchange:

@@ -10,7 +10,8 @@ import hashlib
 import re
 from typing import NamedTuple
 
-METADATA = "169.254.169.254"
+METADATA, METADATA6 = "169.254.169.254", "fe80::a9fe:a9fe"
+"""Where guests ask for their metadata; the IPv6 one is Neutron's, on the link."""
 DHCP_NAMESPACE, ROUTER_NAMESPACE = "qdhcp-", "qrouter-"
 _ID = re.compile(r"[0-9a-zA-Z][0-9a-zA-Z_-]{0,63}\Z")
 

@@ -18,6 +18,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from nephos.wiring.linux.names import METADATA6
+
 NETLINK_ROUTE, NETLINK_NETFILTER, NETLINK_GENERIC = 0, 12, 16
 GENERIC_CONTROL, CONTROL_GET_FAMILY, CONTROL_NAME = 16, 3, 2
 RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK = 16, 17, 18
@@ -272,13 +274,13 @@ class Netlink(_Socket):
         self.call(RTM_DELLINK, 0, struct.pack("=BxHiII", 0, 0, index, 0, 0), f"delete device {index}")
 
     def addresses(self) -> list[tuple[int, str]]:
-        """(device index, address/prefix) of every address, link-local ones left out."""
+        """(device index, address/prefix) of every address; of the link-local ones only the metadata service's."""
         found = []
         for _, body in self.dump(RTM_GETADDR, struct.pack("=BBBBI", 0, 0, 0, 0, 0), "read addresses"):
             _, prefix, _, _, index = struct.unpack_from("=BBBBI", body)
             values = attributes(body[8:])
             address = _address(values.get(IFA_LOCAL) or values[IFA_ADDRESS])
-            if not address.startswith("fe80:"):
+            if not address.startswith("fe80:") or address == METADATA6:
                 found.append((index, f"{address}/{prefix}"))
         return found
 

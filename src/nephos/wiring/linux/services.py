@@ -13,7 +13,7 @@ from nephos.wiring.linux import dhcp, metadata, names
 from nephos.wiring.linux.host import Host, Room
 from nephos.wiring.linux.leases import LeaseWatch
 from nephos.wiring.linux.metadata import MetadataServer
-from nephos.wiring.linux.names import METADATA
+from nephos.wiring.linux.names import METADATA, METADATA6
 from nephos.wiring.linux.netlink import Link, Route
 from nephos.wiring.linux.reactor import Reactor
 from nephos.wiring.linux.resolver import Resolver
@@ -56,6 +56,7 @@ class Services:
             room.stack.write("net.ipv4.conf.all.rp_filter", "0")
             room.stack.write("net.ipv4.conf.default.rp_filter", "0")
             room.stack.write("net.ipv6.conf.default.accept_ra", "0")
+            room.stack.write("net.ipv6.conf.default.disable_ipv6", "0")
         port = network.dhcp_port_id or network.id
         device = self._attach(room, network, bridge, port, local)
         room.ruleset.replace(metadata.tables(device))
@@ -85,7 +86,7 @@ class Services:
         link = root.ensure(link, master=bridge.index)
         if fresh:
             root.netlink.pin_mac(link.index, mac, add=True)
-        addresses, routes = {f"{METADATA}/32"}, set()
+        addresses, routes = {f"{METADATA}/32", f"{METADATA6}/64"}, set()
         at = room.stack.links[device].index
         for subnet in network.subnets:
             prefix = subnet.cidr.split("/")[1]
