@@ -255,7 +255,8 @@ class RouterHa(Wire, frozen=True):
 class Router(Wire, frozen=True):
     """A router whose namespace is on this host; one with `ha` is on several, and active on one.
 
-    The first gateway is the main one: its next hops are the default routes. `proxied` are the IPv6 addresses that the
+    The first gateway is the main one: its next hops are the default routes; with `ecmp` those of all gateways share the
+    traffic. `proxied` are the IPv6 addresses that the
     gateways answer for when they are asked (NDP proxy); None is that the router is not restricted to them.
     """
 
@@ -270,6 +271,7 @@ class Router(Wire, frozen=True):
     helpers: tuple[Helper, ...] = ()
     proxied: tuple[str, ...] | None = None
     meters: tuple[Meter, ...] = ()
+    ecmp: bool = False
 
     @property
     def gateway(self) -> RouterGateway | None:

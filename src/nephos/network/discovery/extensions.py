@@ -350,6 +350,12 @@ ALL = tuple(
             "2024-09-03T18:00:00-00:00",
         ),
         (
+            "enable-default-route-ecmp",
+            "Enable Default Route ECMP",
+            "Several gateways share what leaves.",
+            "2023-02-27T00:00:00-00:00",
+        ),
+        (
             "expose-l3-conntrack-helper",
             "Expose CT target rules for conntrack helper",
             "Routers tell their helpers.",

@@ -80,6 +80,7 @@ def create(
     ha: bool = False,
     flavor_id: str | None = None,
     ndp_proxy: bool = False,
+    ecmp: bool = False,
 ) -> str:
     """Raises OverQuota, NoVRIDAvailable, FlavorNotFound, and what setting the gateway raises."""
     quotas.take(tx, cloud, project_id, "router")
@@ -108,6 +109,7 @@ def create(
             "ha": ha,
             "ha_number": net.number(tx, project_id) if ha else None,
             "flavor_id": flavor_id,
+            "ecmp": ecmp,
         },
     )
     if gateway is not None:
@@ -118,7 +120,7 @@ def create(
 
 
 def update(tx: Tx, cloud: Cloud, row: Any, values: dict[str, Any]) -> None:
-    """Set name, description, admin_state_up, routes, ha and ndp_proxy.
+    """Set name, description, admin_state_up, routes, ha, ndp_proxy and ecmp.
 
     Raises BadRequest for routes that lead nowhere and for a change of `ha` while the router is up (as Neutron does),
     RouterGatewayNotValid for NDP proxy without an IPv6 gateway.
@@ -130,7 +132,7 @@ def update(tx: Tx, cloud: Cloud, row: Any, values: dict[str, Any]) -> None:
     if values.get("ha", row.ha) != row.ha:
         _change_ha(tx, cloud, row, values)
     resource.revise(tx, router, row.id, values)
-    if {"routes", "admin_state_up", "ha", "ndp_proxy"} & values.keys():
+    if {"routes", "admin_state_up", "ha", "ndp_proxy", "ecmp"} & values.keys():
         place(tx, cloud, get(tx, row.id))
 
 

@@ -47,7 +47,7 @@ def _make(tx: Tx, view: View, model: Create) -> str:
     target = {"project_id": project_id, "tenant_id": project_id}
     view.call.permit(target)
     _create.enforce(view, model, target, "create")
-    _refuse_distributed(model)
+    _refuse_absent(model)
     info = model.external_gateway_info
     return actions.create(
         tx,
@@ -61,12 +61,19 @@ def _make(tx: Tx, view: View, model: Create) -> str:
         ha=model.ha is True,
         flavor_id=model.flavor_id or None,
         ndp_proxy=model.enable_ndp_proxy is True,
+        ecmp=model.enable_default_route_ecmp is True,
     )
 
 
-def _refuse_distributed(model: Create | Update) -> None:
+def _refuse_absent(model: Create | Update) -> None:
+    """Raises BadRequest for what Neutron's routers have with some drivers, and none here."""
     if model.distributed is True:
         raise problems.bad("Invalid input for operation: distributed routers are not available in this cloud.")
+    if model.enable_default_route_bfd is True:
+        raise problems.bad(
+            "Invalid input for operation: default routes are not watched by BFD in this cloud. That a gateway outside "
+            "does not answer is found by asking for its address."
+        )
 
 
 def _gateway(tx: Tx, view: View, info: GatewayInfo | None, project_id: str) -> actions.Gateway | None:
@@ -111,9 +118,9 @@ def update(call: Call) -> Reply:
 
 
 def _change(tx: Tx, view: View, row: Any, model: Update) -> None:
-    _refuse_distributed(model)
-    values = resource.settings_of(model, enable_ndp_proxy="ndp_proxy")
-    for name in ("distributed", "external_gateway_info"):
+    _refuse_absent(model)
+    values = resource.settings_of(model, enable_ndp_proxy="ndp_proxy", enable_default_route_ecmp="ecmp")
+    for name in ("distributed", "external_gateway_info", "enable_default_route_bfd"):
         values.pop(name, None)
     values = {name: value for name, value in values.items() if value is not None or name == "routes"}
     late = {name: values.pop(name) for name in ("ndp_proxy",) if values.get(name)}

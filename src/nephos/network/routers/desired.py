@@ -115,6 +115,7 @@ def routers(tx: Tx, host_id: str, ids: Sequence[str] | None) -> Mapping[str, bas
                 base.Helper(helper=one.helper, protocol=one.protocol, port=one.port) for one in helpers.get(row.id, ())
             ),
             proxied=tuple(one.address for one in proxied.get(row.id, ())) if row.ndp_proxy else None,
+            ecmp=row.ecmp,
             meters=tuple(meter for owner, shared, meter in meters if shared or owner == row.project_id),
         )
     return found

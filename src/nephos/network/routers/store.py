@@ -30,9 +30,10 @@ router = Table(
     integer("ha_number", null=True),
     text("flavor_id", null=True),
     Column("ndp_proxy", Boolean, nullable=False, default=False, server_default=false()),
+    Column("ecmp", Boolean, nullable=False, default=False, server_default=false()),
 )
 """`host_id` is the host that carries it, chosen when it has its first leg; of a highly available one the active host.
-The gateway here is the main one; further ones are only ports. `ha_number` is its VRRP number in the HA network."""
+The gateway here is the main one; further ones are only ports. With `ecmp` they share what leaves. `ha_number` is its VRRP number in the HA network."""
 
 router_host = Table(
     "network_router_host",

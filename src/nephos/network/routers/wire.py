@@ -51,6 +51,8 @@ class Create(resource.Owned, kw_only=True):
     ha: bool | UnsetType | None = UNSET
     flavor_id: str | UnsetType | None = UNSET
     enable_ndp_proxy: bool | UnsetType | None = UNSET
+    enable_default_route_ecmp: bool | UnsetType | None = UNSET
+    enable_default_route_bfd: bool | UnsetType | None = UNSET
 
 
 class Update(resource.Base, kw_only=True):
@@ -64,6 +66,8 @@ class Update(resource.Base, kw_only=True):
     distributed: bool | UnsetType | None = UNSET
     ha: bool | UnsetType | None = UNSET
     enable_ndp_proxy: bool | UnsetType | None = UNSET
+    enable_default_route_ecmp: bool | UnsetType | None = UNSET
+    enable_default_route_bfd: bool | UnsetType | None = UNSET
 
 
 class Gateways(resource.Base, kw_only=True):
@@ -139,6 +143,7 @@ def _render(row: Any, loaded: Loaded, view: View) -> Item:
         "ha": row.ha,
         "flavor_id": row.flavor_id,
         "enable_ndp_proxy": row.ndp_proxy,
+        "enable_default_route_ecmp": row.ecmp,
         "conntrack_helpers": [
             {"protocol": each.protocol, "port": each.port, "helper": each.helper}
             for each in loaded["helpers"].get(row.id, ())
@@ -168,7 +173,16 @@ NOUN = Noun(
     render=_render,
     load=_load,
     hidden=("distributed", "ha"),
-    guarded=frozenset({"external_gateway_info", "external_gateways", "distributed", "ha"}),
+    guarded=frozenset(
+        {
+            "external_gateway_info",
+            "external_gateways",
+            "distributed",
+            "ha",
+            "enable_default_route_ecmp",
+            "enable_default_route_bfd",
+        }
+    ),
     filters={
         **resource.standard_filters(router),
         "admin_state_up": resource.flag(_c.admin_state_up),

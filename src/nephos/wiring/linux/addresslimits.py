@@ -17,7 +17,7 @@ from typing import Any
 
 from nephos.errors import HostFault
 from nephos.wiring.base import Limits, Router
-from nephos.wiring.linux import names, nat, netns
+from nephos.wiring.linux import gateways, names, netns
 from nephos.wiring.linux.host import Host, Room
 from nephos.wiring.linux.qos import LATENCY_MS, Queue
 
@@ -47,7 +47,7 @@ class AddressLimits:
             own = [each.address for each in gateway.addresses if ":" not in each.address]
             found: dict[str, Limits | None] = dict.fromkeys(own, gateway.limits)
             found |= {one.address: one.limits for one in router.floating if homes.get(one.address) == gateway.port_id}
-            device, slow = nat.outside(gateway), names.slowed(gateway.port_id)
+            device, slow = gateways.outside(gateway), names.slowed(gateway.port_id)
             changes += self._sent(room, device, present, _queues(found, sent=True))
             changes += self._to(room, device, slow, gateway.port_id, present, _queues(found, sent=False))
         wanted = {names.slowed(gateway.port_id) for gateway in router.gateways}

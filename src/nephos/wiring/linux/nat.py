@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from nephos.wiring.base import Forwarding, Router, RouterGateway
-from nephos.wiring.linux import names, nft
+from nephos.wiring.linux import nft
+from nephos.wiring.linux.gateways import SHIFT, WISH, outside
 from nephos.wiring.linux.nft import ACCEPT, DROP, Expression, Table, field, mangle, masked, match, meta
 
 _HAIRPIN = 1
@@ -15,21 +16,21 @@ _HELPER_KINDS = {"h323": {"tcp": "Q.931", "udp": "RAS"}}
 """What the kernel calls a helper, where it is another name."""
 
 
-def tables(router: Router) -> list[Table]:
-    """The tables of a router's namespace."""
-    return [_nat(router), _rules(router), _meters(router)]
-
-
-def outside(gateway: RouterGateway) -> str:
-    return names.leg_device(gateway.port_id, gateway=True)
+def tables(router: Router, number: Mapping[str, int], homes: Mapping[str, str]) -> list[Table]:
+    """The tables of a router's namespace: `number` is that of each gateway (port) where there are several, `homes` the
+    gateway that has each floating address (`gateways`)."""
+    return [_nat(router, number, homes), _rules(router, number, homes), _meters(router)]
 
 
 def _own(gateway: RouterGateway) -> str | None:
     return next((one.address for one in gateway.addresses if ":" not in one.address), None)
 
 
-def _nat(router: Router) -> Table:
-    """Floating IPs both ways, source NAT for all others, and both for guests that call a neighbour's floating IP."""
+def _nat(router: Router, number: Mapping[str, int], homes: Mapping[str, str]) -> Table:
+    """Floating IPs both ways, source NAT for all others, and both for guests that call a neighbour's floating IP.
+
+    Where there are several gateways a guest is its floating IP only at the one that has it.
+    """
     table = Table("ip", "nephos")
     pairs = {one.address: one.fixed for one in router.floating if ":" not in one.address}
     back: dict[str, str] = {}
@@ -57,7 +58,12 @@ def _nat(router: Router) -> Table:
     table.rule("postrouting", hairpin, to_floating)
     for gateway in router.gateways:
         leaving, own = match(_OUT, outside(gateway)), _own(gateway)
-        table.rule("postrouting", leaving, to_floating)
+        here = to_floating
+        if number:
+            mine = {fixed: address for fixed, address in back.items() if homes.get(address) == gateway.port_id}
+            known_here = table.map(f"fixed{number[gateway.port_id]}", "ipv4_addr", "ipv4_addr", sorted(mine.items()))
+            here = {"snat": {"addr": {"map": {"key": _SOURCE, "data": known_here}}}}
+        table.rule("postrouting", leaving, here)
         if own is not None and gateway is router.gateway:
             table.rule("postrouting", hairpin, {"snat": {"addr": own}})
         if own is not None and gateway.snat:
@@ -83,18 +89,20 @@ def forwarding_rules(forwardings: tuple[Forwarding, ...]) -> Iterator[list[Expre
             yield [*chosen, {"dnat": {**to, "port": {"map": {"key": port, "data": {"set": pairs}}}}}]
 
 
-def _rules(router: Router) -> Table:
-    """What is not translation: helpers, the guard of NDP proxy, and what a router that has just become the active one
-    does with packets of connections that it does not know yet."""
+def _rules(router: Router, number: Mapping[str, int], homes: Mapping[str, str]) -> Table:
+    """What is not translation: helpers, the guard of NDP proxy, the choice among several gateways, and what a router that
+    has just become the active one does with packets of connections that it does not know yet."""
     table = Table("inet", "nephos")
     table.hook("helpers", "prerouting", -200)
     table.hook("output", "output", -200)
-    for number, one in enumerate(router.helpers):
+    for place, one in enumerate(router.helpers):
         kind = _HELPER_KINDS.get(one.helper, {}).get(one.protocol, one.helper)
-        table.helper(f"helper{number}", kind, one.protocol)
+        table.helper(f"helper{place}", kind, one.protocol)
         for chain in ("helpers", "output"):
             chosen = [match(meta("l4proto"), one.protocol), match(field("th", "dport"), one.port)]
-            table.rule(chain, *chosen, {"ct helper": f"helper{number}"})
+            table.rule(chain, *chosen, {"ct helper": f"helper{place}"})
+    if number:
+        _choose(table, router, number, homes)
     table.hook("input", "input", 0)
     # It would answer with a reset, and end a connection that the guest's next packet brings back.
     flags = masked(field("tcp", "flags"), {"|": [{"|": ["fin", "syn"]}, {"|": ["rst", "ack"]}]})
@@ -109,6 +117,28 @@ def _rules(router: Router) -> Table:
         table.rule("forward", *coming, match(state, {"set": ["established", "related"]}, "in"), ACCEPT)
         table.rule("forward", *coming, DROP)
     return table
+
+
+def _choose(table: Table, router: Router, number: Mapping[str, int], homes: Mapping[str, str]) -> None:
+    """Mark packets from inside with the gateway that they shall leave by (`gateways`)."""
+    mark: Expression = {"ct": {"key": "mark"}}
+    state: Expression = {"ct": {"key": "state"}}
+    marks = [(outside(each), number[each.port_id] << SHIFT) for each in router.gateways]
+    fresh, inner = match(state, "new", "in"), match(_IN, {"set": [device for device, _ in marks]}, "!=")
+    wishes = {
+        one.fixed: WISH | number[homes[one.address]] << SHIFT
+        for one in router.floating
+        if one.address in homes and ":" not in one.fixed
+    }
+    table.map("wishes", "ipv4_addr", "mark", sorted(wishes.items()))
+    # before the mark of those who call a neighbour's floating IP, which is for another purpose
+    table.hook("arriving", "prerouting", -151)
+    table.hook("leaving", "postrouting", 90)
+    for device, value in marks:
+        table.rule("arriving", match(_IN, device), fresh, mangle(mark, value))
+        table.rule("leaving", match(_OUT, device), match(mark, 0), mangle(mark, value))
+    table.rule("arriving", inner, match(mark, 0, "!="), mangle(_MARK, mark), ACCEPT)
+    table.rule("arriving", inner, mangle(_MARK, {"map": {"key": _SOURCE, "data": "@wishes"}}))
 
 
 def _meters(router: Router) -> Table:

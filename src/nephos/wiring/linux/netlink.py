@@ -26,6 +26,7 @@ RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK = 16, 17, 18
 RTM_NEWADDR, RTM_DELADDR, RTM_GETADDR = 20, 21, 22
 RTM_NEWROUTE, RTM_DELROUTE, RTM_GETROUTE = 24, 25, 26
 RTM_NEWNEIGH, RTM_DELNEIGH, RTM_GETNEIGH = 28, 29, 30
+RTM_NEWRULE, RTM_DELRULE, RTM_GETRULE = 32, 33, 34
 NLM_REQUEST, NLM_ACK, NLM_DUMP = 1, 4, 0x300
 NLM_REPLACE, NLM_EXCL, NLM_CREATE, NLM_APPEND = 0x100, 0x200, 0x400, 0x800
 IFF_UP = 1
@@ -43,14 +44,16 @@ VXLAN_ID, VXLAN_LOCAL, VXLAN_LEARNING, VXLAN_PORT, VXLAN_LOCAL6, VXLAN_DF = 1, 4
 BR_FORWARD_DELAY, BR_STP_STATE, BR_MCAST_SNOOPING = 1, 5, 23
 IFA_ADDRESS, IFA_LOCAL, IFA_FLAGS = 1, 2, 8
 IFA_F_NODAD = 2
-RTA_DST, RTA_OIF, RTA_GATEWAY, RTA_TABLE = 1, 4, 5, 15
+RTA_DST, RTA_OIF, RTA_GATEWAY, RTA_MULTIPATH, RTA_TABLE = 1, 4, 5, 9, 15
+FRA_SRC, FRA_PRIORITY, FRA_FWMARK, FRA_SUPPRESS_PREFIXLEN, FRA_TABLE, FRA_FWMASK, FRA_PROTOCOL = 2, 6, 10, 14, 15, 16, 21
+FR_ACT_TO_TABLE, MAIN_TABLE = 1, 254
 NDA_DST, NDA_LLADDR, NDA_MASTER = 1, 2, 9
 NTF_SELF, NTF_MASTER, NTF_PROXY, NTF_STICKY = 2, 4, 8, 0x40
 NUD_NOARP, NUD_PERMANENT = 0x40, 0x80
 NUD_INCOMPLETE, NUD_FAILED = 0x01, 0x20
 AF_BRIDGE = 7
 ROUTE_PROTOCOL = 78
-"""Marks the routes that Nephos makes (rtm_protocol), so that it removes no other."""
+"""Marks the routes and rules that Nephos makes (rtm_protocol), so that it removes no other."""
 CT_NEW, CT_GET = 0x100, 0x101
 CTA_TUPLE_ORIG, CTA_MARK, CTA_ZONE = 1, 8, 18
 NFT_GETGEN = 0xA10
@@ -87,11 +90,27 @@ class Forward:
 
 
 class Route(NamedTuple):
-    """A unicast route of the main table. `destination` is a CIDR, `gateway` None for a directly reached one."""
+    """A unicast route. `destination` is a CIDR, `gateway` None for a directly reached one. `others` are further (gateway,
+    device) that share the traffic with the first."""
 
     destination: str
     gateway: str | None
     device: int
+    table: int = MAIN_TABLE
+    others: tuple[tuple[str | None, int], ...] = ()
+
+
+class PolicyRule(NamedTuple):
+    """Which table is asked for packets with a mark (under a mask; 0: any) and from a source (an address, "": any).
+    `suppress` leaves out routes of this prefix length and shorter."""
+
+    version: int
+    priority: int
+    table: int
+    mark: int = 0
+    mask: int = 0
+    source: str = ""
+    suppress: int | None = None
 
 
 class Flow(NamedTuple):
@@ -298,33 +317,70 @@ class Netlink(_Socket):
         """The routes that Nephos made in this namespace."""
         found = set()
         for _, body in self.dump(RTM_GETROUTE, struct.pack("=BBBBBBBBI", 0, 0, 0, 0, 0, 0, 0, 0, 0), "read routes"):
-            family, prefix, _, _, _, protocol, _, _, _ = struct.unpack_from("=BBBBBBBBI", body)
+            family, prefix, _, _, table, protocol, _, _, _ = struct.unpack_from("=BBBBBBBBI", body)
             if protocol != ROUTE_PROTOCOL:
                 continue
             values = attributes(body[12:])
             any_address = b"\0" * (16 if family == socket.AF_INET6 else 4)
-            gateway = values.get(RTA_GATEWAY)
-            found.add(
-                Route(
-                    f"{_address(values.get(RTA_DST, any_address))}/{prefix}",
-                    _address(gateway) if gateway else None,
-                    struct.unpack("=I", values[RTA_OIF])[0] if RTA_OIF in values else 0,
-                )
-            )
+            first, *others = _hops(values.get(RTA_MULTIPATH, b"")) or [
+                (_gateway(values), struct.unpack("=I", values[RTA_OIF])[0] if RTA_OIF in values else 0)
+            ]
+            if RTA_TABLE in values:
+                (table,) = struct.unpack("=I", values[RTA_TABLE])
+            found.add(Route(f"{_address(values.get(RTA_DST, any_address))}/{prefix}", *first, table, tuple(others)))
         return found
 
     def change_route(self, route: Route, *, add: bool) -> None:
         address, prefix = route.destination.split("/")
         scope = 0 if route.gateway else 253
-        head = struct.pack("=BBBBBBBBI", _family(address), int(prefix), 0, 0, 254, ROUTE_PROTOCOL, scope, 1, 0)
-        body = head + (attribute(RTA_DST, packed(address)) if int(prefix) else b"")
-        if route.gateway:
-            body += attribute(RTA_GATEWAY, packed(route.gateway))
-        if route.device:
-            body += attribute(RTA_OIF, route.device)
+        head = struct.pack("=BBBBBBBBI", _family(address), int(prefix), 0, 0, 0, ROUTE_PROTOCOL, scope, 1, 0)
+        body = head + (attribute(RTA_DST, packed(address)) if int(prefix) else b"") + attribute(RTA_TABLE, route.table)
+        if route.others:
+            hops = ((route.gateway, route.device), *route.others)
+            body += attribute(RTA_MULTIPATH, b"".join(_hop(by, device) for by, device in hops))
+        else:
+            body += attribute(RTA_GATEWAY, packed(route.gateway)) if route.gateway else b""
+            body += attribute(RTA_OIF, route.device) if route.device else b""
         kind, flags = (RTM_NEWROUTE, NLM_CREATE | NLM_REPLACE) if add else (RTM_DELROUTE, 0)
         what = f"{'set' if add else 'remove'} route {route.destination} via {route.gateway}"
         self.call(kind, flags, body, what)
+
+    def rules(self) -> set[PolicyRule]:
+        """The policy rules that Nephos made in this namespace."""
+        found = set()
+        for _, body in self.dump(RTM_GETRULE, struct.pack("=BBBBBBBBI", 0, 0, 0, 0, 0, 0, 0, 0, 0), "read rules"):
+            values = attributes(body[12:])
+            if values.get(FRA_PROTOCOL) != bytes([ROUTE_PROTOCOL]):
+                continue
+            suppress = struct.unpack("=I", values.get(FRA_SUPPRESS_PREFIXLEN, b"\xff" * 4))[0]
+            source = values.get(FRA_SRC)
+            found.add(
+                PolicyRule(
+                    6 if body[0] == socket.AF_INET6 else 4,
+                    _word(values, FRA_PRIORITY),
+                    _word(values, FRA_TABLE),
+                    _word(values, FRA_FWMARK),
+                    _word(values, FRA_FWMASK) if FRA_FWMARK in values else 0,
+                    _address(source) if source else "",
+                    None if suppress == 0xFFFFFFFF else suppress,
+                )
+            )
+        return found
+
+    def change_rule(self, rule: PolicyRule, *, add: bool) -> None:
+        family = socket.AF_INET6 if rule.version == 6 else socket.AF_INET
+        source = packed(rule.source) if rule.source else b""
+        body = struct.pack("=BBBBBBBBI", family, 0, len(source) * 8, 0, 0, 0, 0, FR_ACT_TO_TABLE, 0)
+        body += attribute(FRA_PRIORITY, rule.priority) + attribute(FRA_TABLE, rule.table)
+        body += attribute(FRA_PROTOCOL, bytes([ROUTE_PROTOCOL]))
+        if rule.mark:
+            body += attribute(FRA_FWMARK, rule.mark) + attribute(FRA_FWMASK, rule.mask)
+        if source:
+            body += attribute(FRA_SRC, source)
+        if rule.suppress is not None:
+            body += attribute(FRA_SUPPRESS_PREFIXLEN, rule.suppress)
+        kind, flags = (RTM_NEWRULE, NLM_CREATE | NLM_EXCL) if add else (RTM_DELRULE, 0)
+        self.call(kind, flags, body, f"{'set' if add else 'remove'} rule {rule.priority} for table {rule.table}")
 
     def forwards(self) -> list[Forward]:
         """Every forwarding entry of every bridge port and VXLAN device."""
@@ -381,6 +437,30 @@ class Netlink(_Socket):
         body = struct.pack("=BxxxiHBB", AF_BRIDGE, index, NUD_NOARP, flags, 0) + attribute(NDA_LLADDR, mac_bytes(mac))
         kind, how = (RTM_NEWNEIGH, NLM_CREATE | NLM_REPLACE) if add else (RTM_DELNEIGH, 0)
         self.call(kind, how, body, f"{'pin' if add else 'release'} {mac}")
+
+
+def _gateway(values: dict[int, bytes]) -> str | None:
+    gateway = values.get(RTA_GATEWAY)
+    return _address(gateway) if gateway else None
+
+
+def _word(values: dict[int, bytes], kind: int) -> int:
+    return int(struct.unpack("=I", values[kind])[0]) if kind in values else 0
+
+
+def _hop(gateway: str | None, device: int) -> bytes:
+    """One next hop of several (struct rtnexthop), of the same weight as the others."""
+    body = attribute(RTA_GATEWAY, packed(gateway)) if gateway else b""
+    return struct.pack("=HBBi", 8 + len(body), 0, 0, device) + body
+
+
+def _hops(data: bytes) -> list[tuple[str | None, int]]:
+    found, offset = [], 0
+    while offset + 8 <= len(data):
+        size, _, _, device = struct.unpack_from("=HBBi", data, offset)
+        found.append((_gateway(attributes(data[offset + 8 : offset + size])), device))
+        offset += size + (-size % 4)
+    return found
 
 
 def has_generic_family(name: str) -> bool:

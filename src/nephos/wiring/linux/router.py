@@ -11,12 +11,13 @@ from collections.abc import Callable, Mapping
 
 from nephos.errors import HostFault
 from nephos.wiring.base import Network, Router, RouterGateway, RouterInterface
-from nephos.wiring.linux import advertise, names, nat, netns, sysctl, vrrp
+from nephos.wiring.linux import advertise, gateways, names, nat, netns, sysctl, vrrp
 from nephos.wiring.linux.addresslimits import AddressLimits
 from nephos.wiring.linux.advertise import Advertisers
 from nephos.wiring.linux.announce import announce, ask_for
+from nephos.wiring.linux.gateways import Way
 from nephos.wiring.linux.host import Host, Room
-from nephos.wiring.linux.netlink import NUD_FAILED, NUD_INCOMPLETE, Link, Route
+from nephos.wiring.linux.netlink import NUD_FAILED, NUD_INCOMPLETE, Link
 from nephos.wiring.linux.reactor import Reactor
 from nephos.wiring.linux.vrrp import Elections
 
@@ -56,8 +57,10 @@ class Routers:
             if leg.network_id not in bridges:
                 raise HostFault(f"network {leg.network_id} of the router's port {leg.port_id} is not wired here")
             self._leg(room, router.id, device, leg, networks[leg.network_id], bridges[leg.network_id])
-        room.ruleset.replace(nat.tables(router))
-        changes = self._addresses(room, router, legs)
+        number = gateways.numbers(router, room.stack.links)
+        room.stack.ensure_rules(gateways.rules(router, number))
+        room.ruleset.replace(nat.tables(router, number, _homes(router)))
+        changes = self._addresses(room, router, legs, number)
         changes += self._limits.ensure(room, router, _homes(router))
         changes += self._advertisers.ensure(
             router.id, str(room.stack.namespace), advertise.configuration(router, networks)
@@ -71,7 +74,7 @@ class Routers:
         present = {index for index, _ in room.stack.netlink.addresses()}
         neighbours = room.stack.netlink.neighbours()
         for gateway in router.gateways:
-            index = room.stack.links[nat.outside(gateway)].index
+            index = room.stack.links[gateways.outside(gateway)].index
             for nexthop in gateway.nexthops if index in present else ():
                 key, state = (gateway.port_id, nexthop), neighbours.get((index, nexthop))
                 bad = state is None or bool(state & (NUD_INCOMPLETE | NUD_FAILED))
@@ -105,6 +108,9 @@ class Routers:
                 room.stack.write(*f"net.ipv4.{each}".split("=", 1))
             room.stack.write("net.ipv4.conf.all.arp_ignore", "1")
             room.stack.write("net.ipv4.conf.all.arp_announce", "2")
+            # several gateways share connections, and not only pairs of hosts
+            room.stack.write("net.ipv4.fib_multipath_hash_policy", "1")
+            room.stack.write("net.ipv6.fib_multipath_hash_policy", "1")
             room.stack.write("net.ipv6.conf.default.accept_ra", "0")
             room.stack.write("net.ipv6.conf.all.forwarding", "1")
             room.stack.write(setting, mode)
@@ -124,14 +130,14 @@ class Routers:
         link = root.ensure_pair(names.tap(leg.port_id), mark, room.stack, device, mtu=network.mtu, mac=leg.mac)
         root.ensure(link, master=bridge.index)
 
-    def _addresses(self, room: Room, router: Router, legs: Legs) -> int:
+    def _addresses(self, room: Room, router: Router, legs: Legs, number: Mapping[str, int]) -> int:
         """Addresses, routes and proxied neighbours; answers how many things of a daemon were changed."""
         wanted = {device: {f"{one.address}/{one.prefix}" for one in leg.addresses} for device, leg in legs.items()}
         homes = _homes(router)
         for gateway in router.gateways:
             own = [ipaddress.ip_interface(each) for each, home in homes.items() if home == gateway.port_id]
-            wanted[nat.outside(gateway)] |= {str(each) for each in own}
-        ways = _ways(router, wanted)
+            wanted[gateways.outside(gateway)] |= {str(each) for each in own}
+        ways = gateways.ways(router, wanted, number)
         if router.ha is not None:
             return self._elected(room, router, legs, wanted, ways)
         self._put(room, legs, wanted, ways)
@@ -139,7 +145,7 @@ class Routers:
         return 0
 
     def _elected(
-        self, room: Room, router: Router, legs: Legs, wanted: dict[str, set[str]], ways: list[tuple[str, str, str]]
+        self, room: Room, router: Router, legs: Legs, wanted: dict[str, set[str]], ways: list[Way]
     ) -> int:
         """keepalived has what the active host needs; here only what somebody else took away or left comes back."""
         assert router.ha is not None
@@ -163,9 +169,9 @@ class Routers:
         return changed
 
     @staticmethod
-    def _put(room: Room, legs: Legs, wanted: dict[str, set[str]], ways: list[tuple[str, str, str]]) -> None:
+    def _put(room: Room, legs: Legs, wanted: dict[str, set[str]], ways: list[Way]) -> None:
         fresh = room.stack.ensure_addresses(wanted)
-        room.stack.ensure_routes({Route(to, by, room.stack.links[device].index) for to, by, device in ways})
+        room.stack.ensure_routes({way.route(room.stack.links) for way in ways})
         announced = [(device, legs[device].mac, cidr.split("/")[0]) for device, cidr in sorted(fresh)]
         if announced:
             netns.inside(room.stack.namespace, lambda: announce(announced))
@@ -176,7 +182,7 @@ class Routers:
         wanted: set[tuple[int, str]] = set()
         if router.proxied is not None:
             for gateway in router.gateways:
-                device = nat.outside(gateway)
+                device = gateways.outside(gateway)
                 room.stack.write(f"net.ipv6.conf.{device}.proxy_ndp", "1")
                 wanted |= {(room.stack.links[device].index, address) for address in router.proxied}
         have = room.stack.netlink.proxies()
@@ -215,7 +221,7 @@ class Routers:
 
 def _legs(router: Router) -> Legs:
     found: Legs = {names.leg_device(leg.port_id, gateway=False): leg for leg in router.interfaces}
-    found |= {nat.outside(leg): leg for leg in router.gateways}
+    found |= {gateways.outside(leg): leg for leg in router.gateways}
     if router.ha is not None:
         found[names.ha_device(router.ha.leg.port_id)] = router.ha.leg
     return found
@@ -237,25 +243,3 @@ def _homes(router: Router) -> dict[str, str]:
 
 def _ranges(leg: RouterInterface | RouterGateway) -> list[ipaddress.IPv4Network | ipaddress.IPv6Network]:
     return [ipaddress.ip_interface(f"{one.address}/{one.prefix}").network for one in leg.addresses]
-
-
-def _ways(router: Router, wanted: Mapping[str, set[str]]) -> list[tuple[str, str, str]]:
-    """(destination, next hop, device) of the default routes, by the main gateway, and of the extra routes."""
-    found = []
-    if router.gateway is not None:
-        for nexthop in router.gateway.nexthops:
-            found.append(("::/0" if ":" in nexthop else "0.0.0.0/0", nexthop, nat.outside(router.gateway)))
-    for extra in router.routes:
-        address = ipaddress.ip_address(extra.nexthop)
-        device = next(
-            (
-                name
-                for name, cidrs in wanted.items()
-                if any(address in ipaddress.ip_interface(cidr).network for cidr in cidrs)
-            ),
-            None,
-        )
-        if device is None:
-            raise HostFault(f"next hop {extra.nexthop} is on none of the router's networks")
-        found.append((extra.destination, extra.nexthop, device))
-    return found

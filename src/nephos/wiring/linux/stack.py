@@ -14,7 +14,7 @@ from pathlib import Path
 from nephos.errors import HostFault
 from nephos.wiring.linux import netlink, netns, sysctl
 from nephos.wiring.linux.names import Mark
-from nephos.wiring.linux.netlink import Link, Netlink, Route, attribute
+from nephos.wiring.linux.netlink import Link, Netlink, PolicyRule, Route, attribute
 
 _LOOPBACK = ("127.0.0.1/8", "::1/128")
 
@@ -216,6 +216,15 @@ class Stack:
             self.netlink.change_route(route, add=False)
         for route in sorted(wanted - have, key=lambda item: item.gateway is not None):
             self.netlink.change_route(route, add=True)
+        self.changes += len(have ^ wanted)
+
+    def ensure_rules(self, wanted: set[PolicyRule]) -> None:
+        """Make the policy rules that Nephos set in this namespace exactly these."""
+        have = self.netlink.rules()
+        for rule in have - wanted:
+            self.netlink.change_rule(rule, add=False)
+        for rule in wanted - have:
+            self.netlink.change_rule(rule, add=True)
         self.changes += len(have ^ wanted)
 
     def remove(self, name: str) -> None:

@@ -16,7 +16,8 @@ from nephos.wiring.base import Router, RouterGateway, RouterHa, RouterInterface
 from nephos.wiring.linux import daemon
 from nephos.wiring.linux.daemon import Daemon
 from nephos.wiring.linux.firewall import link_local
-from nephos.wiring.linux.netlink import ROUTE_PROTOCOL
+from nephos.wiring.linux.gateways import Way
+from nephos.wiring.linux.netlink import MAIN_TABLE, ROUTE_PROTOCOL
 from nephos.wiring.linux.reactor import Reactor
 
 ADVERTISE_SECONDS = 1
@@ -30,7 +31,7 @@ def configuration(
     ha: RouterHa,
     legs: Mapping[str, RouterInterface | RouterGateway],
     addresses: Mapping[str, set[str]],
-    routes: list[tuple[str, str, str]],
+    routes: list[Way],
     folder: Path,
     device: str,
 ) -> str:
@@ -56,9 +57,15 @@ def configuration(
     excluded = [f"{cidr} dev {name}" for name in sorted(addresses) for cidr in sorted(addresses[name])]
     excluded += [f"{link_local(leg.mac)}/64 dev {name} scope link" for name, leg in sorted(legs.items())]
     lines += _block("virtual_ipaddress_excluded", [f"{each} no_track" for each in excluded])
-    ways = [f"{to} via {by} dev {name} protocol {ROUTE_PROTOCOL} no_track" for to, by, name in routes]
-    lines += _block("virtual_routes", ways)
+    lines += _block("virtual_routes", [_route(way) for way in routes])
     return "\n".join([*lines, "}", ""])
+
+
+def _route(way: Way) -> str:
+    hops = [f"{f'via {by} ' if by else ''}dev {device}" for by, device in way.hops]
+    to = hops[0] if len(hops) == 1 else " ".join(f"nexthop {each} weight 1" for each in hops)
+    table = "" if way.table == MAIN_TABLE else f"table {way.table} "
+    return f"{way.destination} {table}protocol {ROUTE_PROTOCOL} no_track {to}"
 
 
 def _block(name: str, lines: list[str]) -> list[str]:

@@ -64,6 +64,7 @@ def upgrade() -> None:
     sa.Column('port_min', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), nullable=True),
     sa.Column('port_max', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), nullable=True),
     sa.Column('remote_cidr', sa.Text(), nullable=True),
+    sa.Column('remote_prefix', sa.Text(), nullable=True),
     sa.Column('remote_group_id', sa.Text(), nullable=True),
     sa.Column('remote_address_group_id', sa.Text(), nullable=True),
     sa.Column('in_default', sa.Boolean(), nullable=False),
@@ -442,6 +443,7 @@ def upgrade() -> None:
 
     with op.batch_alter_table('identity_credential', schema=None) as batch_op:
         batch_op.add_column(sa.Column('key_id', sa.Text(), nullable=True))
+        batch_op.add_column(sa.Column('spent', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), nullable=True))
         batch_op.create_index(batch_op.f('ix_identity_credential_key_id'), ['key_id'], unique=False)
 
     with op.batch_alter_table('identity_epoch', schema=None) as batch_op:
@@ -472,8 +474,11 @@ def upgrade() -> None:
         batch_op.add_column(sa.Column('ha_number', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), nullable=True))
         batch_op.add_column(sa.Column('flavor_id', sa.Text(), nullable=True))
         batch_op.add_column(sa.Column('ndp_proxy', sa.Boolean(), server_default=sa.false(), nullable=False))
+        batch_op.add_column(sa.Column('distributed', sa.Boolean(), server_default=sa.false(), nullable=False))
+        batch_op.add_column(sa.Column('ecmp', sa.Boolean(), server_default=sa.false(), nullable=False))
 
     with op.batch_alter_table('network_rule', schema=None) as batch_op:
+        batch_op.add_column(sa.Column('remote_prefix', sa.Text(), nullable=True))
         batch_op.add_column(sa.Column('remote_address_group_id', sa.Text(), nullable=True))
         batch_op.create_index(batch_op.f('ix_network_rule_remote_address_group_id'), ['remote_address_group_id'], unique=False)
 
