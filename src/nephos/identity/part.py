@@ -24,7 +24,7 @@ from nephos.identity.keys.rings import Ring
 from nephos.identity.keys.rings import load as load_ring
 from nephos.identity.roles.graph import Graph
 from nephos.identity.roles.graph import load as load_graph
-from nephos.identity.tokens.factors import Passcodes, Receipts
+from nephos.identity.tokens.factors import Receipts
 from nephos.identity.tokens.store import epoch
 from nephos.identity.tokens.subject import Subject, resolve
 from nephos.kernel import clock
@@ -164,7 +164,6 @@ class Identity:
         self._next_load = 0.0
         self.used: Callable[[Ring], None] = lambda ring: None
         """Told whenever somebody uses the keys."""
-        self.passcodes = Passcodes()
         self._starting = threading.Lock()
         self._known: Bounded[_Known] = Bounded(MOST_TOKENS)
         self.bodies: Bounded[tuple[int, bytes]] = Bounded(MOST_BODIES)

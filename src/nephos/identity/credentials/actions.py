@@ -47,6 +47,12 @@ def of_user(tx: Tx, user_id: str, kind: str) -> list[Row[Any]]:
     return list(tx.all(select(credential).where(credential.c.user_id == user_id, credential.c.type == kind)))
 
 
+def spend(tx: Tx, key: str, period: int) -> bool:
+    """Take the passcode of a period, once and none of before it (RFC 6238, 5.2). False when that was done already."""
+    unused = or_(credential.c.spent.is_(None), credential.c.spent < period)
+    return tx.execute(update(credential).where(credential.c.id == key, unused).values(spent=period)).rowcount == 1
+
+
 def create(tx: Tx, new: Mapping[str, Any]) -> Row[Any]:
     """Raises Conflict for an access key that is there already, BadRequest for a user or project that does not exist."""
     if get(tx, new["id"]) is not None:

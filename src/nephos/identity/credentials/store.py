@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import Column, ForeignKey, Table, Text
 
-from nephos.kernel.db.schema import document, key, metadata, text, when
+from nephos.kernel.db.schema import document, integer, key, metadata, text, when
 
 credential = Table(
     "identity_credential",
@@ -17,5 +17,7 @@ credential = Table(
     text("key_id", null=True, index=True),
     document("extra"),
     when("created_at"),
+    integer("spent", null=True),
 )
-"""`sealed` is the blob, encrypted with the credential key of `key_id`; None where the first release sealed it."""
+"""`sealed` is the blob, encrypted with the credential key of `key_id`; None where the first release sealed it. `spent` is
+the period of the last passcode of a TOTP seed that was taken."""

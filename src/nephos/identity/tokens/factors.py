@@ -38,25 +38,13 @@ def passcode(seed: str, step: int) -> str:
     return str(number % 10**DIGITS).zfill(DIGITS)
 
 
-class Passcodes:
-    """Checks codes; one that was taken is not taken again (RFC 6238, 5.2). One period before counts, too."""
-
-    def __init__(self) -> None:
-        self._used: dict[tuple[str, int], None] = {}
-
-    def check(self, seeds: Mapping[str, str], code: str) -> bool:
-        """`seeds` by the id of their credential."""
-        now = int(clock.now()) // PERIOD
-        for ident, seed in seeds.items():
-            for step in (now, now - 1):
-                try:
-                    right = hmac.compare_digest(passcode(seed, step).encode(), code.encode())
-                except ValueError:
-                    break
-                if right and (ident, step) not in self._used:
-                    self._used = {key: None for key in self._used if key[1] >= now - 1} | {(ident, step): None}
-                    return True
-        return False
+def periods(seed: str, code: str) -> list[int]:
+    """The periods whose code this is, of the present one and the one before; none for a seed that is no base32."""
+    now = int(clock.now()) // PERIOD
+    try:
+        return [step for step in (now, now - 1) if hmac.compare_digest(passcode(seed, step).encode(), code.encode())]
+    except ValueError:
+        return []
 
 
 def missing(options: Mapping[str, Any] | None, methods: Iterable[str]) -> list[list[str]]:

@@ -235,11 +235,11 @@ def _totp(cloud: Cloud, identity: Identity, asked: IdentityPart) -> Proof:
     with cloud.database.read() as tx:
         who = actions.candidate(tx, asked.totp.user)
         kept = credentials.of_user(tx, who.id, "totp") if who.id is not None else []
-    seeds = {one.id: identity.vault.open(one.sealed) for one in kept}
-    right = identity.passcodes.check(seeds, asked.totp.user.passcode)
+    code = asked.totp.user.passcode
+    right = [(one.id, step) for one in kept for step in factors.periods(identity.vault.open(one.sealed), code)]
     if who.id is None or who.row is None or not who.enabled or compliance.locked_out(rules, who.row):
         raise errors.Unauthorized(actions.REFUSED)
-    if not right:
+    if not (right and cloud.database.write(lambda tx: any(credentials.spend(tx, *each) for each in right))):
         if rules.lockout_attempts:
             user_id = who.id
             cloud.database.write(lambda tx: compliance.failed(tx, rules, user_id))
