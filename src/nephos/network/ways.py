@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import bindparam, select
 
 from nephos import errors
+from nephos.hosts.store import host
 from nephos.kernel.db.engine import Tx
 from nephos.network.floatingips.store import floatingip
 from nephos.network.networks.store import network
@@ -42,6 +43,7 @@ _floating = (
 _network = select(network).where(network.c.id == bindparam("id"))
 _router = select(router).where(router.c.id == bindparam("id"))
 _dhcp_mac = select(port.c.mac).where(port.c.network_id == bindparam("network"), port.c.device_owner == DHCP)
+_ends = select(host.c.id, host.c.tunnel_address).where(host.c.id.in_(bindparam("hosts", expanding=True)))
 _legs = (
     select(port)
     .where(port.c.device_id == bindparam("router"), port.c.device_owner.in_([ROUTER, GATEWAY]))
@@ -144,7 +146,7 @@ def _route(
         other = tx.first(_at, {"network": row.network_id, "address": to})
         if other is None:
             return _out(row.host_id, net), to, None, who
-        return (*_between(row.host_id, other.host_id, net), *_end(tx, other)), to, other.mac, who
+        return (*_between(tx, row.host_id, other.host_id, net), *_end(tx, other)), to, other.mac, who
     home = own[0]
     if home.gateway is None:
         raise errors.Conflict(f"Subnet {home.id} of the port has no gateway, so {to} is out of its reach.")
@@ -155,7 +157,7 @@ def _route(
     host_id = tx.scalar(select(router.c.host_id).where(router.c.id == leg.device_id))
     if host_id is None:
         raise errors.Conflict(f"Router {leg.device_id} is on no host: none that is up reaches its networks.")
-    stops = [*_between(row.host_id, host_id, net), Stop(host_id, _leg(leg))]
+    stops = [*_between(tx, row.host_id, host_id, net), Stop(host_id, _leg(leg))]
     legs = tx.all(_legs, {"router": leg.device_id})
     for inner in legs:
         for each in tx.all(_taken, {"port": inner.id}):
@@ -176,14 +178,14 @@ def _outside(tx: Tx, outer: Any, host_id: str, to: str) -> list[Stop]:
         other = tx.first(_at, {"network": outer.network_id, "address": to})
         if other is None or other.device_owner not in (ROUTER, GATEWAY) or not other.host_id:
             return [gateway, *_out(host_id, net)]
-        return [gateway, *_between(host_id, other.host_id, net), *_end(tx, other)]
+        return [gateway, *_between(tx, host_id, other.host_id, net), *_end(tx, other)]
     legs = tx.all(_legs, {"router": floating.router_id})
     there = next((each for each in legs if each.device_owner == GATEWAY and each.network_id == outer.network_id), outer)
     inner = next((each for each in legs if each.device_owner == ROUTER and each.network_id == floating.inside), None)
     if inner is None or there.host_id is None:
         return [gateway, *_out(host_id, net)]
     # A router turns round what is for a floating IP of its own, without a look outside.
-    stops = [] if there.id == outer.id else [gateway, *_between(host_id, there.host_id, net), Stop(there.host_id, _leg(there))]
+    stops = [] if there.id == outer.id else [gateway, *_between(tx, host_id, there.host_id, net), Stop(there.host_id, _leg(there))]
     return [*stops, *_inside(tx, inner, there.host_id, floating.fixed_address)]
 
 
@@ -194,7 +196,7 @@ def _inside(tx: Tx, leg: Any, host_id: str, to: str) -> list[Stop]:
     stops = [Stop(host_id, _leg(leg))]
     if other is None or other.id == leg.id:
         return stops
-    return [*stops, *_between(host_id, other.host_id, net), *_end(tx, other)]
+    return [*stops, *_between(tx, host_id, other.host_id, net), *_end(tx, other)]
 
 
 def _leg(leg: Any) -> Point:
@@ -210,13 +212,14 @@ def _end(tx: Tx, other: Any) -> list[Stop]:
     return [Stop(other.host_id, Point(at=At.TAP, id=other.id))]
 
 
-def _between(one: str, other: str | None, net: Any) -> list[Stop]:
+def _between(tx: Tx, one: str, other: str | None, net: Any) -> list[Stop]:
     """From host to host over a network."""
     if other is None or one == other:
         return []
-    uplink = Point(at=At.UPLINK, id=net.id)
+    ends = {row.id: row.tunnel_address or "" for row in tx.all(_ends, {"hosts": [one, other]})}
+    out, into = (Point(at=At.UPLINK, id=net.id, peer=ends.get(far, "")) for far in (other, one))
     under = Point(at=At.UNDERLAY) if net.kind in TUNNELS else Point(at=At.PHYSICAL, id=net.physical or "")
-    return [Stop(one, uplink), Stop(one, under), Stop(other, under), Stop(other, uplink)]
+    return [Stop(one, out), Stop(one, under), Stop(other, under), Stop(other, into)]
 
 
 def _out(host_id: str, net: Any) -> tuple[Stop, ...]:

@@ -29,11 +29,13 @@ class At(StrEnum):
 
 
 class Point(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One place where packets are looked for."""
+    """One place where packets are looked for. `peer` is the tunnel address of the host to which an uplink leads: a
+    network may have a device for each."""
 
     at: At
     id: str = ""
     router_id: str = ""
+    peer: str = ""
 
 
 class Dhcp(msgspec.Struct, frozen=True, kw_only=True, tag="dhcp"):
@@ -41,6 +43,16 @@ class Dhcp(msgspec.Struct, frozen=True, kw_only=True, tag="dhcp"):
 
     xid: int
     mac: str
+
+
+class Dhcp6(msgspec.Struct, frozen=True, kw_only=True, tag="dhcp6"):
+    """A DHCPv6 SOLICIT, answered by an ADVERTISE, which reserves nothing; `stateless`: an INFORMATION-REQUEST, answered by a
+    REPLY (RFC 8415). `xid` has 24 bits; `address` is the guest's on the link."""
+
+    xid: int
+    mac: str
+    address: str
+    stateless: bool = False
 
 
 class Arp(msgspec.Struct, frozen=True, kw_only=True, tag="arp"):
@@ -51,10 +63,25 @@ class Arp(msgspec.Struct, frozen=True, kw_only=True, tag="arp"):
     target: str
 
 
-class Echo(msgspec.Struct, frozen=True, kw_only=True, tag="echo"):
-    """An ICMP echo request whose payload starts with `token` (16 bytes), `size` bytes of IP packet, not to be fragmented.
+class Solicit(msgspec.Struct, frozen=True, kw_only=True, tag="nd"):
+    """The same over IPv6: a neighbour solicitation, answered by an advertisement (RFC 4861)."""
 
-    It goes to `target_mac`; None is the MAC that answered the ARP request for `nexthop`.
+    mac: str
+    address: str
+    target: str
+
+
+class RouterSolicit(msgspec.Struct, frozen=True, kw_only=True, tag="rs"):
+    """A router solicitation from the guest's address on the link; any router's advertisement is an answer (RFC 4861)."""
+
+    mac: str
+    address: str
+
+
+class Echo(msgspec.Struct, frozen=True, kw_only=True, tag="echo"):
+    """An ICMP or ICMPv6 echo request whose payload starts with `token` (16 bytes), `size` bytes of IP packet, not to be fragmented.
+
+    It goes to `target_mac`; None is the MAC that answered when `nexthop` was asked for.
     """
 
     mac: str
@@ -79,7 +106,7 @@ class Syn(msgspec.Struct, frozen=True, kw_only=True, tag="syn"):
     target_mac: str | None = None
 
 
-Packet = Dhcp | Arp | Echo | Syn
+Packet = Dhcp | Dhcp6 | Arp | Solicit | RouterSolicit | Echo | Syn
 
 
 class Watch(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

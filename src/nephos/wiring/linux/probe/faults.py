@@ -7,13 +7,14 @@ from pathlib import Path
 
 from nephos.errors import HostFault
 from nephos.wiring.base import Network
-from nephos.wiring.linux import names, netns, nft
+from nephos.wiring.linux import detour, dhcp, names, netns, nft
 from nephos.wiring.linux.netlink import NTF_SELF
 from nephos.wiring.linux.probe.places import Place, Places
 from nephos.wiring.probe import At, Fault
 
 _TUNNEL_OVERHEAD = 50
 _TUNNELS = ("vxlan", "gre", "geneve")
+_ICMP6 = 58
 FLOOD = "00:00:00:00:00:00"
 """What a tunnel's entries for every address are filed under."""
 _AGENT = "the host's agent repairs it within 5 seconds; is it running?"
@@ -74,9 +75,9 @@ def _dhcp(place: Place, places: Places) -> Iterator[tuple[str, str]]:
     listening = netns.inside(place.namespace, _listening)
     if network is not None and network.dhcp_mac is None:
         yield "DHCP is off in this network", "openstack subnet set --dhcp SUBNET"
-    elif ("udp", 67) not in listening:
+    elif network is not None and not _served(network) <= listening:
         yield f"dnsmasq does not run in {place.namespace}", _AGENT
-    if ("tcp", 80) not in listening:
+    if not {("tcp", 80), ("tcp6", 80)} <= listening:
         yield f"the metadata server does not listen in {place.namespace}", "restart the host's agent"
     if "UP" not in places.room(place.namespace)[place.device]["flags"]:
         yield f"{place.device} in {place.namespace} is down", _AGENT
@@ -119,13 +120,13 @@ def _uplink(place: Place, places: Places) -> Iterator[tuple[str, str]]:
 
 
 def _entries(place: Place, places: Places, network: Network) -> Iterator[tuple[str, str]]:
-    local = places.settings.tunnel_address
+    elsewhere = {None, places.settings.tunnel_address, *detour.peers(places.settings, network)}
     index = places.indexes.get(place.device)
     have = {
         (one.mac, one.destination) for one in places.forwards if one.index == index and one.flags & NTF_SELF
     }
-    wanted = {(FLOOD, peer) for peer in network.peers if peer != local}
-    wanted |= {(one.mac, one.tunnel) for one in network.endpoints if one.tunnel not in (None, local)}
+    wanted = {(FLOOD, peer) for peer in network.peers if peer not in elsewhere}
+    wanted |= {(one.mac, str(one.tunnel)) for one in network.endpoints if one.tunnel not in elsewhere}
     for mac, target in sorted(wanted - have, key=str):
         if (mac, target) != (network.dhcp_mac, target):
             yield f"{place.device} has no forwarding entry for {mac} to {target}", _AGENT
@@ -171,6 +172,11 @@ def _leg(place: Place, places: Places) -> Iterator[tuple[str, str]]:
     outside = places.links.get(names.tap(place.point.id))
     if outside is None or "UP" not in outside["flags"] or not outside.get("master"):
         yield f"{names.tap(place.point.id)}, the router's side of the bridge, is missing, down or in no bridge", _AGENT
+    if place.point.id in (each.port_id for each in router.interfaces) and not router.ha:
+        networks = [places.desired.networks.get(each.network_id) for each in router.interfaces if each.port_id == place.point.id]
+        if any(subnet.ra_mode for network in networks if network for subnet in network.subnets):
+            if ("raw6", _ICMP6) not in netns.inside(place.namespace, _listening):
+                yield f"radvd does not run in {place.namespace}: nobody tells guests of the router", _AGENT
     gateway = router.gateway
     if gateway is not None and place.point.id == gateway.port_id and (gateway.snat or router.floating):
         listing = nft.run(place.namespace, "list", "ruleset")
@@ -178,10 +184,16 @@ def _leg(place: Place, places: Places) -> Iterator[tuple[str, str]]:
             yield f"the NAT rules of {place.namespace} are gone", _AGENT
 
 
+def _served(network: Network) -> set[tuple[str, int]]:
+    """Where a network's dnsmasq waits for guests."""
+    served = {subnet.version for subnet in network.subnets if subnet.dhcp and subnet.dhcp_address and dhcp.leases(subnet)}
+    return {("udp", 67) if version == 4 else ("udp6", 547) for version in served}
+
+
 def _listening() -> set[tuple[str, int]]:
-    """(protocol, port) of the sockets that wait in the calling thread's namespace."""
+    """(protocol, port) of the sockets that wait in the calling thread's namespace; of raw sockets the protocol they take."""
     found = set()
-    for protocol, state in (("udp", "07"), ("tcp", "0A")):
+    for protocol, state in (("udp", "07"), ("udp6", "07"), ("tcp", "0A"), ("tcp6", "0A"), ("raw6", "07")):
         for line in Path(f"/proc/thread-self/net/{protocol}").read_text().splitlines()[1:]:
             words = line.split()
             if words[3] == state:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from nephos.errors import HostFault
 from nephos.wiring.base import Desired, Network, WiringSettings
-from nephos.wiring.linux import names, netns
+from nephos.wiring.linux import detour, names, netns
 from nephos.wiring.linux.netlink import Forward, Netlink
 from nephos.wiring.linux.probe.sender import run
 from nephos.wiring.probe import At, Point
@@ -61,7 +61,7 @@ class Places:
                 device = names.dhcp_device((network and network.dhcp_port_id) or point.id)
                 return self._inside(point, device, namespace)
             case At.UPLINK:
-                return self._here(point, self.uplink(point.id))
+                return self._here(point, self.uplink(point.id, point.peer))
             case At.UNDERLAY:
                 return self._here(point, self._underlay())
             case At.LEG:
@@ -82,10 +82,15 @@ class Places:
             return self.desired.networks.get(port.network_id) if port else None
         return None
 
-    def uplink(self, network_id: str) -> str:
-        """By which device the network leaves this host; empty when it does not."""
+    def uplink(self, network_id: str, peer: str = "") -> str:
+        """By which device the network leaves this host, towards a peer if one is named; empty when it does not."""
         network = self.desired.networks.get(network_id)
         known = self._uplinks.get(network_id)
+        if network and network.segment and peer in network.peers and self.settings.switch == "linux":
+            if peer in detour.peers(self.settings, network):
+                return names.detour(network.segment, peer)
+            if network.kind in ("gre", "geneve"):
+                return names.pair_tunnel(network.kind, network.segment, peer)
         if known is not None:
             return known
         return names.tunnel(network.segment) if network and network.kind == "vxlan" and network.segment else ""
