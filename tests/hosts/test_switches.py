@@ -27,7 +27,7 @@ KERNELS_OWN = {"gre0", "gretap0", "erspan0"}
 """Devices that the kernel itself makes in every network namespace as soon as it has GRE."""
 _MAKES = {
     "gre": "type gretap key 9 remote 192.0.2.1", "geneve": "type geneve id 9 remote 192.0.2.1",
-    "vlan": "link eth2 type vlan id 9",
+    "vlan": "link eth0 type vlan id 9",
 }  # fmt: skip
 _SEEN_AS = {
     "vxlan": "vni 77",
