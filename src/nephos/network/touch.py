@@ -99,6 +99,21 @@ _legs = (
 )
 
 
+_edge_hosts = (
+    select(router_table.c.gateway_network_id, port.c.host_id)
+    .join(floatingip, floatingip.c.router_id == router_table.c.id)
+    .join(port, port.c.id == floatingip.c.fixed_port_id)
+    .where(router_table.c.id == bindparam("router"), router_table.c.distributed.is_(True), port.c.host_id.is_not(None))
+    .distinct()
+)
+_edges_of = (
+    select(router_table.c.id, router_table.c.host_id.label("own"), router_table.c.gateway_network_id, port.c.host_id)
+    .join(floatingip, floatingip.c.router_id == router_table.c.id)
+    .join(port, port.c.id == floatingip.c.fixed_port_id)
+    .where(port.c.id == bindparam("port"), router_table.c.distributed.is_(True))
+)
+
+
 class Told:
     """What is to be told to which host; `send` tells it."""
 
@@ -198,10 +213,21 @@ def qos(tx: Tx, cloud: Cloud, policy_id: str) -> None:
 
 
 def router(tx: Tx, cloud: Cloud, host_id: str | None, router_id: str) -> None:
-    """A router changed: its host knows, and those that stand by for it."""
+    """A router changed: its host knows, those that stand by for it, and those that serve floating IPs for it."""
     told = Told(tx, cloud).add(host_id, "router", [router_id])
     for each in tx.column(_router_hosts, {"router": router_id}):
         told.add(each, "router", [router_id])
+    for row in tx.all(_edge_hosts, {"router": router_id}):
+        told.add(row.host_id, "router", [router_id]).add(row.host_id, "network", [row.gateway_network_id])
+    told.send()
+
+
+def edges(tx: Tx, cloud: Cloud, port_id: str) -> None:
+    """To be called before and after a port's floating IPs, or its host, change: distributed routers serve them there."""
+    told = Told(tx, cloud)
+    for row in tx.all(_edges_of, {"port": port_id}):
+        told.add(row.own, "router", [row.id])
+        told.add(row.host_id, "router", [row.id]).add(row.host_id, "network", [row.gateway_network_id])
     told.send()
 
 
@@ -219,6 +245,8 @@ def routers_of_network(tx: Tx, cloud: Cloud, network_id: str) -> None:
         told.add(row.host_id, "router", [row.device_id])
         for each in tx.column(_router_hosts, {"router": row.device_id}):
             told.add(each, "router", [row.device_id])
+        for edge in tx.all(_edge_hosts, {"router": row.device_id}):
+            told.add(edge.host_id, "router", [row.device_id])
     told.send()
 
 

@@ -24,6 +24,7 @@ from nephos.network.networks.store import network
 from nephos.network.paths import actions as paths
 from nephos.network.ports.store import DHCP, port, port_group
 from nephos.network.qos import actions as qos
+from nephos.network.routers import edges
 from nephos.network.routers.store import router_host, standby_networks
 from nephos.network.segments import actions as segments
 from nephos.network.segments.types import TUNNELS, VXLAN
@@ -118,8 +119,9 @@ _member_pairs = (
 
 
 def networks(tx: Tx, host_id: str, ids: Sequence[str] | None) -> Mapping[str, base.Network]:
-    """The networks that a host carries, each with all its subnets and endpoints: at most nine queries."""
+    """The networks that a host carries, each with all its subnets and endpoints: at most ten queries."""
     carried = set(tx.column(_carried, {"host": host_id})) | set(tx.column(_standing_by, {"host": host_id}))
+    carried |= edges.networks(tx, host_id)
     wanted = sorted(carried if ids is None else carried & set(ids))
     if not wanted:
         return {}

@@ -252,6 +252,19 @@ class RouterHa(Wire, frozen=True):
     virtual: Address
 
 
+class RouterEdge(Wire, frozen=True):
+    """What makes a router the edge of a distributed one, on a host of ports with floating IPs: it serves those and nothing
+    else. Its legs have the addresses and MACs that the router has on its own host, and nobody but `ports` may see that.
+
+    `ports` are (address, port) of this host. What they send from there by the router comes to the edge, but for what
+    goes to `central`, the router's own networks and routes. `outside` are the external network's ranges.
+    """
+
+    outside: tuple[str, ...]
+    central: tuple[str, ...]
+    ports: tuple[tuple[str, str], ...]
+
+
 class Router(Wire, frozen=True):
     """A router whose namespace is on this host; one with `ha` is on several, and active on one.
 
@@ -272,6 +285,7 @@ class Router(Wire, frozen=True):
     proxied: tuple[str, ...] | None = None
     meters: tuple[Meter, ...] = ()
     ecmp: bool = False
+    edge: RouterEdge | None = None
 
     @property
     def gateway(self) -> RouterGateway | None:

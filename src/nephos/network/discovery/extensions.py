@@ -44,6 +44,12 @@ ALL = tuple(
         ("dhcp_agent_scheduler", "DHCP Agent Scheduler", "Which hosts answer DHCP.", "2013-02-07T10:00:00-00:00"),
         ("dns-integration", "DNS Integration", "DNS names of ports and networks.", "2015-08-15T18:00:00-00:00"),
         (
+            "dvr",
+            "Distributed Virtual Router",
+            "Floating IPs served on the hosts of their ports.",
+            "2014-06-1T10:00:00-00:00",
+        ),
+        (
             "empty-string-filtering",
             "Empty String Filtering Extension",
             "Filters for empty values.",

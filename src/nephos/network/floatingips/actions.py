@@ -168,6 +168,8 @@ def associate(tx: Tx, cloud: Cloud, row: Any, port_id: str, fixed: str | None, *
         )
     if row.router_id is not None and row.router_id != way.id:
         _tell(tx, cloud, row.router_id)
+    if row.fixed_port_id is not None:
+        touch.edges(tx, cloud, row.fixed_port_id)
     resource.revise(
         tx,
         floatingip,
@@ -180,6 +182,7 @@ def associate(tx: Tx, cloud: Cloud, row: Any, port_id: str, fixed: str | None, *
         },
     )
     touch.router(tx, cloud, way.host_id, way.id)
+    touch.edges(tx, cloud, port_id)
     touch.guests(tx, cloud, {row.fixed_port_id, port_id} - {None})
 
 
@@ -268,6 +271,8 @@ def _fixed_address(tx: Tx, leaf: Any, wanted: str | None, what: str) -> addresse
 
 def disassociate(tx: Tx, cloud: Cloud, row: Any) -> None:
     """It leads nowhere from now on."""
+    if row.fixed_port_id is not None:
+        touch.edges(tx, cloud, row.fixed_port_id)
     values = {"fixed_port_id": None, "fixed_address": None, "router_id": None, "status": DOWN}
     resource.revise(tx, floatingip, row.id, values)
     if row.router_id is not None:
@@ -286,6 +291,8 @@ def limit(tx: Tx, cloud: Cloud, row: Any, policy_id: str | None) -> None:
 def remove(tx: Tx, cloud: Cloud, row: Any) -> None:
     """With its own port and address, and its port forwardings."""
     tx.execute(delete(forwarding).where(forwarding.c.floatingip_id == row.id))
+    if row.fixed_port_id is not None:
+        touch.edges(tx, cloud, row.fixed_port_id)
     tx.execute(delete(floatingip).where(floatingip.c.id == row.id))
     if row.fixed_port_id is not None:
         touch.guests(tx, cloud, [row.fixed_port_id])

@@ -304,6 +304,8 @@ def bind(tx: Tx, cloud: Cloud, row: Any, host_id: str) -> None:
     index = None if row.device_owner.startswith("network:") else _free_index(tx, host_id)
     tx.execute(_place, {"key": row.id, "host": host_id, "index": index, "state": DOWN, "now": tx.now})
     tell_placed(tx, cloud, host_id, row.network_id, [row.id], wanted, guest=index is not None)
+    if index is not None:
+        touch.edges(tx, cloud, row.id)
     for child in tx.all(_children, {"parent": row.id}):
         bind(tx, cloud, child, host_id)
 
@@ -319,6 +321,8 @@ def unbind(tx: Tx, cloud: Cloud, row: Any) -> None:
 
 
 def _leave(tx: Tx, cloud: Cloud, row: Any, wanted: Sequence[str]) -> None:
+    if row.host_index is not None:
+        touch.edges(tx, cloud, row.id)
     tx.execute(_place, {"key": row.id, "host": None, "index": None, "state": DOWN, "now": tx.now})
     tell_gone(tx, cloud, row.host_id, row.network_id, [row.id], wanted)
 
@@ -498,6 +502,7 @@ def unhook_floating(tx: Tx, cloud: Cloud, port_id: str, only: Collection[str] | 
         if not only:
             return
         statement = statement.where(floatingip.c.fixed_address.in_(list(only)))
+    touch.edges(tx, cloud, port_id)
     for each in tx.all(statement):
         resource.revise(
             tx,

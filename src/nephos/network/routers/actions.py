@@ -78,6 +78,7 @@ def create(
     gateway: Gateway | None = None,
     zone_hints: Sequence[str] = (),
     ha: bool = False,
+    distributed: bool = False,
     flavor_id: str | None = None,
     ndp_proxy: bool = False,
     ecmp: bool = False,
@@ -86,6 +87,7 @@ def create(
     quotas.take(tx, cloud, project_id, "router")
     if flavor_id is not None:
         ha = flavors.of_router(tx, flavor_id, ha=ha)
+    _check_one_form(ha=ha, distributed=distributed)
     known = touch.zones(tx, cloud) if zone_hints else set()
     for hint in zone_hints:
         if hint not in known:
@@ -108,6 +110,7 @@ def create(
             "updated_at": tx.now,
             "ha": ha,
             "ha_number": net.number(tx, project_id) if ha else None,
+            "distributed": distributed,
             "flavor_id": flavor_id,
             "ecmp": ecmp,
         },
@@ -129,11 +132,33 @@ def update(tx: Tx, cloud: Cloud, row: Any, values: dict[str, Any]) -> None:
         values["routes"] = checked_routes(tx, row.id, values["routes"] or [])
     if values.get("ndp_proxy"):
         _check_ndp_gateway(tx, row)
+    _check_one_form(ha=values.get("ha", row.ha), distributed=values.get("distributed", row.distributed))
+    if values.get("distributed", row.distributed) != row.distributed:
+        _change_distributed(tx, cloud, row, values)
     if values.get("ha", row.ha) != row.ha:
         _change_ha(tx, cloud, row, values)
     resource.revise(tx, router, row.id, values)
     if {"routes", "admin_state_up", "ha", "ndp_proxy", "ecmp"} & values.keys():
         place(tx, cloud, get(tx, row.id))
+
+
+def _check_one_form(*, ha: bool, distributed: bool) -> None:
+    """Raises BadRequest for a router that is both highly available and distributed."""
+    if ha and distributed:
+        raise problems.bad(
+            "Bad router request: A router is either highly available or distributed in this cloud, not both.", "BadRequest"
+        )
+
+
+def _change_distributed(tx: Tx, cloud: Cloud, row: Any, values: dict[str, Any]) -> None:
+    """Its edges come or go."""
+    if row.admin_state_up and values.get("admin_state_up", True):
+        raise problems.bad(
+            "Bad router request: Cannot change the 'distributed' attribute of active routers. Please set router "
+            "admin_state_up to False prior to upgrade.",
+            "BadRequest",
+        )
+    touch.router(tx, cloud, row.host_id, row.id)
 
 
 def _change_ha(tx: Tx, cloud: Cloud, row: Any, values: dict[str, Any]) -> None:

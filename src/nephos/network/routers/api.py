@@ -59,6 +59,7 @@ def _make(tx: Tx, view: View, model: Create) -> str:
         gateway=None if info is UNSET else _gateway(tx, view, info, project_id),
         zone_hints=model.availability_zone_hints,
         ha=model.ha is True,
+        distributed=model.distributed is True,
         flavor_id=model.flavor_id or None,
         ndp_proxy=model.enable_ndp_proxy is True,
         ecmp=model.enable_default_route_ecmp is True,
@@ -67,8 +68,6 @@ def _make(tx: Tx, view: View, model: Create) -> str:
 
 def _refuse_absent(model: Create | Update) -> None:
     """Raises BadRequest for what Neutron's routers have with some drivers, and none here."""
-    if model.distributed is True:
-        raise problems.bad("Invalid input for operation: distributed routers are not available in this cloud.")
     if model.enable_default_route_bfd is True:
         raise problems.bad(
             "Invalid input for operation: default routes are not watched by BFD in this cloud. That a gateway outside "
@@ -120,7 +119,7 @@ def update(call: Call) -> Reply:
 def _change(tx: Tx, view: View, row: Any, model: Update) -> None:
     _refuse_absent(model)
     values = resource.settings_of(model, enable_ndp_proxy="ndp_proxy", enable_default_route_ecmp="ecmp")
-    for name in ("distributed", "external_gateway_info", "enable_default_route_bfd"):
+    for name in ("external_gateway_info", "enable_default_route_bfd"):
         values.pop(name, None)
     values = {name: value for name, value in values.items() if value is not None or name == "routes"}
     late = {name: values.pop(name) for name in ("ndp_proxy",) if values.get(name)}

@@ -139,7 +139,7 @@ def _render(row: Any, loaded: Loaded, view: View) -> Item:
         "routes": [{"destination": to, "nexthop": by} for to, by in row.routes or ()],
         "availability_zone_hints": row.zone_hints or [],
         "availability_zones": [view.cloud.settings.compute.zone] if row.host_id else [],
-        "distributed": False,
+        "distributed": row.distributed,
         "ha": row.ha,
         "flavor_id": row.flavor_id,
         "enable_ndp_proxy": row.ndp_proxy,
@@ -154,12 +154,6 @@ def _render(row: Any, loaded: Loaded, view: View) -> Item:
 
 def _status(values: list[str], view: View) -> ColumnElement[bool]:
     return router.c.id.is_not(None) if "ACTIVE" in values else router.c.id.is_(None)
-
-
-def _distributed(values: list[str], view: View) -> ColumnElement[bool]:
-    """None is."""
-    wanted = {resource.boolean(value) for value in values}
-    return router.c.id.is_not(None) if False in wanted else router.c.id.is_(None)
 
 
 _c = router.c
@@ -188,7 +182,7 @@ NOUN = Noun(
         "admin_state_up": resource.flag(_c.admin_state_up),
         "status": _status,
         "ha": resource.flag(_c.ha),
-        "distributed": _distributed,
+        "distributed": resource.flag(_c.distributed),
         "flavor_id": resource.equals(_c.flavor_id),
         "enable_ndp_proxy": resource.flag(_c.ndp_proxy),
     },
