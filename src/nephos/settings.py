@@ -221,7 +221,7 @@ class Notifications(msgspec.Struct, forbid_unknown_fields=True):
 class Host(msgspec.Struct, forbid_unknown_fields=True):
     """Settings of the agent's own host. `libvirt` is a socket path; empty means the system's.
 
-    `switch`, `underlay` and `tunnel_fallback` are described in `wiring.base.WiringSettings`.
+    `switch`, `underlay`, `tunnel_fallback` and `meter_seconds` are described in `wiring.base.WiringSettings`.
     `server` is wss://HOST:PORT of the servers elsewhere, separated by commas, for a host that joined; empty means this
     machine's own.
     """
@@ -234,6 +234,7 @@ class Host(msgspec.Struct, forbid_unknown_fields=True):
     physical: dict[str, Physical] = {}
     switch: Literal["linux", "openvswitch"] = "linux"
     underlay: Physical | None = None
+    meter_seconds: float = 60.0
     acceleration: str = ""
     libvirt: str = ""
 

@@ -6,6 +6,7 @@ internet is the gateway .1 of both, and 198.51.100.80 beyond them.
 
 from __future__ import annotations
 
+import json
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from nephos.wiring.base import (
     Floating,
     Forwarding,
     Limits,
+    Meter,
     Network,
     Physical,
     Port,
@@ -28,7 +30,7 @@ from nephos.wiring.base import (
     Subnet,
     WiringSettings,
 )
-from tests.hosts.lab import OUTSIDE, Guest, Lab, Node
+from tests.hosts.lab import OUTSIDE, Guest, Lab, Node, wait
 from tests.hosts.test_wiring_routers import Flow
 from tests.hosts.wiring_lab import Cloud, HostWiring, new_id
 
@@ -81,7 +83,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
                 node.run(f"ip link set eth{number} up")
             lab.internet.run(f"ip address add {base}.1/24 dev eth{number}")
         physical = {name: Physical(bridge=f"br-{name}", interface=f"eth{at}") for at, name in enumerate(RANGES, 1)}
-        settings = WiringSettings(tunnel_address=lab.hosts[0].address, physical=physical)
+        settings = WiringSettings(tunnel_address=lab.hosts[0].address, physical=physical, meter_seconds=1)
         cloud = Cloud([HostWiring(lab.hosts[0], settings=settings)])
         outer = {
             name: cloud.network(
@@ -244,3 +246,43 @@ def test_answers_leave_by_the_gateway_that_the_question_came_by(site: Site) -> N
 
 def _received(site: Site, device: str) -> int:
     return int(site.lab.internet.out("cat", f"/sys/class/net/{device}/statistics/rx_packets"))
+
+
+# ---- metering -------------------------------------------------------------------------------------------------------
+
+
+def test_what_crosses_the_gateways_is_counted_and_told(site: Site) -> None:
+    lab, guest, wiring = site.lab, site.guest, site.cloud.wirings[0]
+    out, back = new_id(), new_id()
+    meters = (
+        Meter(id=out, rules=(("egress", True, None, "172.24.4.0/24"), ("egress", False, "10.1.0.0/24", None))),
+        Meter(id=back, rules=(("ingress", False, f"{OUTSIDE}/32", None),)),
+    )
+    router = site.router(site.gateway("public"), meters=meters)
+    wiring.restart()
+    told: dict[str, list[int]] = {out: [0, 0], back: [0, 0]}
+    before = len(wiring.facts())
+
+    def counted(label: str, packets: int) -> bool:
+        nonlocal before
+        site.cloud.wire()
+        found = wiring.facts()
+        for fact in found[before:]:
+            if fact.kind == "meter":
+                of, number, octets, seconds = json.loads(fact.detail)
+                assert of == router.id and 1 <= seconds <= 60
+                told[fact.port_id][0] += number
+                told[fact.port_id][1] += octets
+        before = len(found)
+        return told[label][0] >= packets
+
+    assert guest.pings(OUTSIDE, count=4) and guest.pings("172.24.4.1", count=3)
+    wait(lambda: counted(back, 4), 20, "the first report")
+    assert told == {out: [4, 4 * 84], back: [4, 4 * 84]}
+    # The next report holds only what is new, also from an agent that was started again.
+    wiring.restart()
+    before = len(wiring.facts())
+    assert guest.pings(OUTSIDE, count=2)
+    wait(lambda: counted(back, 6), 20, "the second report")
+    assert told == {out: [6, 6 * 84], back: [6, 6 * 84]}
+    assert lab.internet.pings("172.24.4.10")

@@ -127,3 +127,33 @@ def test_ports_that_compute_makes_are_told_as_well(listened: tuple[Site, Told]) 
     ]
     assert messages[1].payload["port_id"] == made["id"]
     assert messages[3].payload["port"]["device_id"] == ""
+
+
+def test_what_metering_labels_counted_is_told(listened: tuple[Site, Told]) -> None:
+    """As `l3.meter` of Neutron's metering agent; a host speaks for its own routers, and for labels of their projects."""
+    site, told = listened
+    (router,) = site.of("h1", "router").values()
+    label = site.admin.post(f"{V}/metering/metering-labels", {"metering_label": {"name": "all", "shared": True}}).json
+    label_id = label["metering_label"]["id"]
+    mine = site.admin.post(f"{V}/metering/metering-labels", {"metering_label": {"name": "admin's"}}).json
+    told.new()
+    counted = f'["{router.id}", 12, 3400, 60]'
+    site.agent.saw("h1", "meter", label_id, counted)
+    [message] = told.new()
+    assert (message.event, message.whole["publisher_id"], message.topic) == ("l3.meter", "metering.h1", "notifications.info")
+    last = message.payload.pop("last_update")
+    assert message.payload == {
+        "label_id": label_id,
+        "project_id": site.project,
+        "router_id": router.id,
+        "pkts": 12,
+        "bytes": 3400,
+        "time": 60,
+        "first_update": last - 60,
+        "host": "h1",
+    }
+    site.agent.saw("h2", "meter", label_id, counted)
+    site.agent.saw("h1", "meter", mine["metering_label"]["id"], counted)
+    site.agent.saw("h1", "meter", label_id, '["elsewhere", 1, 1, 1]')
+    site.agent.saw("h1", "meter", label_id, '["what", "is this"]')
+    assert told.new() == []

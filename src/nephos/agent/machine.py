@@ -33,6 +33,7 @@ def real_drivers(chosen: Settings) -> tuple[LibvirtHypervisor, LinuxWiring, daem
             physical=chosen.host.physical,
             switch=chosen.host.switch,
             underlay=chosen.host.underlay,
+            meter_seconds=chosen.host.meter_seconds,
         ),
         state_dir=chosen.agent_dir / "wiring",
         cloud_id=chosen.cloud_id,

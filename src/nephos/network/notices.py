@@ -11,14 +11,15 @@ from nephos.hosts import actions as hosts
 from nephos.hosts.wire import Seen
 from nephos.kernel.cloud import Cloud
 from nephos.kernel.db.engine import Tx
-from nephos.network import touch
+from nephos.network import notifications, touch
 from nephos.network.agents import actions as agents
 from nephos.network.agents.store import host as known
+from nephos.network.metering import store as metering
 from nephos.network.networks.store import network
 from nephos.network.paths import actions as paths
 from nephos.network.ports.store import port
 from nephos.network.routers import placing
-from nephos.network.routers.store import silent_gateway
+from nephos.network.routers.store import router, silent_gateway
 
 T = TypeVar("T")
 _LONGEST = 8192
@@ -85,6 +86,18 @@ def gateway_answers(tx: Tx, seen: Seen) -> None:
     tx.execute(delete(silent_gateway).where(*one))
 
 
+def meter(tx: Tx, seen: Seen) -> None:
+    """What a metering label counted at a router that is on the host: it is told to who listens."""
+    found = _decoded(seen, tuple[str, int, int, int])
+    row = tx.first(select(router).where(router.c.id == found[0])) if found else None
+    if found and row is not None and seen.host in placing.hosts_of(tx, row):
+        label = tx.first(select(metering.label).where(metering.label.c.id == seen.id))
+        if label is not None and (label.shared or label.project_id == row.project_id):
+            host = hosts.get(tx, seen.host).name
+            _, packets, octets, seconds = found
+            notifications.metered(tx, label.id, row, host, packets, octets, seconds, seen.at)
+
+
 def listen(cloud: Cloud) -> None:
     """Register with the cloud."""
 
@@ -106,6 +119,7 @@ def listen(cloud: Cloud) -> None:
     cloud.hosts.notice("router_state", state_of_router)
     cloud.hosts.notice("gateway_silent", gateway_silent)
     cloud.hosts.notice("gateway_answers", gateway_answers)
+    cloud.hosts.notice("meter", meter)
     cloud.hosts.notice("host", arrived)
     cloud.hosts.notice("address_taken", address_taken)
     cloud.hosts.notice("learned", learned)

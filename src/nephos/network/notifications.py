@@ -43,6 +43,31 @@ def interface(tx: Tx, operation: str, info: Item) -> None:
         tx.outbox.put(tx, _notice(f"router.interface.{operation}", {"router_interface": info}, f"router/{info['id']}"))
 
 
+def metered(
+    tx: Tx, label_id: str, router: Any, host: str, packets: int, octets: int, seconds: int, at: int
+) -> None:
+    """What a metering label counted at a router in the `seconds` before `at` (microseconds since the epoch), as Neutron's
+    metering agent tells it, with the router beside."""
+    if tx.outbox is not None:
+        end = at // 1_000_000
+        payload = {
+            "label_id": label_id,
+            "project_id": router.project_id,
+            "router_id": router.id,
+            "pkts": packets,
+            "bytes": octets,
+            "time": seconds,
+            "first_update": end - seconds,
+            "last_update": end,
+            "host": host,
+        }
+        publisher = f"metering.{host}"
+        resource = f"metering_label/{label_id}"
+        tx.outbox.put(
+            tx, Notice(service="neutron", publisher=publisher, event="l3.meter", payload=payload, resource=resource)
+        )
+
+
 def ports_created(tx: Tx, items: Iterable[Item]) -> None:
     """Ports that another service made for its own resource, as the API would show them."""
     for item in items:

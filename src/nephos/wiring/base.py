@@ -342,6 +342,7 @@ class WiringSettings(msgspec.Struct, frozen=True, kw_only=True):
     `switch` is what joins the networks' bridges to other hosts: the kernel's own devices or Open vSwitch. `underlay` is
     a bridge that carries the tunnels' packets, for hosts where `tunnel_address` is on no device yet: with its uplink and
     `address`. Where Open vSwitch runs without its kernel module it can tunnel over nothing else.
+    `meter_seconds` is how often it is told what metering labels counted.
     """
 
     tunnel_address: str | None = None
@@ -350,6 +351,7 @@ class WiringSettings(msgspec.Struct, frozen=True, kw_only=True):
     physical: dict[str, Physical] = {}
     switch: Literal["linux", "openvswitch"] = "linux"
     underlay: Physical | None = None
+    meter_seconds: float = 60.0
 
 
 class Fact(msgspec.Struct, frozen=True, kw_only=True):
@@ -358,7 +360,8 @@ class Fact(msgspec.Struct, frozen=True, kw_only=True):
     JSON [[what, MAC, address, frames], …], the DHCP servers and router advertisements that were blocked there; `port_id`
     may be a network's id when they came from outside), router_state (`port_id` is the router's id, detail: active or
     standby), gateway_silent and gateway_answers (`port_id` is a router's leg outside, detail: the next hop that was asked
-    for there), overlay (`port_id` is a peer's tunnel address, detail: "up MTU/WANTED", down or gone)."""
+    for there), meter (`port_id` is a metering label's id, detail: JSON [router, packets, bytes, seconds], what was counted
+    in these seconds), overlay (`port_id` is a peer's tunnel address, detail: "up MTU/WANTED", down or gone)."""
 
     kind: str
     port_id: str

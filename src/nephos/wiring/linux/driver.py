@@ -30,6 +30,7 @@ from nephos.wiring.linux.foreign import ForeignChains
 from nephos.wiring.linux.host import Host
 from nephos.wiring.linux.legacy import LegacyChains
 from nephos.wiring.linux.metadata import MetadataServer
+from nephos.wiring.linux.meters import Meters
 from nephos.wiring.linux.netlink import NTF_STICKY, Link
 from nephos.wiring.linux.networks import Networks, Switch
 from nephos.wiring.linux.nft import Ruleset, Table
@@ -71,6 +72,7 @@ class LinuxWiring:
         self._flows = Flows()
         self._qos = Qos(self._host)
         self._sightings = Sightings(self._table)
+        self._meters = Meters(settings.meter_seconds)
         self._vet = Vetting()
         self._prober = Prober(self._host)
         self._overlay = Overlay(self._host, self._switch, lambda fact: self._report(fact) if self._report else None)
@@ -133,7 +135,7 @@ class LinuxWiring:
                         self._routers.ensure(router, desired.networks, self._bridges)
             self._forget_facts(desired)
             if changed is None and self._report is not None:
-                for fact in self._sightings.look(desired):
+                for fact in (*self._sightings.look(desired), *self._meters.look(desired.routers.values())):
                     self._report(fact)
             return errors
 

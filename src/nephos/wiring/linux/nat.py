@@ -9,6 +9,7 @@ from nephos.wiring.linux import nft
 from nephos.wiring.linux.gateways import SHIFT, WISH, outside
 from nephos.wiring.linux.nft import ACCEPT, DROP, Expression, Table, field, mangle, masked, match, meta
 
+METERS = "nephos_meters"
 _HAIRPIN = 1
 _SOURCE, _TARGET, _MARK = field("ip", "saddr"), field("ip", "daddr"), meta("mark")
 _IN, _OUT = meta("iifname"), meta("oifname")
@@ -143,7 +144,7 @@ def _choose(table: Table, router: Router, number: Mapping[str, int], homes: Mapp
 
 def _meters(router: Router) -> Table:
     """Counters, one a label. They go on when another rule changes, for only what differs is sent to the kernel."""
-    table = Table("inet", "nephos_meters")
+    table = Table("inet", METERS)
     if not router.meters or not router.gateways:
         return table
     outer = {"set": [outside(each) for each in router.gateways]}
