@@ -20,7 +20,7 @@
     ├── NotImplemented              501
     ├── Unavailable                 503  may carry Retry-After
     ├── NoValidHost                 the scheduler's refusal, with the count of hosts that each filter removed
-    ├── HostFault                   a host could not do what a task asked
+    ├── HostFault                   a host could not do what a task asked (`hypervisor.base` has one that may pass by itself)
     └── SettingsError               a setting or the state directory is wrong; for the command line
 
 `status` is the HTTP status, `code` a stable word that clients may rely on; the text is for people and is shown whole

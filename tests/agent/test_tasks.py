@@ -11,13 +11,13 @@ from typing import Any
 import msgspec
 import pytest
 
-from nephos.agent import guestdata
+from nephos.agent import guestdata, patience
 from nephos.agent import tasks as agent_tasks
 from nephos.agent.host import Host
 from nephos.agent.tasks import Tasks
 from nephos.hosts import wire
 from nephos.hosts.guest import CreateGuest, DestroyGuest, GuestItem, SetPower
-from nephos.hypervisor.base import Guest, Nic, Power
+from nephos.hypervisor.base import Boot, Guest, HypervisorAway, Nic, Power
 from nephos.hypervisor.fake import FakeHypervisor
 from nephos.wiring.base import Network, Port
 from nephos.wiring.fake import FakeWiring
@@ -91,6 +91,31 @@ def test_a_guest_is_made_started_stopped_and_destroyed_in_order(bench: Bench) ->
     assert [mark.name for mark in results[0].marks] == ["image cached", "plugged", "disk", "domain", "running"]
     assert all(mark.started <= mark.finished for result in results for mark in result.marks)
     assert bench.hypervisor.guests() == {}
+
+
+def test_a_task_waits_for_a_hypervisor_that_is_restarted(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    away, asked = [3], []
+    create = bench.hypervisor.create
+
+    def broken(guest: Guest, boot: Boot, note: Callable[[str], None]) -> None:
+        asked.append(guest.id)
+        if away[0]:
+            away[0] -= 1
+            note("disk")
+            raise HypervisorAway("cannot create it: libvirtd is not there")
+        create(guest, boot, note)
+
+    monkeypatch.setattr(bench.hypervisor, "create", broken)
+    monkeypatch.setattr(patience, "_AGAIN_SECONDS", 0.01)
+    bench.know("g")
+    bench.create("o1:spawn:0", "g")
+    assert bench.wait(1)[0].error is None and asked == ["g"] * 4
+    names = [mark.name for mark in bench.results[0].marks]
+    assert names == ["image cached", "plugged", "disk", "domain", "running"], "each mark once"
+    monkeypatch.setattr(patience, "AWAY_SECONDS", 0.05)
+    away[0] = 1000
+    bench.create("o2:spawn:0", "g")
+    assert bench.wait(2)[1].error == "cannot create it: libvirtd is not there"
 
 
 def test_guests_do_not_wait_for_each_other(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,7 @@ import msgspec
 from nephos import errors
 from nephos.agent import guestdata
 from nephos.agent.images import ImageCache
+from nephos.agent.patience import patiently
 from nephos.agent.state import State
 from nephos.hosts import wire
 from nephos.hypervisor.base import Hypervisor, Power
@@ -190,7 +191,7 @@ class Host:
             try:
                 if item is not None and item.power == Power.RUNNING:
                     self.wait_wired(list(item.ports))
-                    self.hypervisor.start(guest_id)
+                    patiently(lambda guest_id=guest_id: self.hypervisor.start(guest_id), threading.Event())  # type: ignore[misc]
             except errors.NephosError as wrong:
                 log.error("guest %s does not start again: %s", guest_id, wrong)
                 self._see(wire.Seen(self.name, "power", guest_id, Power.SHUTDOWN.value, clock.now_us()))

@@ -1,7 +1,7 @@
 """Tasks of the server, done on a host: one at a time for a guest, several guests at once.
 
 Every task is idempotent, so a task that comes again after a crash is simply done again; one that comes again to the same
-process is not: its answer is repeated. An attempt that is older than one that was seen for the same operation and step
+process is not: its answer is repeated. While libvirtd is away tasks wait for it. An attempt that is older than one that was seen for the same operation and step
 is refused.
 """
 
@@ -19,6 +19,7 @@ import msgspec
 from nephos import errors
 from nephos.agent import guestdata
 from nephos.agent.host import Host
+from nephos.agent.patience import patiently
 from nephos.hosts import wire
 from nephos.hosts.guest import CreateGuest, DestroyGuest, Image, PlugNic, SetPower, UnplugNic
 from nephos.hypervisor.base import Boot, ImageFile
@@ -40,7 +41,12 @@ class Marks:
     def __init__(self, kind: str) -> None:
         self._kind = kind
         self.made: list[wire.MarkMade] = []
-        self._last = clock.now_us()
+        self._last = self._began = clock.now_us()
+
+    def again(self) -> None:
+        """The task is done from its beginning once more."""
+        self.made.clear()
+        self._last = self._began
 
     def __call__(self, name: str) -> None:
         now = clock.now_us()
@@ -55,6 +61,7 @@ class Tasks:
     def __init__(self, read_range: ReadRange, report: Callable[[wire.Result], None]) -> None:
         self._read_range = read_range
         self._report = report
+        self._closing = threading.Event()
         self._pool = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="task")
         self._lock = threading.Lock()
         self._queues: dict[tuple[str, str], deque[tuple[Host, wire.Task]]] = {}
@@ -89,6 +96,7 @@ class Tasks:
             self._report(answer)
 
     def close(self) -> None:
+        self._closing.set()
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def _drain(self, key: tuple[str, str]) -> None:
@@ -110,7 +118,12 @@ class Tasks:
             self._refuse_old(task)
             if task.kind not in self._kinds:
                 raise errors.HostFault(f"This agent does not know the task {task.kind!r}.")
-            value = self._kinds[task.kind](host, task, marks)
+
+            def attempt() -> Any:
+                marks.again()
+                return self._kinds[task.kind](host, task, marks)
+
+            value = patiently(attempt, self._closing)
         except errors.NephosError as wrong:
             error = wrong.message
         except Exception as wrong:

@@ -13,6 +13,12 @@ from typing import Any, Protocol
 
 import msgspec
 
+from nephos.errors import HostFault
+
+
+class HypervisorAway(HostFault):
+    """The hypervisor's daemon does not answer; a call that may be repeated can be made again when it does."""
+
 
 class Power(StrEnum):
     """State of a guest as the hypervisor sees it."""

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import libvirt
 
 from nephos.errors import HostFault
+from nephos.hypervisor.base import HypervisorAway
 from nephos.kernel import clock
 
 T = TypeVar("T")
@@ -56,7 +57,7 @@ class Connection:
     def run(self, what: str, call: Callable[[Any], T]) -> T:
         """`call(connection)`, once more on a new connection when the old one turns out to be dead.
 
-        `call` must be idempotent. Raises HostFault "<what>: <libvirt's words>".
+        `call` must be idempotent. Raises what `fault` answers.
         """
         for last in (False, True):
             try:
@@ -65,8 +66,13 @@ class Connection:
                 if not last and self._lost(error):
                     self._drop()
                     continue
-                raise fault(what, error) from error
+                raise self.fault(what, error) from error
         raise AssertionError("unreachable")
+
+    def fault(self, what: str, error: libvirt.libvirtError) -> HostFault:
+        """The fault "<what>: <libvirt's words>"; HypervisorAway when there is no libvirtd that could have done it."""
+        words = f"{what}: {error.get_error_message() or error}"
+        return HypervisorAway(words) if self._lost(error) else HostFault(words)
 
     def close(self) -> None:
         self._closed = True
@@ -90,7 +96,7 @@ class Connection:
             return True
         handle = self._handle
         try:
-            return handle is not None and not handle.isAlive()
+            return handle is None or not handle.isAlive()
         except libvirt.libvirtError:
             return True
 
@@ -130,10 +136,6 @@ class Connection:
                 clock.sleep(_REOPEN_SECONDS)
             except HostFault:
                 return
-
-
-def fault(what: str, error: libvirt.libvirtError) -> HostFault:
-    return HostFault(f"{what}: {error.get_error_message() or error}")
 
 
 def _run_event_loop() -> None:

@@ -271,7 +271,7 @@ class LibvirtHypervisor:
         try:
             yield
         except libvirt.libvirtError as error:
-            raise connection.fault(what, error) from error
+            raise self._connection.fault(what, error) from error
 
     @contextlib.contextmanager
     def _changing(self, guest_id: str) -> Iterator[None]:

@@ -239,7 +239,11 @@ def _totp(cloud: Cloud, identity: Identity, asked: IdentityPart) -> Proof:
     right = [(one.id, step) for one in kept for step in factors.periods(identity.vault.open(one.sealed), code)]
     if who.id is None or who.row is None or not who.enabled or compliance.locked_out(rules, who.row):
         raise errors.Unauthorized(actions.REFUSED)
-    if not (right and cloud.database.write(lambda tx: any(credentials.spend(tx, *each) for each in right))):
+
+    def spend(tx: Tx) -> bool:
+        return any(credentials.spend(tx, key, period) for key, period in right)
+
+    if not right or not cloud.database.write(spend):
         if rules.lockout_attempts:
             user_id = who.id
             cloud.database.write(lambda tx: compliance.failed(tx, rules, user_id))
