@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from nephos.identity.assignments import actions
 from tests.harness import Client, Harness
 
 NAMES = ("Alpha", "alphabet", "beta", "be%ta", "Zoë")
@@ -105,3 +106,21 @@ def test_headers_and_the_choice_of_versions(cloud: Harness, admin: Client) -> No
     assert choice.headers["location"] == choice.json["versions"]["values"][0]["links"][0]["href"]
     head = admin.request("HEAD", "/v3/users")
     assert (head.status, head.body) == (200, b"")
+
+
+def test_one_users_roles_are_found_without_the_other_members_of_its_groups(
+    admin: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def id_of(plural: str, name: str) -> str:
+        return str(admin.get(f"/v3/{plural}?name={name}").json[plural][0]["id"])
+
+    group, project, role = id_of("groups", "beta"), id_of("projects", "beta"), id_of("roles", "member")
+    users = [id_of("users", name) for name in ("Alpha", "beta")]
+    for user in users:
+        assert admin.put(f"/v3/groups/{group}/users/{user}").status == 204
+    assert admin.put(f"/v3/projects/{project}/groups/{group}/roles/{role}").status == 204
+    everybody = admin.get(f"/v3/role_assignments?effective&scope.project.id={project}&role.id={role}").json
+    assert sorted(one["user"]["id"] for one in everybody["role_assignments"]) == sorted(users)
+    monkeypatch.delattr(actions, "members_of")
+    found = admin.get(f"/v3/role_assignments?effective&user.id={users[0]}&role.id={role}").json["role_assignments"]
+    assert [(one["user"]["id"], one["scope"]["project"]["id"]) for one in found] == [(users[0], project)]

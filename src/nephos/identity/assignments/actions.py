@@ -201,15 +201,16 @@ def _spread(tx: Tx, entries: Iterable[Entry], projects: set[str] | None) -> list
 
 
 def _members(tx: Tx, entries: list[Entry], user_id: str | None) -> list[Entry]:
-    members = members_of(tx, [one.actor_id for one in entries if one.actor == GROUP])
+    """Groups by their members; of one user only the groups it is in were read."""
+    ids = [one.actor_id for one in entries if one.actor == GROUP]
+    members = members_of(tx, ids) if user_id is None else {key: [user_id] for key in ids}
     found = []
     for one in entries:
         if one.actor == USER:
             found.append(one)
             continue
         for each in members.get(one.actor_id, ()):
-            if user_id is None or each == user_id:
-                found.append(one._replace(actor=USER, actor_id=each, via_group=one.actor_id))
+            found.append(one._replace(actor=USER, actor_id=each, via_group=one.actor_id))
     return found
 
 
