@@ -4,8 +4,8 @@
 
 VLAN, GRE, Geneve and Open vSwitch in the kernel are modules that the machine which runs the tests may lack. So this makes
 a disk of the machine's own programs, the test environment and Debian's cloud kernel, and keeps it for the next time;
-boots it with this checkout on a second disk, and runs there the tests of wiring that need no guest of their own. At the
-end a table tells each cell of `tests/hosts/test_matrix.py`. It takes minutes: everything is emulated. A run that was
+boots it with this checkout on a second disk, and runs there the tests of wiring; real guests are made there, but take
+too long to be waited for. At the end a table tells each cell of `tests/hosts/test_matrix.py`. It takes minutes: everything is emulated. A run that was
 broken off, or had failures, goes on with `--resume`: what passed is not run again.
 """
 
@@ -22,17 +22,20 @@ import sys
 import tempfile
 from pathlib import Path
 
+from nephos import guestimage
 from nephos.guestimage import packages
 
 ROOT = Path(__file__).resolve().parents[2]
 CACHE = Path("/var/cache/nephos/nested")
 TESTS = ("tests/hosts/test_matrix.py", "tests/hosts/test_detour.py", "tests/hosts/test_reboot.py",
-         "tests/hosts/test_switches.py")  # fmt: skip
+         "tests/hosts/test_switches.py", "tests/hosts/test_seed_walk.py")  # fmt: skip
 _PROGRAMS = ("bin", "sbin", "lib/x86_64-linux-gnu", "lib/python3", "lib/python3.11", "lib64", "libexec",
              "lib/openvswitch-common", "lib/openvswitch-switch",
-             "share/openvswitch", "share/zoneinfo", "share/xtables")  # fmt: skip
+             "share/openvswitch", "share/zoneinfo", "share/xtables", "share/libvirt", "share/qemu", "share/seabios",
+             "lib/ipxe")  # fmt: skip
 _SETTINGS = ("passwd", "group", "hosts", "nsswitch.conf", "ld.so.conf", "ld.so.conf.d", "ld.so.cache", "alternatives",
-             "protocols", "services", "iproute2", "mke2fs.conf")  # fmt: skip
+             "protocols", "services", "iproute2", "mke2fs.conf", "libvirt")  # fmt: skip
+_GUEST = Path("/var/cache/nephos/guest")
 _CHECKOUT = ("src", "tests", "bench", "scripts", "pyproject.toml")
 _ENVIRONMENT = "/venv"
 """Where the test environment is in the machine; the checkout's `.venv` leads there."""
@@ -42,6 +45,7 @@ _CELL = re.compile(r"test_matrix\.py::test_cell\[(\w+)-(\w+)-(\w+)\]")
 _SHOWN = {"PASSED": "ok", "FAILED": "FAILED", "ERROR": "FAILED", "SKIPPED": "-"}
 _INIT = """#!/bin/bash
 export PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root TERM=dumb NEPHOS_TESTS_SLOWER=6
+export NEPHOS_PREFIX={root}/.venv  # the product is this checkout
 mount -t proc proc /proc; mount -t sysfs sys /sys; mount -t devtmpfs dev /dev 2>/dev/null
 ln -s /proc/self/fd /dev/fd; ln -s fd/0 /dev/stdin; ln -s fd/1 /dev/stdout; ln -s fd/2 /dev/stderr
 mkdir -p /dev/pts /dev/shm; mount -t devpts pts /dev/pts; mount -t tmpfs shm /dev/shm
@@ -69,7 +73,7 @@ def _make(tree: Path, image: Path, spare: int) -> None:
 def system(fresh: bool) -> tuple[Path, Path]:
     """(kernel, file system) of the machine, without the checkout: as made before while nothing that is on it changed."""
     name = packages.kernel_package()
-    known = [name, _INIT, *(str(part) for part in (_PROGRAMS, _SETTINGS))]
+    known = [name, guestimage.build(_GUEST).key, _INIT, *(str(part) for part in (_PROGRAMS, _SETTINGS))]
     known += [Path("/var/lib/dpkg/status").read_text(), *sorted(str(one) for one in _libraries().iterdir())]
     stamp = hashlib.sha256("\n".join(known).encode()).hexdigest()[:16]
     kept = CACHE / stamp
@@ -101,10 +105,11 @@ def _system(name: str, folder: Path) -> None:
     (tree / "etc/resolv.conf").touch()
     (tree / ROOT.relative_to("/")).mkdir(parents=True)
     subprocess.run(["cp", "-a", str(ROOT / ".venv"), str(tree / _ENVIRONMENT[1:])], check=True)
+    shutil.copytree(_GUEST, tree / _GUEST.relative_to("/"))
     for link in ("bin", "sbin", "lib", "lib64"):
         (tree / link).symlink_to(f"usr/{link}")
-    for place in ("proc", "sys", "dev", "tmp", "run", "root", "var/tmp", "var/cache"):
-        (tree / place).mkdir(parents=True)
+    for place in ("proc", "sys", "dev", "tmp", "run", "root", "var/tmp", "var/cache", "var/lib/libvirt", "var/log"):
+        (tree / place).mkdir(parents=True, exist_ok=True)
     shutil.copytree(modules, tree / "usr/lib/modules" / modules.name)
     subprocess.run(["depmod", "-b", str(tree), modules.name], check=True)
     init = tree / "init"
@@ -132,7 +137,7 @@ def checkout(folder: Path, tests: list[str]) -> Path:
 def boot(kernel: Path, disks: list[Path], results: dict[str, str], kept: Path) -> int:
     """Run the machine to its end, show what it says and keep each test's result; the tests' status."""
     words = ["qemu-system-x86_64", "-machine", "q35", "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2",
-             "-m", "3072", "-nographic", "-no-reboot", "-nic", "none", "-kernel", str(kernel),
+             "-m", "4096", "-nographic", "-no-reboot", "-nic", "none", "-kernel", str(kernel),
              "-append", "root=/dev/nvme0n1 rw init=/init console=ttyS0 quiet panic=-1 mitigations=off"]  # fmt: skip
     for number, disk in enumerate(disks):
         words += ["-drive", f"file={disk},if=none,id=disk{number},format=raw,cache=unsafe,snapshot=on"]
