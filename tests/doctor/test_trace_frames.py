@@ -10,22 +10,29 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nephos.wiring.linux.probe import frames
-from nephos.wiring.probe import Arp, Dhcp, Echo, Packet, Syn
+from nephos.wiring.probe import Arp, Dhcp, Dhcp6, Echo, Packet, RouterSolicit, Solicit, Syn
 
 MAC, OTHER = "fa:16:3e:00:00:01", "fa:16:3e:00:00:02"
+LINK, OTHER_LINK = "fe80::f816:3eff:fe00:1", "fe80::f816:3eff:fe00:2"
 TOKEN = bytes(range(16))
 PACKETS: tuple[Packet, ...] = (
     Dhcp(xid=0x01020304, mac=MAC),
     Arp(mac=MAC, address="10.1.0.5", target="10.1.0.1"),
     Echo(mac=MAC, address="10.1.0.5", target="192.0.2.1", nexthop="10.1.0.1", token=TOKEN),
     Syn(mac=MAC, address="10.1.0.5", target="192.0.2.1", port=80, source=40000, sequence=2**32 - 1, nexthop="10.1.0.1"),
+    Dhcp6(xid=0x010203, mac=MAC, address=LINK),
+    Dhcp6(xid=0x010203, mac=MAC, address=LINK, stateless=True),
+    Solicit(mac=MAC, address="fd00::5", target="fd00::1"),
+    RouterSolicit(mac=MAC, address=LINK),
+    Echo(mac=MAC, address="fd00::5", target="2001:db8::1", nexthop="fd00::1", token=TOKEN),
+    Syn(mac=MAC, address=LINK, target="fe80::a9fe:a9fe", port=80, source=40000, sequence=7, nexthop="fe80::a9fe:a9fe"),
 )
 
 
 def tunnelled(frame: bytes) -> bytes:
     """In VXLAN (RFC 7348), over IPv4."""
     udp = struct.pack("!HHHH", 50000, 4789, 16 + len(frame), 0) + b"\x08\0\0\0\0\0\x65\0" + frame
-    return bytes(12) + b"\x08\x00" + frames._ipv4(17, "192.168.77.1", "192.168.77.2", udp)
+    return bytes(12) + b"\x08\x00" + frames._ip(17, "192.168.77.1", "192.168.77.2", udp)
 
 
 def answer(packet: Packet) -> bytes:
@@ -39,13 +46,27 @@ def answer(packet: Packet) -> bytes:
         case Dhcp(xid=xid):
             body = struct.pack("!BBBBI", 2, 1, 6, 0, xid) + bytes(20) + frames.mac_bytes(MAC) + bytes(202) + b"\x63\x82\x53\x63"
             udp = struct.pack("!HHHH", 67, 68, 8 + len(body), 0) + body
-            return head + b"\x08\x00" + frames._ipv4(17, "10.1.0.2", "10.1.0.5", udp)
+            return head + b"\x08\x00" + frames._ip(17, "10.1.0.2", "10.1.0.5", udp)
+        case Solicit(address=address, target=target):
+            icmp = struct.pack("!BBHI", 136, 0, 0, 6 << 28) + frames.packed(target) + b"\x02\x01" + own
+            return head + b"\x86\xdd" + frames._icmp6(target, address, icmp)
+        case RouterSolicit():
+            icmp = struct.pack("!BBHBBHII", 134, 0, 0, 64, 0, 300, 0, 0) + b"\x01\x01" + own
+            return head + b"\x86\xdd" + frames._icmp6(OTHER_LINK, "ff02::1", icmp)
+        case Dhcp6(xid=xid, stateless=stateless):
+            body = bytes([7 if stateless else 2]) + xid.to_bytes(3, "big") + struct.pack("!HHHH", 1, 10, 3, 1) + frames.mac_bytes(MAC)
+            udp = struct.pack("!HHHH", 547, 546, 8 + len(body), 0) + body
+            return head + b"\x86\xdd" + frames._ip(17, OTHER_LINK, LINK, udp)
+        case Echo(address=address, target=target) if ":" in target:
+            icmp = struct.pack("!BBHHH", 129, 0, 0, 7, 1) + TOKEN + bytes(40)
+            return head + b"\x86\xdd" + frames._icmp6(target, address, icmp, hops=60)
         case Echo(address=address, target=target):
             icmp = struct.pack("!BBHHH", 0, 0, 0, 7, 1) + TOKEN + bytes(40)
-            return head + b"\x08\x00" + frames._ipv4(1, target, address, icmp)
+            return head + b"\x08\x00" + frames._ip(1, target, address, icmp)
         case Syn(address=address, target=target, port=port, source=source, sequence=sequence):
             tcp = struct.pack("!HHIIBBHHH", port, source, 99, (sequence + 1) & 0xFFFFFFFF, 5 << 4, 0x12, 100, 0, 0)
-            return head + b"\x08\x00" + frames._ipv4(6, target, address, tcp)
+            kind = b"\x86\xdd" if ":" in target else b"\x08\x00"
+            return head + kind + frames._ip(6, target, address, tcp)
 
 
 @pytest.mark.parametrize("packet", PACKETS, ids=lambda packet: type(packet).__name__)
@@ -73,6 +94,12 @@ def test_packets_of_others_are_not(packet: Packet) -> None:
         Arp(mac=OTHER, address="10.1.0.6", target="10.1.0.1"),
         Echo(mac=MAC, address="10.1.0.5", target="192.0.2.1", nexthop="10.1.0.1", token=bytes(16)),
         Syn(mac=MAC, address="10.1.0.5", target="192.0.2.1", port=81, source=40000, sequence=1, nexthop="10.1.0.1"),
+        Dhcp6(xid=0x010204, mac=MAC, address=LINK),
+        Solicit(mac=OTHER, address="fd00::6", target="fd00::1"),
+        Solicit(mac=MAC, address="fd00::5", target="fd00::2"),
+        RouterSolicit(mac=OTHER, address=OTHER_LINK),
+        Echo(mac=MAC, address="fd00::5", target="2001:db8::1", nexthop="fd00::1", token=bytes(16)),
+        Syn(mac=MAC, address=LINK, target="fe80::1", port=80, source=40001, sequence=7, nexthop="fe80::1"),
     ]
     for other in others:
         assert frames.recognise(packet, frames.build(other, OTHER)) is None
@@ -91,3 +118,13 @@ def test_an_echo_has_the_size_that_is_asked_for_and_right_checksums(size: int) -
     frame = frames.build(packet, OTHER)
     assert len(frame) == 14 + size
     assert frames._checksum(frame[14:34]) == 0 and frames._checksum(frame[34:]) == 0
+    packet = Echo(mac=MAC, address="fd00::5", target="fd00::6", nexthop="fd00::6", token=TOKEN, size=size)
+    assert len(frames.build(packet, OTHER)) == 14 + size
+
+
+@pytest.mark.parametrize("packet", [each for each in PACKETS if frames.version(each) == 6], ids=lambda each: type(each).__name__)
+def test_over_ipv6_the_checksum_covers_both_addresses(packet: Packet) -> None:
+    frame = frames.build(packet, OTHER)
+    length = len(frame) - 54
+    assert frame[12:14] == b"\x86\xdd" and struct.unpack("!H", frame[18:20]) == (length,)
+    assert frames._checksum(frame[22:54] + struct.pack("!IBBH", length, 0, 0, frame[20]) + frame[54:]) == 0

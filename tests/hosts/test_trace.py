@@ -17,10 +17,11 @@ import pytest
 from nephos.doctor.trace import follow, verdict
 from nephos.doctor.trace.verdict import Look, Trace
 from nephos.network.ways import METADATA, Stop, Way
-from nephos.wiring.base import Physical, Port, WiringSettings
+from nephos.wiring.base import Address, Network, Physical, Port, Subnet, WiringSettings
+from nephos.wiring.linux.firewall import link_local
 from nephos.wiring.probe import At, Point, Watch, Watched
 from tests.hosts.lab import UNDERLAY, Guest, Host, Lab, wait
-from tests.hosts.wiring_lab import OPEN, PING, PUBLIC_HOST, Cloud, HostWiring
+from tests.hosts.wiring_lab import OPEN, PING, PING6, PUBLIC_HOST, Cloud, HostWiring, new_id
 
 pytestmark = pytest.mark.host
 SECONDS = 10
@@ -39,18 +40,33 @@ class House:
         self.home, self.under, self.underlay = ("eth0", "eth0", UNDERLAY) if self.kernel else ("br-phy", "eth1", "192.168.78")
         self.wirings = [HostWiring(host, settings=None if self.kernel else self.openvswitch(host)) for host in lab.hosts]
         self.cloud = Cloud(self.wirings)
-        self.network = self.cloud.network()
+        net = self.cloud.network()
+        mode = "dhcpv6-stateful"
+        self.six = Subnet(id=new_id(), cidr="fd00:6::/64", version=6, gateway="fd00:6::1", dhcp_address="fd00:6::2",
+                          ra_mode=mode, address_mode=mode)  # fmt: skip
+        self.cloud.change(net, subnets=(*net.subnets, self.six))
         self.public = self.cloud.public()
-        self.group = self.cloud.group(PING)
-        self.near: Port = self.cloud.port(self.network, 10, self.group, host=0)
-        self.far: Port = self.cloud.port(self.network, 11, self.group, host=1)
-        self.router = self.cloud.router(self.public, self.network)
+        self.group = self.cloud.group(PING, PING6)
+        self.near: Port = self.port(net, 10, host=0)
+        self.far: Port = self.port(net, 11, host=1)
+        router = self.cloud.router(self.public, net)
+        (leg,) = router.interfaces
+        both = msgspec.structs.replace(leg, addresses=(*leg.addresses, Address("fd00:6::1", 64, self.six.id)))
+        self.router = self.cloud.change(router, interfaces=(both,))
+        self.network = self.cloud.networks[net.id]
         self.uplink = f"vxlan-{self.network.segment}" if self.kernel else f"qvb{self.network.id[:11]}"
         self.wire()
         self.near_guest: Guest = self.wirings[0].guest(self.near)
         self.far_guest: Guest = self.wirings[1].guest(self.far)
-        for guest in (self.near_guest, self.far_guest):
+        for guest, port in ((self.near_guest, self.near), (self.far_guest, self.far)):
             guest.dhcp()
+            for address in (link_local(port.mac), port.addresses[1].address):
+                guest.run(f"ip address add {address}/64 dev eth0 nodad")
+
+    def port(self, net: Network, number: int, *, host: int) -> Port:
+        four, six = net.subnets[0], self.six
+        addresses = (Address(f"10.1.0.{number}", 24, four.id), Address(f"fd00:6::{number}", 64, six.id))
+        return self.cloud.port(net, number, self.group, host=host, addresses=addresses)
 
     def openvswitch(self, host: Host) -> WiringSettings:
         """Tunnels on a network of their own, as a switch in user space wants it."""
@@ -100,18 +116,30 @@ class House:
         if target == "dhcp":
             return Way(**values, stops=(tap, here), who="DHCP")
         if target == "metadata":
-            values |= {"target": METADATA, "nexthop": METADATA, "nexthop_mac": None}
+            values |= {"target": METADATA[4], "nexthop": METADATA[4], "nexthop_mac": None}
             return Way(**values, stops=(tap, here), who="the metadata server")
         leg, gateway = self.router.interfaces[0], self.router.gateways[0]
+        at_leg = Stop("0", Point(at=At.LEG, id=leg.port_id, router_id=self.router.id))
         tunnel = [Stop("1", Point(at=At.UPLINK, id=self.network.id)), Stop("1", Point(at=At.UNDERLAY)),
                   Stop("0", Point(at=At.UNDERLAY)), Stop("0", Point(at=At.UPLINK, id=self.network.id))]  # fmt: skip
+        if target == "dhcp6":
+            values |= {"kind": "autoconfiguration", "address": link_local(self.far.mac), "asks": ("router", "stateful")}
+            return Way(**values, stops=(tap, *tunnel, at_leg, here), who="the router and DHCPv6", routers=(leg.mac,))
+        if target == "metadata6":
+            values |= {"kind": "metadata", "address": link_local(self.far.mac), "target": METADATA[6], "nexthop": METADATA[6]}
+            return Way(**values | {"nexthop_mac": None}, stops=(tap, here), who="the metadata server")
         values["kind"] = "address"
+        if target == "gateway6":
+            values |= {"address": "fd00:6::11", "target": "fd00:6::1", "nexthop": "fd00:6::1", "nexthop_mac": leg.mac}
+            return Way(**values, stops=(tap, *tunnel, at_leg), who="the gateway")
+        if target == "port6":
+            values |= {"address": "fd00:6::11", "target": "fd00:6::10", "nexthop": "fd00:6::10", "nexthop_mac": self.near.mac}
+            return Way(**values, stops=(tap, *tunnel, Stop("0", Point(at=At.TAP, id=self.near.id))), who="port near")
         if target == "port":
             values |= {"target": "10.1.0.10", "nexthop": "10.1.0.10", "nexthop_mac": self.near.mac}
             return Way(**values, stops=(tap, *tunnel, Stop("0", Point(at=At.TAP, id=self.near.id))), who="port near")
         values |= {"target": PUBLIC_HOST, "nexthop": "10.1.0.1", "nexthop_mac": leg.mac}
-        out = [Stop("0", Point(at=At.LEG, id=leg.port_id, router_id=self.router.id)),
-               Stop("0", Point(at=At.LEG, id=gateway.port_id, router_id=self.router.id), gateway=True),
+        out = [at_leg, Stop("0", Point(at=At.LEG, id=gateway.port_id, router_id=self.router.id), gateway=True),
                Stop("0", Point(at=At.UPLINK, id=self.public.id)), Stop("0", Point(at=At.PHYSICAL, id="public"))]  # fmt: skip
         return Way(**values, stops=(tap, *tunnel, *out), who="the external gateway")
 
@@ -139,11 +167,13 @@ def house(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         yield House(lab, request.param)
 
 
-@pytest.mark.parametrize("target", ["dhcp", "metadata", "port", "internet"])
+@pytest.mark.parametrize("target", ["dhcp", "metadata", "port", "internet", "dhcp6", "metadata6", "port6", "gateway6"])
 def test_what_works_is_said_to_work_and_nothing_is_left(house: House, target: str) -> None:
     found = house.trace(target)
     assert found.ok and found.also == (), found
-    assert all(all(hop.questions) for hop in found.hops[: 2 if target in ("dhcp", "metadata") else 4]), found
+    if target != "dhcp6":
+        # There the router and the DHCP server are asked different things.
+        assert all(all(hop.questions) for hop in found.hops[: 2 if target in ("dhcp", "metadata", "metadata6") else 4]), found
     assert all(hop.device for hop in found.hops)
     for host in house.lab.hosts:
         assert "nephos_trace" not in host.out("nft list tables")
@@ -225,7 +255,9 @@ def test_7_the_security_group_is_closed(house: House) -> None:
     house.wire()
     found = house.named("port", "dropped on host1 by the port's security groups", f"seen on {house.uplink}")
     assert "security group rule create" in found.mend
-    house.cloud.change(house.cloud.groups[house.group.id], rules=(*OPEN, PING))
+    if house.kernel:
+        house.named("port6", "ICMPv6 echo to fd00:6::10", "dropped on host1 by the port's security groups")
+    house.cloud.change(house.cloud.groups[house.group.id], rules=(*OPEN, PING, PING6))
     house.healed("port")
 
 
@@ -277,6 +309,47 @@ def test_12_the_guest_uses_another_address(house: House) -> None:
     finally:
         asks.kill()
         house.far_guest.run("ip address del 10.1.0.99/24 dev eth0")
+
+
+KERNEL_ONLY = pytest.mark.parametrize("house", ["linux"], indirect=True)
+"""For what has nothing to do with the switch."""
+
+
+@KERNEL_ONLY
+def test_what_a_guest_lacks_over_ipv6_is_named(house: House) -> None:
+    """The router's advertisements, DHCPv6 and metadata."""
+    radvd = house.one.out("pgrep", "-f", f"radvd.*{house.router.id}").split()
+    house.one.run("kill", "-STOP", *radvd)
+    namespace = f"qdhcp-{house.network.id}"
+    block = "table ip6 t {\nchain i {\ntype filter hook input priority 0\nudp dport 547 drop\ntcp dport 80 drop\n}\n}\n"
+    house.two.run("ip", "netns", "exec", namespace, "nft", "-f", "-", text=block)
+    house.named("dhcp6", "router solicitation reached qr-", "no router advertisement")
+    house.one.run("kill", "-KILL", *radvd)
+    house.named("dhcp6", "router solicitation reached qr-", "radvd does not run in qrouter-")
+    house.wire()
+    house.named("dhcp6", "DHCPv6 SOLICIT reached ns-", "no ADVERTISE", "dropped by host2's ip6 t i rule 1")
+    house.named("metadata6", "TCP SYN to fe80::a9fe:a9fe port 80 reached ns-", "dropped by host2's ip6 t i rule 2")
+    house.two.run("ip", "netns", "exec", namespace, "nft", "delete", "table", "ip6", "t")
+    house.healed("dhcp6")
+
+
+@KERNEL_ONLY
+def test_a_second_router_on_the_link_is_named(house: House) -> None:
+    rogue = house.cloud.port(house.network, 67, house.group, host=1, port_security=False)
+    house.wire()
+    guest = house.wirings[1].guest(rogue)
+    conf = guest.folder / "radvd.conf"
+    conf.write_text("interface eth0 { AdvSendAdvert on; MinRtrAdvInterval 3; MaxRtrAdvInterval 4; prefix fd00:66::/64 {}; };\n")
+    guest.run("sysctl -qw net.ipv6.conf.all.forwarding=1")
+    serves = guest.popen("radvd", "-n", "-C", str(conf), "-p", f"{guest.folder}/radvd.pid", "-m", "stderr")
+    try:
+        wait(lambda: "fd00:66" in house.far_guest.out("ip -6 address"), 20, "advertisements of the other router")
+        house.named("dhcp6", f"a second router, {link_local(rogue.mac)} with MAC {rogue.mac}")
+    finally:
+        serves.kill()
+        guest.kill()
+        house.cloud.remove(rogue)
+        house.wire()
 
 
 def test_after_all_faults_everything_works_again(house: House) -> None:

@@ -235,8 +235,28 @@ def test_a_trace_follows_packets_of_a_guest_wherever_they_go(world: World) -> No
         assert all(hop["device"] in picture for hop in found["hops"])
     with pytest.raises(Failed, match=r"404.*could not be found"):
         world.cloud.get("/nephos/v1/ports/nonsense/trace")
-    with pytest.raises(Failed, match="400"):
+    with pytest.raises(Failed, match=r"409.*no IPv6 address"):
         world.cloud.get(f"/nephos/v1/ports/{world.ports[1].id}/trace?to=2001:db8::1")
+
+
+def test_a_trace_follows_packets_over_ipv6(world: World) -> None:
+    admin = world.admin
+    with world.cloud.network():
+        modes = {"ipv6_ra_mode": "slaac", "ipv6_address_mode": "slaac"}
+        subnet = admin.network.create_subnet(network_id=world.network.id, ip_version=6, cidr="fd00:20::/64", **modes)
+        admin.network.add_interface_to_router(world.router, subnet_id=subnet.id)
+        admin.network.create_security_group_rule(
+            security_group_id=world.group.id, direction="ingress", ether_type="IPv6", protocol="ipv6-icmp"
+        )
+        near = next(each["ip_address"] for each in admin.network.get_port(world.ports[0].id).fixed_ips if ":" in each["ip_address"])
+    wait(lambda: near in world.in_guest(0, "ip -6 address show dev eth0"), 60, "the guest's address by the router's advertisement")
+    for to in ("dhcp6", "metadata6", "gateway6", near):
+        found = world.cloud.get(f"/nephos/v1/ports/{world.ports[1].id}/trace?to={to}")["trace"]
+        assert found["ok"] and found["also"] == [], trace.drawing(world.ports[1].to_dict(original_names=True), to, found)
+    with pytest.raises(Failed, match=r"409.*no external gateway over IPv6"):
+        world.cloud.get(f"/nephos/v1/ports/{world.ports[1].id}/trace?to=internet6")
+    with pytest.raises(Failed, match="400"):
+        world.cloud.get(f"/nephos/v1/ports/{world.ports[1].id}/trace?to=ff02::1")
 
 
 def test_what_a_host_cannot_carry_fails_the_server_with_the_reason(world: World) -> None:

@@ -37,11 +37,10 @@ from nephos.wiring.base import (
     WiringSettings,
 )
 from tests.hosts.lab import DNS, OUTSIDE, Guest, Lab, wait
-from tests.hosts.wiring_lab import PING, Cloud, HostWiring, new_id
+from tests.hosts.wiring_lab import PING, PING6, Cloud, HostWiring, new_id
 
 pytestmark = pytest.mark.host
 OUTSIDE6 = "2001:db8:ffff::80"
-PING6 = Rule(direction="ingress", version=6, protocol="ipv6-icmp")
 WEB6 = Rule(direction="ingress", version=6, protocol="tcp", port_min=80, port_max=80)
 
 

@@ -38,6 +38,7 @@ PUBLIC_RANGE, PUBLIC_HOST = "172.24.4.0/24", "172.24.4.1"
 OPEN = (Rule(direction="egress", version=4), Rule(direction="egress", version=6))
 WEB = Rule(direction="ingress", version=4, protocol="tcp", port_min=80, port_max=80)
 PING = Rule(direction="ingress", version=4, protocol="icmp")
+PING6 = Rule(direction="ingress", version=6, protocol="ipv6-icmp")
 
 
 def new_id() -> str:

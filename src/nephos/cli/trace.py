@@ -1,7 +1,7 @@
 """nephos trace PORT [TO]: sends packets as the guest behind a port and says where they get lost. Exit status 1 when they do.
 
-TO is dhcp, metadata, gateway (the default), internet (the external network's gateway), another port or an IPv4 address.
-PORT is a port's id or name, or an address that one port alone has.
+TO is dhcp, metadata, gateway (the default), internet (the external network's gateway), another port or an address. Over IPv6
+it goes to IPv6 addresses, from ports without IPv4, and where dhcp6, metadata6, gateway6 or internet6 ask for it. PORT is a port's id or name, or an address that one port alone has.
 """
 
 from __future__ import annotations
@@ -16,12 +16,13 @@ if TYPE_CHECKING:
     from nephos.cli.client import Client
 
 WORDS = ("dhcp", "metadata", "gateway", "internet")
+WORDS6 = tuple(f"{word}6" for word in WORDS)
 
 
 def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("port", metavar="PORT", help="a port's id, name or address")
     parser.add_argument(
-        "to", metavar="TO", nargs="?", default="gateway", help=f"{', '.join(WORDS)}, another port or an IPv4 address"
+        "to", metavar="TO", nargs="?", default="gateway", help=f"{', '.join(WORDS + WORDS6)}, another port or an address"
     )
 
 
@@ -31,7 +32,7 @@ def run(options: argparse.Namespace) -> None:
 
     client = Client(all_settings.load(options.state))
     to = options.to
-    if to not in WORDS and not _is_address(to):
+    if to not in WORDS + WORDS6 and not _is_address(to):
         to = _port(client, to)["id"]
     port = _port(client, options.port)
     found = client.get(f"/nephos/v1/ports/{port['id']}/trace?to={quote(to)}")["trace"]

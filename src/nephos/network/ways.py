@@ -14,6 +14,7 @@ from sqlalchemy import bindparam, select
 from nephos import errors
 from nephos.hosts.store import host
 from nephos.kernel.db.engine import Tx
+from nephos.network import addressing
 from nephos.network.floatingips.store import floatingip
 from nephos.network.networks.store import network
 from nephos.network.ports import actions as ports
@@ -22,10 +23,14 @@ from nephos.network.routers.store import router
 from nephos.network.subnets.store import address, subnet
 from nephos.wiring.probe import At, Point
 
-METADATA = "169.254.169.254"
+METADATA = {4: "169.254.169.254", 6: "fe80::a9fe:a9fe"}
+WORDS = ("dhcp", "metadata", "gateway", "internet")
+"""What a target may be besides an address or a port; with a 6 behind it (`gateway6`) it is asked for over IPv6."""
+_ON_LINK = ipaddress.IPv6Network("fe80::/64")
 TUNNELS = ("vxlan", "gre", "geneve")
 _taken = (
-    select(address.c.address, subnet.c.id, subnet.c.cidr, subnet.c.gateway, subnet.c.version, subnet.c.network_id)
+    select(address.c.address, *(subnet.c[name] for name in ("id", "cidr", "gateway", "version", "network_id", "dhcp")))
+    .add_columns(subnet.c.ra_mode, subnet.c.address_mode)
     .join(subnet, subnet.c.id == address.c.subnet_id)
     .where(address.c.port_id == bindparam("port"))
     .order_by(address.c.place, address.c.address)
@@ -42,6 +47,7 @@ _floating = (
 )
 _network = select(network).where(network.c.id == bindparam("id"))
 _router = select(router).where(router.c.id == bindparam("id"))
+_routers = select(port.c.mac).where(port.c.network_id == bindparam("network"), port.c.device_owner == ROUTER)
 _dhcp_mac = select(port.c.mac).where(port.c.network_id == bindparam("network"), port.c.device_owner == DHCP)
 _ends = select(host.c.id, host.c.tunnel_address).where(host.c.id.in_(bindparam("hosts", expanding=True)))
 _legs = (
@@ -60,9 +66,12 @@ class Stop(NamedTuple):
 
 
 class Way(NamedTuple):
-    """`kind` is dhcp, metadata or address. From a port to something. The question passes `stops` in order, the answer backwards.
+    """`kind` is dhcp, autoconfiguration (IPv6's), metadata or address. From a port to something. The question passes `stops`
+    in order, the answer backwards.
 
-    `nexthop` is whom the guest asks for by ARP; `nexthop_mac` is who should answer, where the ledger knows: of DHCP too.
+    `nexthop` is whom the guest asks for by ARP or a neighbour solicitation; `nexthop_mac` is who should answer, where the
+    ledger knows: of DHCP too. `asks` is what a guest asks for to configure itself: router, stateful, stateless, of which
+    the first passes all stops but the DHCP server, the others only that. `routers` are the MACs of the network's routers.
     """
 
     port_id: str
@@ -75,10 +84,13 @@ class Way(NamedTuple):
     nexthop_mac: str | None
     stops: tuple[Stop, ...]
     who: str
+    asks: tuple[str, ...] = ()
+    routers: tuple[str, ...] = ()
 
 
 def way(tx: Tx, port_id: str, target: str) -> Way:
-    """From the port to `target`: dhcp, metadata, gateway, internet, another port's id, or an IPv4 address.
+    """From the port to `target`: one of WORDS, another port's id, or an address. What does not say which IP version is
+    asked for over IPv4 where that can be.
 
     Raises PortNotFound; BadRequest for a target that is none of these; Conflict when there is no such way, with why.
     """
@@ -86,21 +98,88 @@ def way(tx: Tx, port_id: str, target: str) -> Way:
     if not row.host_id:
         raise errors.Conflict(f"Port {port_id} is on no host: no server uses it, or its server was not placed yet.")
     net = _net(tx, row.network_id)
-    own = [each for each in tx.all(_taken, {"port": port_id}) if each.version == 4]
+    taken = tx.all(_taken, {"port": port_id})
+    version = _version(tx, taken, target)
+    if target.removesuffix("6") in WORDS:
+        target = target.removesuffix("6")
+    own = [each for each in taken if each.version == version]
     tap = Stop(row.host_id, Point(at=At.TAP, id=row.id))
     here = Stop(row.host_id, Point(at=At.DHCP, id=row.network_id))
+    if target == "dhcp" and version == 6:
+        return _autoconfiguration(tx, row, net, own, tap, here)
     if target == "dhcp":
         mac = tx.scalar(_dhcp_mac, {"network": row.network_id})
         return Way(row.id, row.mac, "0.0.0.0", net.mtu, "dhcp", "", "", mac, (tap, here), "DHCP")
     if not own:
-        raise errors.Conflict(f"Port {port_id} has no IPv4 address to send from.")
+        raise errors.Conflict(f"Port {port_id} has no IPv{version} address to send from.")
     home = own[0]
     if target == "metadata":
         who = "the metadata server"
-        return Way(row.id, row.mac, home.address, net.mtu, "metadata", METADATA, METADATA, None, (tap, here), who)
+        source, to = home.address if version == 4 else _on_link(row), METADATA[version]
+        return Way(row.id, row.mac, source, net.mtu, "metadata", to, to, None, (tap, here), who)
     to, who = _target(tx, row, home, target)
     stops, nexthop, mac, who = _route(tx, row, net, own, to, who)
     return Way(row.id, row.mac, home.address, net.mtu, "address", to, nexthop, mac, (tap, *stops), who)
+
+
+def _version(tx: Tx, taken: Sequence[Any], target: str) -> int:
+    """The IP version that is meant; where both can be, 4."""
+    own: set[int] = {each.version for each in taken} or {4}
+    if target in WORDS:
+        return min(own)
+    if target.removesuffix("6") in WORDS:
+        return 6
+    try:
+        return ipaddress.ip_address(target).version
+    except ValueError:
+        other = ports.get(tx, target)
+        both: set[int] = own & {each.version for each in tx.all(_taken, {"port": other.id})}
+        return min(both or own)
+
+
+def _on_link(row: Any) -> str:
+    """The address that a port's guest gives itself on the link."""
+    return addressing.eui64(_ON_LINK, row.mac)
+
+
+def _autoconfiguration(tx: Tx, row: Any, net: Any, own: Sequence[Any], tap: Stop, here: Stop) -> Way:
+    """How a guest comes to its IPv6 address and what goes with it: by a router's advertisement, DHCPv6, or both."""
+    if not own:
+        raise errors.Conflict(f"Port {row.id} has no IPv6 address to ask for.")
+    home = own[0]
+    asks, stops, who = [], [tap], []
+    if home.ra_mode:
+        leg = tx.first(_at, {"network": row.network_id, "address": home.gateway})
+        if leg is None or leg.device_owner != ROUTER:
+            raise errors.Conflict(f"No router has the gateway address of subnet {home.id}, so nobody advertises it to guests.")
+        stops += _to_router(tx, row, net, leg)
+        asks.append("router")
+        who.append("the router")
+    elif home.address_mode and net.physical:
+        stops += _out(row.host_id, net)
+        asks.append("router")
+        who.append("the router")
+    answered = {"dhcpv6-stateful": "stateful", "dhcpv6-stateless": "stateless"}.get(home.address_mode or "")
+    if (home.ra_mode, home.address_mode) == (None, None):
+        answered = "stateful"
+    if home.dhcp and answered:
+        stops.append(here)
+        asks.append(answered)
+        who.append("DHCPv6")
+    if not asks:
+        raise errors.Conflict(f"Nobody tells guests of subnet {home.id} their addresses: it has neither DHCPv6 nor a router that advertises it.")
+    mac = tx.scalar(_dhcp_mac, {"network": row.network_id})
+    routers = tuple(each.mac for each in tx.all(_routers, {"network": row.network_id}))
+    name, kind = " and ".join(who), "autoconfiguration"
+    return Way(row.id, row.mac, _on_link(row), net.mtu, kind, "", "", mac, tuple(stops), name, tuple(asks), routers)
+
+
+def _to_router(tx: Tx, row: Any, net: Any, leg: Any) -> list[Stop]:
+    """From the port's host to a router's leg in its network."""
+    host_id = tx.scalar(select(router.c.host_id).where(router.c.id == leg.device_id))
+    if host_id is None:
+        raise errors.Conflict(f"Router {leg.device_id} is on no host: none that is up reaches its networks.")
+    return [*_between(tx, row.host_id, host_id, net), Stop(host_id, _leg(leg))]
 
 
 def _net(tx: Tx, network_id: str) -> Any:
@@ -120,19 +199,21 @@ def _target(tx: Tx, row: Any, home: Any, target: str) -> tuple[str, str]:
         for gateway in tx.all(_legs, {"router": leg.device_id}):
             if gateway.device_owner == GATEWAY:
                 for each in tx.all(_taken, {"port": gateway.id}):
-                    if each.version == 4 and each.gateway:
+                    if each.version == home.version and each.gateway:
                         return each.gateway, "the external network's gateway"
-        raise errors.Conflict(f"Router {leg.device_id} has no external gateway, so there is no way to the internet.")
+        raise errors.Conflict(
+            f"Router {leg.device_id} has no external gateway over IPv{home.version}, so there is no way to the internet."
+        )
     try:
         found = ipaddress.ip_address(target)
     except ValueError:
         other = ports.get(tx, target)
-        taken = [each.address for each in tx.all(_taken, {"port": other.id}) if each.version == 4]
+        taken = [each.address for each in tx.all(_taken, {"port": other.id}) if each.version == home.version]
         if not taken:
-            raise errors.Conflict(f"Port {target} has no IPv4 address.") from None
+            raise errors.Conflict(f"Port {target} has no IPv{home.version} address.") from None
         return taken[0], f"port {other.id}"
-    if found.version != 4:
-        raise errors.BadRequest(f"{target}: only IPv4 addresses are traced.")
+    if found.version == 6 and (found.scope_id or found.is_multicast or found.ipv4_mapped):
+        raise errors.BadRequest(f"{target}: what is traced is the way to an address of one machine, without a zone.")
     return str(found), str(found)
 
 
@@ -154,14 +235,12 @@ def _route(
     if leg is None or leg.device_owner != ROUTER:
         # Somebody else's router: it is followed as far as this cloud goes.
         return _out(row.host_id, net), home.gateway, None, who
-    host_id = tx.scalar(select(router.c.host_id).where(router.c.id == leg.device_id))
-    if host_id is None:
-        raise errors.Conflict(f"Router {leg.device_id} is on no host: none that is up reaches its networks.")
-    stops = [*_between(tx, row.host_id, host_id, net), Stop(host_id, _leg(leg))]
+    stops = _to_router(tx, row, net, leg)
+    host_id = stops[-1].host_id
     legs = tx.all(_legs, {"router": leg.device_id})
     for inner in legs:
         for each in tx.all(_taken, {"port": inner.id}):
-            if inner.device_owner == ROUTER and each.version == 4 and target in ipaddress.ip_network(each.cidr):
+            if inner.device_owner == ROUTER and target in ipaddress.ip_network(each.cidr):
                 return (*stops, *_inside(tx, inner, host_id, to)), home.gateway, leg.mac, who
     outer = next((each for each in legs if each.device_owner == GATEWAY), None)
     if outer is None:

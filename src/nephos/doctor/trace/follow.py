@@ -14,7 +14,7 @@ from nephos.kernel import clock
 from nephos.kernel.cloud import Cloud
 from nephos.network import ways
 from nephos.network.ways import Way
-from nephos.wiring.probe import Arp, At, Dhcp, Echo, Packet, Point, Syn, Watch, Watched
+from nephos.wiring.probe import Arp, At, Dhcp, Dhcp6, Echo, Packet, Point, RouterSolicit, Solicit, Syn, Watch, Watched
 
 SECONDS = 2.5
 """How long the hosts look: half a second before the first packet, a quarter from one to the next, and an answer's time."""
@@ -59,7 +59,15 @@ def _packets(way: Way) -> tuple[Packet, ...]:
     seed = clock.token_bytes(16)
     if way.kind == "dhcp":
         return (Dhcp(xid=int.from_bytes(seed[:4], "big"), mac=way.mac),)
-    arp = Arp(mac=way.mac, address=way.address, target=way.nexthop)
+    if way.kind == "autoconfiguration":
+        asks: dict[str, Packet] = {
+            "router": RouterSolicit(mac=way.mac, address=way.address),
+            "stateful": Dhcp6(xid=int.from_bytes(seed[:3], "big"), mac=way.mac, address=way.address),
+            "stateless": Dhcp6(xid=int.from_bytes(seed[:3], "big"), mac=way.mac, address=way.address, stateless=True),
+        }
+        return tuple(asks[each] for each in way.asks)
+    asks_for = Solicit if ":" in way.nexthop else Arp
+    arp = asks_for(mac=way.mac, address=way.address, target=way.nexthop)
     if way.kind == "metadata":
         source = 32768 + int.from_bytes(seed[:2], "big") % 28000
         return (

@@ -8,7 +8,21 @@ from typing import NamedTuple
 import msgspec
 
 from nephos.network.ways import Stop, Way
-from nephos.wiring.probe import Arp, At, Dhcp, Eaten, Echo, Fault, Packet, Point, Sighting, Watched
+from nephos.wiring.probe import (
+    Arp,
+    At,
+    Dhcp,
+    Dhcp6,
+    Eaten,
+    Echo,
+    Fault,
+    Packet,
+    Point,
+    RouterSolicit,
+    Sighting,
+    Solicit,
+    Watched,
+)
 
 
 class Look(NamedTuple):
@@ -97,7 +111,7 @@ def judge(way: Way, packets: Sequence[Packet], looks: Mapping[str, Look]) -> Tra
         return Trace(ok=False, verdict=why, mend="", packets=words, hops=hops)
     found = next(filter(None, (_packet(seen, number) for number in range(len(packets)))), None)
     also = [*_rogues(seen), *_rest(seen)]
-    if found is None and also and also[0][0].startswith("a second DHCP server"):
+    if found is None and also and also[0][0].startswith("a second "):
         found = also.pop(0)
     told = tuple(dict.fromkeys(text for text, _ in also if found is None or text not in found[0]))
     if found is None:
@@ -111,22 +125,33 @@ def name(packet: Packet) -> str:
     match packet:
         case Dhcp():
             return "DHCP DISCOVER"
+        case Dhcp6(stateless=stateless):
+            return "DHCPv6 INFORMATION-REQUEST" if stateless else "DHCPv6 SOLICIT"
         case Arp(target=target):
             return f"ARP for {target}"
+        case Solicit(target=target):
+            return f"neighbour solicitation for {target}"
+        case RouterSolicit():
+            return "router solicitation"
         case Echo(target=target, size=size):
-            return f"ICMP echo to {target}, {size} bytes"
+            return f"{'ICMPv6' if ':' in target else 'ICMP'} echo to {target}, {size} bytes"
         case other:
             return f"TCP SYN to {other.target} port {other.port}"
 
 
 def _answer_name(packet: Packet) -> str:
-    return {"Dhcp": "OFFER", "Arp": "ARP answer", "Echo": "echo reply", "Syn": "SYN-ACK"}[type(packet).__name__]
+    if isinstance(packet, Dhcp6):
+        return "REPLY" if packet.stateless else "ADVERTISE"
+    words = {"Dhcp": "OFFER", "Arp": "ARP answer", "Solicit": "neighbour advertisement", "Syn": "SYN-ACK"}
+    return (words | {"RouterSolicit": "router advertisement", "Echo": "echo reply"})[type(packet).__name__]
 
 
 def _stops(seen: _Seen, packet: Packet) -> Sequence[Stop]:
-    """How far a packet goes: an ARP request ends at the next hop."""
+    """How far a packet goes: a question for the next hop ends there, one for DHCP stays on the host."""
     stops = seen.way.stops
-    if not isinstance(packet, Arp):
+    if seen.way.kind == "autoconfiguration":
+        return [stop for stop in stops if isinstance(packet, RouterSolicit) is not (stop.point.at is At.DHCP) or stop is stops[0]]
+    if not isinstance(packet, Arp | Solicit):
         return stops
     for number, stop in enumerate(stops):
         if stop.point.at is At.LEG:
@@ -209,7 +234,7 @@ def _unanswered(seen: _Seen, number: int, last: Stop) -> tuple[str, str]:
     left = [stop for stop in seen.way.stops if stop.gateway]
     for stop in left:
         for one in seen.sightings(stop, number, answer=False):
-            if one.leaving and one.source == seen.way.address and isinstance(packet, Echo):
+            if one.leaving and one.source == seen.way.address and isinstance(packet, Echo) and ":" not in one.source:
                 faults = seen.faults(stop)
                 return (
                     f"{what}, but left {seen.where(stop)} as {one.source}, without NAT: nobody outside can answer"
@@ -224,20 +249,29 @@ def _unanswered(seen: _Seen, number: int, last: Stop) -> tuple[str, str]:
         return f"{what}, no echo reply, though a small one is answered: the MTU beyond is below {packet.size}", ""
     if last.point.at is At.TAP:
         return f"{what}: the guest does not answer", "look inside the guest: is its address configured, does its firewall let it answer?"
-    return f"{what}: no {_answer_name(packet)} from {seen.way.nexthop if isinstance(packet, Arp) else seen.way.who}", ""
+    if left and isinstance(packet, Echo) and ":" in packet.target:
+        return (
+            f"{what}: no echo reply from {seen.way.who}",
+            f"IPv6 is not translated: whoever is outside needs a route to {seen.way.address} by the router's gateway address",
+        )
+    nexthop = seen.way.nexthop if isinstance(packet, Arp | Solicit) else seen.way.who
+    return f"{what}: no {_answer_name(packet)} from {nexthop}", ""
 
 
 def _rogues(seen: _Seen) -> Iterator[tuple[str, str]]:
     """DHCP servers that are not ours, heard or already silenced."""
-    if seen.way.kind != "dhcp":
+    if seen.way.kind not in ("dhcp", "autoconfiguration"):
         return
     for look in seen.looks.values():
         assert look.seen is not None
         for one in look.seen.sightings:
-            if one.answer and one.by != seen.way.nexthop_mac:
+            router = isinstance(seen.packets[one.packet], RouterSolicit)
+            known = seen.way.routers if router else (seen.way.nexthop_mac,)
+            if one.answer and known and one.by not in known:
                 device = look.seen.devices[one.point]
+                what = "router" if router else "DHCP server"
                 yield (
-                    f"a second DHCP server, {one.source} with MAC {one.by}, answers too (seen on {device} of {look.host})",
+                    f"a second {what}, {one.source} with MAC {one.by}, answers too (seen on {device} of {look.host})",
                     "find it by its MAC and switch it off; port security on its port would have stopped it",
                 )
         for each in look.seen.eaten:

@@ -37,7 +37,7 @@ class Lease(NamedTuple):
 
 def files(network: Network, device: str, folder: Path) -> Files:
     """What dnsmasq needs to serve the network on `device`."""
-    served = [subnet for subnet in network.subnets if subnet.dhcp and subnet.dhcp_address and _leases(subnet)]
+    served = [subnet for subnet in network.subnets if subnet.dhcp and subnet.dhcp_address and leases(subnet)]
     domain = network.domain.strip(".")
     domain = domain if _HOSTNAME.match(domain) else ""
     conf = [
@@ -83,7 +83,7 @@ def _tag(subnet_id: str) -> str:
     return f"subnet-{subnet_id}"
 
 
-def _leases(subnet: Subnet) -> bool:
+def leases(subnet: Subnet) -> bool:
     """Whether guests ask for something there: not where they give themselves addresses and know the rest from RAs."""
     modes = (subnet.ra_mode, subnet.address_mode)
     return (

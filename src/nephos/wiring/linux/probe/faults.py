@@ -172,11 +172,15 @@ def _leg(place: Place, places: Places) -> Iterator[tuple[str, str]]:
     outside = places.links.get(names.tap(place.point.id))
     if outside is None or "UP" not in outside["flags"] or not outside.get("master"):
         yield f"{names.tap(place.point.id)}, the router's side of the bridge, is missing, down or in no bridge", _AGENT
-    if place.point.id in (each.port_id for each in router.interfaces) and not router.ha:
-        networks = [places.desired.networks.get(each.network_id) for each in router.interfaces if each.port_id == place.point.id]
-        if any(subnet.ra_mode for network in networks if network for subnet in network.subnets):
-            if ("raw6", _ICMP6) not in netns.inside(place.namespace, _listening):
-                yield f"radvd does not run in {place.namespace}: nobody tells guests of the router", _AGENT
+    advertised = {
+        subnet.id
+        for each in router.interfaces
+        if each.port_id == place.point.id and each.network_id in places.desired.networks and router.ha is None
+        for subnet in places.desired.networks[each.network_id].subnets
+        if subnet.ra_mode
+    }
+    if advertised and ("raw6", _ICMP6) not in netns.inside(place.namespace, _listening):
+        yield f"radvd does not run in {place.namespace}: nobody tells guests of the router", _AGENT
     gateway = router.gateway
     if gateway is not None and place.point.id == gateway.port_id and (gateway.snat or router.floating):
         listing = nft.run(place.namespace, "list", "ruleset")

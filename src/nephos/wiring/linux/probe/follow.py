@@ -18,12 +18,12 @@ from nephos.wiring.linux.probe.places import Places
 from nephos.wiring.linux.probe.rules import Tracing
 from nephos.wiring.linux.probe.sender import Sender
 from nephos.wiring.linux.probe.strays import Strays
-from nephos.wiring.probe import Arp, Dhcp, Sighting, Watch, Watched
+from nephos.wiring.probe import Arp, Echo, Sighting, Solicit, Syn, Watch, Watched
 
 LEAD_SECONDS = 0.5
 """Before the first packet, so that every host on the way listens."""
 PACE_SECONDS = 0.25
-"""From one packet to the next: an ARP answer is wanted before what it is for."""
+"""From one packet to the next: whom it goes to is wanted before what goes there."""
 _TOKEN = frozenset("0123456789abcdef")
 _one_at_a_time = threading.Semaphore(4)
 
@@ -107,7 +107,7 @@ class Prober:
                 packet = waiting.pop(0)
                 due += PACE_SECONDS
                 mac: str | None = None
-                if not isinstance(packet, Arp | Dhcp):
+                if isinstance(packet, Echo | Syn):
                     mac = packet.target_mac or answers.get(packet.nexthop)
                     if mac is None:
                         continue
@@ -119,7 +119,7 @@ class Prober:
                     known = frames.recognise(packet, frame.data)
                     if known is None:
                         continue
-                    if known.answer and isinstance(packet, Arp):
+                    if known.answer and isinstance(packet, Arp | Solicit):
                         answers.setdefault(packet.target, known.by)
                     sightings.append(
                         Sighting(

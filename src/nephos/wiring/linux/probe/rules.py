@@ -15,13 +15,14 @@ from typing import Any, NamedTuple
 from nephos.errors import HostFault
 from nephos.wiring.linux import netns, nft
 from nephos.wiring.linux.probe import frames
-from nephos.wiring.probe import Arp, Eaten, Packet
+from nephos.wiring.probe import Arp, Dhcp, Dhcp6, Eaten, Echo, Packet, RouterSolicit, Solicit
 
 PREFIX = "nephos_trace"
 _FIRST = -450
 _LINE = re.compile(r"trace id (?P<id>\w+) (?P<family>\w+) (?P<table>\S+) (?P<chain>\S+) (?P<rest>.*)")
 _RULE = re.compile(r"rule (?P<rule>.*) \(verdict (?P<verdict>[^)]+)\)")
 _POLICY = re.compile(r"policy (?P<verdict>\w+)")
+_FOR_ALL = (Dhcp, Dhcp6, RouterSolicit, Solicit)
 _TUNNEL_HEADERS = 16
 """UDP and VXLAN, in bytes from the transport header on."""
 
@@ -76,9 +77,8 @@ class Tracing:
     def _script(self) -> str:
         """The table. A mark of ours in the comment-like position is not needed: each pattern has a chain of its own, and
         the chain's name in the trace tells which packet it is."""
-        families = ("bridge", "inet") if self._namespace is None else ("ip", "arp")
         lines = []
-        for family in families:
+        for family in self._families():
             chains, jumps = [], {"prerouting": [], "output": []}  # type: ignore[var-annotated]
             for number, packet in enumerate(self._packets):
                 for pattern in frames.patterns(packet):
@@ -98,8 +98,10 @@ class Tracing:
         return "\n".join(lines)
 
     def _removal(self) -> str:
-        families = ("bridge", "inet") if self._namespace is None else ("ip", "arp")
-        return "\n".join(f"delete table {family} {self._table}" for family in families)
+        return "\n".join(f"delete table {family} {self._table}" for family in self._families())
+
+    def _families(self) -> tuple[str, ...]:
+        return ("bridge", "inet") if self._namespace is None else ("ip", "ip6", "arp")
 
     def _judge(self, said: str) -> list[Eaten]:
         whose: dict[str, tuple[int, bool]] = {}
@@ -123,6 +125,10 @@ class Tracing:
         found: dict[Verdict, Eaten] = {}
         for number, verdict in ends:
             packet, answer = whose.get(number, (-1, False))
+            ours = verdict.family == "inet" and verdict.table.startswith("nephos")
+            if ours and packet >= 0 and not answer and isinstance(self._packets[packet], _FOR_ALL):
+                # It reaches other guests too, whose groups drop their copy.
+                continue
             found.setdefault(
                 verdict,
                 Eaten(
@@ -162,7 +168,7 @@ def _by_design(family: str, table: str, chain: str, rule: str) -> bool:
     is on every host."""
     if family != "bridge" or not table.startswith("nephos"):
         return False
-    return chain == "input" or (chain == "forward" and any(name in rule for name in ("@local_", "@dhcp_uplinks")))
+    return chain in ("input", "to_answerer") or chain.startswith("out_") or (chain == "forward" and "@local_" in rule)
 
 
 def _plain(rule: str) -> str:
@@ -176,8 +182,9 @@ def _conditions(family: str, packet: Packet, pattern: frames.Pattern, port: int)
     data = pattern.data[:16]
     value, bits = f"0x{data.hex()}", len(data) * 8
     arp = isinstance(packet, Arp)
+    number = frames.version(packet)
     if family == "bridge":
-        kind = "arp" if arp else "ip"
+        kind = "arp" if arp else "ip" if number == 4 else "ip6"
         return [("prerouting", f"ether type {kind} @ll,{pattern.offset * 8},{bits} {value}{_type(packet, pattern)}")]
     if family == "arp":
         if not arp:
@@ -185,20 +192,32 @@ def _conditions(family: str, packet: Packet, pattern: frames.Pattern, port: int)
         place = (pattern.offset - frames.ETHER) * 8
         return [(hook, f"@nh,{place},{bits} {value}") for hook in ("prerouting", "output")]
     inside = (_TUNNEL_HEADERS + pattern.offset) * 8
-    outer = [(hook, f"udp dport {port} @th,{inside},{bits} {value}") for hook in ("prerouting", "output")]
+    # A short pattern may be anything: what is inside is IPv6 then.
+    six = f"@th,{(_TUNNEL_HEADERS + 12) * 8},16 0x86dd " if number == 6 else ""
+    outer = [(hook, f"udp dport {port} {six}@th,{inside},{bits} {value}") for hook in ("prerouting", "output")]
     if arp:
         return outer if family == "inet" else []
-    protocol = {"Echo": 1, "Dhcp": 17, "Syn": 6}[type(packet).__name__]
-    place = (pattern.offset - frames.ETHER - frames.IPV4) * 8
-    bare = f"meta l4proto {protocol} @th,{place},{bits} {value}{_type(packet, pattern)}"
+    if family == ("ip6" if number == 4 else "ip"):
+        return []
+    place = pattern.offset - frames.ETHER - (frames.IPV4 if number == 4 else frames.IPV6)
+    chosen = f"{f'meta nfproto ipv{number} ' if family == 'inet' else ''}meta l4proto {frames.protocol(packet)}"
+    base, place = ("th", place) if place >= 0 else ("nh", pattern.offset - frames.ETHER)
+    bare = f"{chosen} @{base},{place * 8},{bits} {value}{_type(packet, pattern)}"
     return [*(outer if family == "inet" else []), ("prerouting", bare), ("output", bare)]
 
 
 def _type(packet: Packet, pattern: frames.Pattern) -> str:
-    """An echo and its reply differ in the type alone."""
-    if type(packet).__name__ != "Echo":
-        return ""
-    return f" icmp type {'echo-reply' if pattern.answer else 'echo-request'}"
+    """What tells kinds of ICMP apart: an echo and its reply differ in the type alone."""
+    answer = pattern.answer
+    match packet:
+        case Echo():
+            family = "icmp" if frames.version(packet) == 4 else "icmpv6"
+            return f" {family} type {'echo-reply' if answer else 'echo-request'}"
+        case Solicit():
+            return f" icmpv6 type {'nd-neighbor-advert' if answer else 'nd-neighbor-solicit'}"
+        case RouterSolicit():
+            return f" icmpv6 type {'nd-router-advert' if answer else 'nd-router-solicit'}"
+    return ""
 
 
 def sweep(namespace: str | None) -> None:

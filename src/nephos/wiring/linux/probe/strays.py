@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ipaddress
-import socket
 from collections.abc import Iterator, Sequence
 
 from nephos.wiring.linux.firewall import sources
@@ -39,9 +38,11 @@ class Strays:
             raw = frame.data[26:30]
         elif kind == b"\x08\x06":
             raw = frame.data[28:32]
+        elif kind == b"\x86\xdd":
+            raw = frame.data[22:38]
         else:
             return
-        source = ipaddress.ip_address(socket.inet_ntoa(raw))
+        source = ipaddress.ip_address(raw)
         if int(source) and not any(source in network for network in allowed[mac]):
             self._seen[frame.place, f"from {source}"] = None
 
