@@ -331,6 +331,7 @@ BODIES: dict[str, Any] = {
     },
     # --- the operator's own ---
     "POST nephos-operator /keys/{kind}/rotate": {"force": True},
+    "POST nephos-operator /invitations/withdraw": {"invitation": "host-1"},
     "POST nephos-operator /policy/check": {
         "user": "demo",
         "user_domain": "Default",

@@ -79,6 +79,28 @@ def test_an_invitation_works_once_and_in_time(
     assert "no host's name" in refusal(cluster, directory, invited(cluster), "../evil")
 
 
+def withdraw(cluster: Cluster, which: str | None) -> str:
+    return cluster.cloud.database.write(lambda tx: enrolment.withdraw(tx, which))
+
+
+def test_a_withdrawn_invitation_opens_nothing(cluster: Cluster, directory: Path) -> None:
+    one, other, named, elses = (invited(cluster, host) for host in (None, None, "new-host", "another-host"))
+    assert withdraw(cluster, one) == "the invitation of any new host"
+    assert "was withdrawn" in refusal(cluster, directory, one)
+    assert withdraw(cluster, "new-host") == "all invitations of host new-host"
+    assert "was withdrawn" in refusal(cluster, directory, named)
+    key = key_of(directory)
+    join(directory, key, url(cluster), elses, "another-host")
+    join(directory, key, url(cluster), invited(cluster, "new-host"), "new-host")  # what is issued later works
+    assert withdraw(cluster, None) == "all invitations in no host's name"
+    other_directory = directory / "other"
+    other_directory.mkdir()
+    assert "was withdrawn" in refusal(cluster, other_directory, other)
+    for wrong in ("../evil", "no whole ticket", urlsafe_b64encode(msgspec.msgpack.encode(enrolment.Ticket(b"", b"", b""))).decode()):
+        with pytest.raises(BadRequest, match="ticket"):
+            withdraw(cluster, wrong)
+
+
 def test_only_an_invitation_by_name_replaces_a_host(cluster: Cluster, directory: Path) -> None:
     before = cluster.row("fake-0001")
     assert "in this cloud already" in refusal(cluster, directory, invited(cluster), "fake-0001")

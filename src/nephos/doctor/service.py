@@ -1,14 +1,16 @@
-"""The operator's own API, below /nephos/v1: hosts, audit, traces, keys and policy. Admins only; the command line is its client."""
+"""The operator's own API, below /nephos/v1: hosts, invitations, audit, traces, keys and policy. Admins only; the command line is its client."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Annotated
 
 import msgspec
 
 from nephos.doctor import audit, keys, policy
 from nephos.doctor.trace import follow
 from nephos.hosts import actions as hosts
+from nephos.hosts import enrolment
 from nephos.kernel.cloud import Cloud
 from nephos.kernel.http import faults
 from nephos.kernel.http.call import Call, Reply
@@ -48,6 +50,18 @@ def findings(call: Call) -> Reply:
     return Reply({"findings": audit.plain(audit.audit(call.cloud))})
 
 
+class WithdrawBody(msgspec.Struct, forbid_unknown_fields=True):
+    """A ticket or a host's name; None is every invitation in no host's name."""
+
+    invitation: Annotated[str, msgspec.Meta(min_length=1, max_length=4096)] | None
+
+
+def withdraw(call: Call) -> Reply:
+    """Have an invitation that was not used yet open nothing any more. Raises BadRequest."""
+    body = call.body(WithdrawBody)
+    return Reply({"withdrawn": call.cloud.database.write(lambda tx: enrolment.withdraw(tx, body.invitation))})
+
+
 def trace(call: Call) -> Reply:
     """Follow packets from a port to where `to` says; takes about three seconds."""
     found = follow.trace(call.cloud, call.params["port"], call.query.one("to") or "gateway")
@@ -59,6 +73,7 @@ SERVICE = Service(
     prefixes=("/nephos/v1",),
     routes=(
         Route("GET", "/hosts", list_hosts, "nephos:hosts:list"),
+        Route("POST", "/invitations/withdraw", withdraw, "nephos:invitations:withdraw"),
         Route("GET", "/audit", findings, "nephos:audit:show"),
         Route("GET", "/ports/{port}/trace", trace, "nephos:trace:show"),
         Route("GET", "/keys", keys.index, "nephos:keys:list"),
@@ -70,6 +85,7 @@ SERVICE = Service(
 )
 RULES = (
     Rule("nephos:hosts:list", "role:admin"),
+    Rule("nephos:invitations:withdraw", "role:admin"),
     Rule("nephos:audit:show", "role:admin"),
     Rule("nephos:trace:show", "role:admin"),
     Rule("nephos:keys:list", "role:admin"),

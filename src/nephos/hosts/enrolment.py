@@ -1,7 +1,7 @@
 """How a host comes into the cloud and stays in it: invitations, certificates.
 
-An invitation is signed by the cloud's authority, works once and not for long; the ledger remembers those that were used.
-Whoever may read the authority's key can invite. What people carry to the host, the ticket, says the authority's
+An invitation is signed by the cloud's authority, works once and not for long; the ledger remembers those that were used
+and what was withdrawn. Whoever may read the authority's key can invite. What people carry to the host, the ticket, says the authority's
 fingerprint too: the host knows the server before the server knows the host.
 """
 
@@ -23,14 +23,19 @@ from nephos.kernel.tls.authority import Authority
 _i = store.invitation
 _NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,61}[A-Za-z0-9])?")
 _PURPOSE = b"nephos-invitation:"
+_WITHDRAWN = ""
+"""Stands where the host's name is of an invitation that was used."""
+WITHDRAWN_SECONDS = 10 * 366 * 86_400
+"""How long a host's invitations stay withdrawn: longer than anybody invites for."""
 
 
 class Invitation(msgspec.Struct, frozen=True, array_like=True):
-    """`host` is the one name that it is for; None is any that the cloud does not know yet. `expires` is microseconds."""
+    """`host` is the one name that it is for; None is any that the cloud does not know yet. Times are microseconds."""
 
     id: str
     host: str | None
     expires: int
+    issued: int = 0
 
 
 class Ticket(msgspec.Struct, frozen=True, array_like=True):
@@ -45,7 +50,8 @@ def invite(authority: Authority, host: str | None, seconds: int) -> str:
     """A ticket as one word. Raises BadRequest for what is no host's name."""
     if host is not None and not _NAME.fullmatch(host):
         raise errors.BadRequest(f"{host!r} is no host's name: letters, digits, points and hyphens, at most 63.")
-    raw = msgspec.msgpack.encode(Invitation(clock.hex_id(), host, clock.now_us() + seconds * 1_000_000))
+    now = clock.now_us()
+    raw = msgspec.msgpack.encode(Invitation(clock.hex_id(), host, now + seconds * 1_000_000, now))
     ticket = Ticket(bytes.fromhex(authority.pin), raw, authority.sign(_PURPOSE + raw))
     return urlsafe_b64encode(msgspec.msgpack.encode(ticket)).decode().rstrip("=")
 
@@ -56,6 +62,24 @@ def read(word: str) -> Ticket:
         return msgspec.msgpack.decode(urlsafe_b64decode(word + "=" * (-len(word) % 4)), type=Ticket)
     except (ValueError, msgspec.DecodeError) as wrong:
         raise errors.BadRequest("That is no whole ticket: copy all that `nephos invite` printed.") from wrong
+
+
+def withdraw(tx: Tx, which: str | None) -> str:
+    """Make invitations useless: the one of a ticket, or all until now in a host's name; None: all in no name. Answers what
+    was withdrawn, in words. Raises BadRequest for what is neither a ticket nor a host's name."""
+    if which is None or _NAME.fullmatch(which):
+        whose, ends = _all_of(which), tx.now + WITHDRAWN_SECONDS * 1_000_000
+        words = "all invitations " + (f"of host {which}" if which else "in no host's name")
+    else:
+        found = _invitation(read(which))
+        whose, ends, words = found.id, found.expires, f"the invitation of {found.host or 'any new host'}"
+    row = {"id": whose, "host": _WITHDRAWN, "expires_at": ends, "used_at": tx.now}
+    tx.upsert(_i, row, key=("id",), put=("expires_at", "used_at"))
+    return words
+
+
+def _all_of(host: str | None) -> str:
+    return f"all/{host or ''}"
 
 
 def join(cloud: Cloud, authority: Authority, asked: wire.Join) -> bytes:
@@ -71,8 +95,12 @@ def join(cloud: Cloud, authority: Authority, asked: wire.Join) -> bytes:
         tx.execute(delete(_i).where(_i.c.expires_at <= tx.now))
         if invitation.expires <= tx.now:
             raise errors.Unauthorized("The invitation is over: ask for another.")
-        if tx.first(select(_i.c.id).where(_i.c.id == invitation.id)) is not None:
-            raise errors.Unauthorized("The invitation was used already: ask for another.")
+        rows = tx.all(select(_i.c.host, _i.c.used_at).where(_i.c.id.in_([invitation.id, _all_of(invitation.host)])))
+        for row in rows:
+            if row.host != _WITHDRAWN:
+                raise errors.Unauthorized("The invitation was used already: ask for another.")
+            if invitation.issued <= row.used_at:
+                raise errors.Unauthorized("The invitation was withdrawn: ask for another.")
         known = tx.first(select(store.host.c.public_key).where(store.host.c.name == asked.name))
         if invitation.host is None and known is not None and known.public_key != key.hex():
             raise errors.Unauthorized(
@@ -101,7 +129,14 @@ def _verified(authority: Authority, word: str) -> Invitation:
         raise errors.Unauthorized(wrong.message) from wrong
     if not authority.signed(_PURPOSE + ticket.invitation, ticket.signature):
         raise errors.Unauthorized("The invitation is not of this cloud.")
-    return msgspec.msgpack.decode(ticket.invitation, type=Invitation)
+    return _invitation(ticket)
+
+
+def _invitation(ticket: Ticket) -> Invitation:
+    try:
+        return msgspec.msgpack.decode(ticket.invitation, type=Invitation)
+    except msgspec.DecodeError as wrong:
+        raise errors.BadRequest("That is no ticket of this cloud.") from wrong
 
 
 def _key(text: str) -> bytes:

@@ -1,4 +1,4 @@
-"""Hosts, what changed for each, the work that waits for each, and invitations that were used."""
+"""Hosts, what changed for each, the work that waits for each, and invitations that were used or withdrawn."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ host = Table(
     document("physical"),
     text("switch", null=True),
     text("tunnel_fallback", null=True),
+    document("network_capacity"),
     boolean("disabled"),
     text("disabled_reason", null=True),
     boolean("forced_down"),
