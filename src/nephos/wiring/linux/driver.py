@@ -132,7 +132,7 @@ class LinuxWiring:
             for router in desired.routers.values():
                 if router.id in scope.routers:
                     with self._item(errors, Key(Kind.ROUTER, router.id)):
-                        self._routers.ensure(router, desired.networks, self._bridges)
+                        self._routers.ensure(router, desired, self._bridges)
             self._forget_facts(desired)
             if changed is None and self._report is not None:
                 for fact in (*self._sightings.look(desired), *self._meters.look(desired.routers.values())):

@@ -414,6 +414,30 @@ class Netlink(_Socket):
                     found[index, _address(target)] = state
         return found
 
+    def told_neighbours(self) -> dict[tuple[int, str], str]:
+        """(device index, address) → MAC of every neighbour that was told by `tell_neighbour`."""
+        found = {}
+        for family in (socket.AF_INET, socket.AF_INET6):
+            body = struct.pack("=BxxxiHBB", family, 0, 0, 0, 0)
+            for _, data in self.dump(RTM_GETNEIGH, body, "read neighbours"):
+                _, index, state, flags, _ = struct.unpack_from("=BxxxiHBB", data)
+                values = attributes(data[12:])
+                if state & NUD_PERMANENT and not flags & NTF_PROXY and NDA_DST in values and NDA_LLADDR in values:
+                    found[index, _address(values[NDA_DST])] = values[NDA_LLADDR].hex(":")
+        return found
+
+    def tell_neighbour(self, index: int, address: str, mac: str) -> None:
+        """Let a neighbour have a MAC for good, without asking it."""
+        raw = packed(address)
+        body = struct.pack("=BxxxiHBB", _family(address), index, NUD_PERMANENT, 0, 0)
+        body += attribute(NDA_DST, raw) + attribute(NDA_LLADDR, mac_bytes(mac))
+        self.call(RTM_NEWNEIGH, NLM_CREATE | NLM_REPLACE, body, f"tell that {address} is {mac}")
+
+    def forget_neighbour(self, index: int, address: str) -> None:
+        """Undo `tell_neighbour`."""
+        body = struct.pack("=BxxxiHBB", _family(address), index, NUD_PERMANENT, 0, 0) + attribute(NDA_DST, packed(address))
+        self.call(RTM_DELNEIGH, 0, body, f"forget neighbour {address}")
+
     def proxies(self) -> set[tuple[int, str]]:
         """(device index, address) of every address that this namespace answers neighbour questions for (NDP proxy)."""
         found = set()

@@ -10,14 +10,14 @@ import ipaddress
 from collections.abc import Callable, Mapping
 
 from nephos.errors import HostFault
-from nephos.wiring.base import Network, Router, RouterGateway, RouterInterface
-from nephos.wiring.linux import advertise, gateways, names, nat, netns, sysctl, vrrp
+from nephos.wiring.base import Desired, Network, Router, RouterGateway, RouterInterface
+from nephos.wiring.linux import advertise, edge, gateways, names, nat, netns, sysctl, vrrp
 from nephos.wiring.linux.addresslimits import AddressLimits
 from nephos.wiring.linux.advertise import Advertisers
 from nephos.wiring.linux.announce import announce, ask_for
 from nephos.wiring.linux.gateways import Way
 from nephos.wiring.linux.host import Host, Room
-from nephos.wiring.linux.netlink import NUD_FAILED, NUD_INCOMPLETE, Link
+from nephos.wiring.linux.netlink import NTF_STICKY, NUD_FAILED, NUD_INCOMPLETE, Link
 from nephos.wiring.linux.reactor import Reactor
 from nephos.wiring.linux.vrrp import Elections
 
@@ -43,8 +43,9 @@ class Routers:
         self._limits = AddressLimits(host)
         self.elections = Elections(host.folder, reactor, became)
 
-    def ensure(self, router: Router, networks: Mapping[str, Network], bridges: Mapping[str, Link]) -> None:
+    def ensure(self, router: Router, desired: Desired, bridges: Mapping[str, Link]) -> None:
         """The router as wanted; `bridges` are the networks' bridges that stand. HostFault names a missing one."""
+        networks = desired.networks
         if not router.admin_up:
             self.remove(router.id)
             return
@@ -56,11 +57,14 @@ class Routers:
         for device, leg in legs.items():
             if leg.network_id not in bridges:
                 raise HostFault(f"network {leg.network_id} of the router's port {leg.port_id} is not wired here")
-            self._leg(room, router.id, device, leg, networks[leg.network_id], bridges[leg.network_id])
+            link = self._leg(room, router.id, device, leg, networks[leg.network_id], bridges[leg.network_id])
+            if router.edge is not None and isinstance(leg, RouterInterface):
+                self._pin(link, edge.door(leg))
         number = gateways.numbers(router, room.stack.links)
         room.stack.ensure_rules(gateways.rules(router, number))
         room.ruleset.replace(nat.tables(router, number, _homes(router)))
         changes = self._addresses(room, router, legs, number)
+        changes += edge.acquaint(room, router, desired.ports.values())
         changes += self._limits.ensure(room, router, _homes(router))
         changes += self._advertisers.ensure(
             router.id, str(room.stack.namespace), advertise.configuration(router, networks)
@@ -95,7 +99,10 @@ class Routers:
             self._answers(*key, answers)
 
     def _room(self, router: Router) -> Room:
-        name, mark = names.router_namespace(router.id), self._host.mark("router", router.id)
+        name, mark = names.router_namespace(router.id), self._host.mark("edge" if router.edge else "router", router.id)
+        if self._host.record.value.namespaces.get(name, str(mark)) != str(mark):
+            # A router that comes to where its edge was is announced, and nothing of the edge's stays.
+            self.remove(router.id)
         room, made = self._host.room(name, mark)
         # Devices of a highly available router get no address of their own making: keepalived brings them all.
         mode = "1" if router.ha else "0"
@@ -124,11 +131,18 @@ class Routers:
         leg: RouterInterface | RouterGateway,
         network: Network,
         bridge: Link,
-    ) -> None:
+    ) -> Link:
         root = self._host.stack
         mark = self._host.mark("leg", f"{router_id}/{leg.port_id}")
         link = root.ensure_pair(names.tap(leg.port_id), mark, room.stack, device, mtu=network.mtu, mac=leg.mac)
-        root.ensure(link, master=bridge.index)
+        return root.ensure(link, master=bridge.index)
+
+    def _pin(self, link: Link, mac: str) -> None:
+        """What is for this MAC goes to the leg, whoever sends from it."""
+        netlink = self._host.stack.netlink
+        if not any(one.index == link.index and one.mac == mac and one.flags & NTF_STICKY for one in netlink.forwards()):
+            netlink.pin_mac(link.index, mac, add=True)
+            self._host.stack.changes += 1
 
     def _addresses(self, room: Room, router: Router, legs: Legs, number: Mapping[str, int]) -> int:
         """Addresses, routes and proxied neighbours; answers how many things of a daemon were changed."""
@@ -137,7 +151,7 @@ class Routers:
         for gateway in router.gateways:
             own = [ipaddress.ip_interface(each) for each, home in homes.items() if home == gateway.port_id]
             wanted[gateways.outside(gateway)] |= {str(each) for each in own}
-        ways = gateways.ways(router, wanted, number)
+        ways = [*edge.ways(router), *gateways.ways(router, wanted, number)]
         if router.ha is not None:
             return self._elected(room, router, legs, wanted, ways)
         self._put(room, legs, wanted, ways)

@@ -145,6 +145,12 @@ def _router(router: Router) -> None:
         for _, _, source, target in meter.rules:
             for cidr in (source, target):
                 ipaddress.ip_network(cidr or "::/0")
+    if router.edge is not None:
+        for cidr in (*router.edge.outside, *router.edge.central):
+            ipaddress.IPv4Network(cidr)
+        for fixed, port_id in router.edge.ports:
+            ipaddress.IPv4Address(fixed)
+            checked(port_id)
     if router.ha is not None:
         _addresses([router.ha.virtual])
         if not 1 <= router.ha.number <= 255:
