@@ -1,4 +1,4 @@
-"""This release serves the ledger of the release before it, with its data."""
+"""This release serves the ledger of the release before it, with its data; servers and agents of both understand each other."""
 
 from __future__ import annotations
 
@@ -6,10 +6,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 from sqlalchemy import create_engine, inspect, text
 
+from nephos.agent.state import State
+from nephos.hosts import wire
 from nephos.kernel.db import migrate
+from nephos.wiring.base import Limits, LocalIp, Route, RouterGateway
+from nephos.wiring.former import told
 from tests.harness import PASSWORDS, Harness
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -49,9 +54,7 @@ def previous_source(folder: Path) -> Path:
 def test_the_previous_releases_ledger_is_upgraded_with_its_data(tmp_path: Path) -> None:
     source = previous_source(tmp_path)
     state = tmp_path / "state"
-    environment = {"PYTHONPATH": str(source), "PATH": "/usr/bin:/bin"}
-    made = subprocess.run([sys.executable, "-c", MAKE, str(state)], env=environment, capture_output=True, text=True, check=False)
-    assert made.returncode == 0, made.stderr
+    run(source, MAKE, state)
     url = f"sqlite:///{state / 'server' / 'ledger.db'}"
     before = counts(url)
     assert before["identity_user"] >= 2
@@ -64,6 +67,83 @@ def test_the_previous_releases_ledger_is_upgraded_with_its_data(tmp_path: Path) 
         demo = cloud.login("demo", "demo", password=PASSWORDS["demo"])
         names = {network["name"] for network in demo.get("/network/v2.0/networks").json["networks"]}
         assert {"private", "public"} <= names
+
+
+KEEP = """
+import sys
+from pathlib import Path
+import msgspec
+from nephos.agent.state import State
+from nephos.hosts import wire
+from nephos.hosts.guest import GuestItem
+from nephos.wiring import base
+
+at = base.Address(address="172.24.4.5", prefix=24, subnet_id="s")
+leg = dict(network_id="n", mac="fa:16:3e:00:00:01", addresses=(at,))
+things = {
+    "network": base.Network(id="n", kind="vxlan", segment=7, peers=("192.0.2.2",), subnets=(
+        base.Subnet(id="s", cidr="172.24.4.0/24", version=4, routes=(base.Route(destination="10.0.0.0/8", nexthop="172.24.4.9"),)),)),
+    "port": base.Port(id="p", network_id="n", mac="fa:16:3e:00:00:02", index=3, groups=("g",), pairs=(("10.0.0.0/8", None),)),
+    "group": base.Group(id="g", rules=(base.Rule(direction="ingress", version=4, remote_group_id="g"),), members=("172.24.4.7",)),
+    "router": base.Router(id="r", interfaces=(base.RouterInterface(port_id="i", **leg),), floating=(base.Floating(
+        address="172.24.4.8", fixed="10.0.0.8"),), gateway=base.RouterGateway(port_id="o", nexthops=("172.24.4.1",), snat=False, **leg)),
+    "guest": GuestItem(id="v", power="running", data=msgspec.Raw(msgspec.msgpack.encode({})), ports=("p",)),
+}
+state = State(Path(sys.argv[1]))
+state.take(wire.HostState("h", 1, True, tuple(wire.Item(kind, each.id, msgspec.msgpack.encode(each)) for kind, each in things.items())))
+state.save()
+"""
+READ = """
+import sys
+from pathlib import Path
+from nephos.agent.state import State
+
+state = State(Path(sys.argv[1]))
+assert state.known
+(router,) = state.wiring.routers.values()
+gateway = router.gateway
+print(len(state.digest()), len(state.wiring.networks), len(state.wiring.ports), len(state.wiring.groups), sorted(state.guests))
+print(gateway.port_id, gateway.mac, *gateway.nexthops, gateway.snat, [leg.port_id for leg in router.interfaces])
+"""
+
+
+def run(source: Path, script: str, argument: Path) -> str:
+    """What the script prints, run by the code below `source`."""
+    environment = {"PYTHONPATH": str(source), "PATH": "/usr/bin:/bin"}
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(argument)], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_agents_of_both_releases_read_each_others_servers(tmp_path: Path) -> None:
+    """What an agent keeps is what its server said, byte by byte: read here, and said again for the release before."""
+    source, kept = previous_source(tmp_path), tmp_path / "desired"
+    run(source, KEEP, kept)
+    before = run(source, READ, kept)
+    assert before.splitlines()[1] == "o fa:16:3e:00:00:01 172.24.4.1 False ['i']"
+
+    assert run(CHECKOUT / "src", READ, kept) == before
+    state = State(kept)
+    router = state.wiring.routers["r"]
+    again = State(tmp_path / "again")
+    second = RouterGateway(port_id="second", network_id="n", mac="fa:16:3e:00:00:03", addresses=())
+    more = msgspec.structs.replace(router, gateways=(*router.gateways, second), ecmp=True)
+    limits = Limits(to_kbits=1000)
+    said = {
+        "network": msgspec.structs.replace(state.wiring.networks["n"], detours=("192.0.2.2",)),
+        "port": msgspec.structs.replace(state.wiring.ports["p"], limits=limits, local=(LocalIp(address="a", fixed="b"),)),
+        "group": state.wiring.groups["g"],
+        "router": told(more),
+        "guest": state.guests["v"],
+        "of another release": Route(destination="a", nexthop="b"),
+    }
+    items = [wire.Item(kind, getattr(each, "id", "x"), msgspec.msgpack.encode(each)) for kind, each in said.items()]
+    again.take(wire.HostState("h", 1, True, tuple(items)))
+    again.save()
+    assert again.wiring.routers["r"] == more
+    assert run(source, READ, tmp_path / "again") == before, "the release before, of today's server"
 
 
 def counts(url: str) -> dict[str, int]:

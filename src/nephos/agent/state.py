@@ -13,10 +13,11 @@ import msgspec
 from nephos.hosts import wire
 from nephos.hosts.desired import digest
 from nephos.hosts.guest import GuestItem
-from nephos.wiring.base import Desired, Group, Key, Kind, Network, Port, Router
+from nephos.wiring.base import Desired, Group, Key, Kind, Network, Port
+from nephos.wiring.former import ToldRouter
 
 log = logging.getLogger(__name__)
-_WIRING: dict[str, type] = {"network": Network, "port": Port, "group": Group, "router": Router}
+_WIRING: dict[str, type] = {"network": Network, "port": Port, "group": Group, "router": ToldRouter}
 GUEST = "guest"
 
 
@@ -109,7 +110,8 @@ class State:
             if body is None:
                 table.pop(key, None)
             else:
-                table[key] = msgspec.msgpack.decode(body, type=_WIRING[kind])
+                item: object = msgspec.msgpack.decode(body, type=_WIRING[kind])
+                table[key] = item.understood() if isinstance(item, ToldRouter) else item
         if body is None:
             self._raw.pop((kind, key), None)
         else:

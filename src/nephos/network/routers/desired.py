@@ -21,6 +21,7 @@ from nephos.network.routers import edges
 from nephos.network.routers.store import router, router_host
 from nephos.network.subnets.store import address, subnet
 from nephos.wiring import base
+from nephos.wiring.former import ToldRouter, told
 
 _bound = select(router_host.c.router_id).where(router_host.c.host_id == bindparam("host"))
 _here = select(router).where(or_(router.c.host_id == bindparam("host"), router.c.id.in_(_bound)))
@@ -80,7 +81,7 @@ _bindings = select(router_host).where(router_host.c.router_id.in_(_in)).order_by
 Loaded = dict[str, list[Any]]
 
 
-def routers(tx: Tx, host_id: str, ids: Sequence[str] | None) -> Mapping[str, base.Router]:
+def routers(tx: Tx, host_id: str, ids: Sequence[str] | None) -> Mapping[str, ToldRouter]:
     """A host's routers, those of which it is an edge among them, in at most fourteen queries for all of them."""
     rows = tx.all(_here, {"host": host_id}) if ids is None else tx.all(_these, {"host": host_id, "ids": list(ids)})
     served = {key: each for key, each in edges.on(tx, host_id).items() if ids is None or key in ids}
@@ -128,7 +129,7 @@ def routers(tx: Tx, host_id: str, ids: Sequence[str] | None) -> Mapping[str, bas
             ecmp=row.ecmp,
             meters=tuple(meter for owner, shared, meter in meters if shared or owner == row.project_id),
         )
-    return found
+    return {key: told(each) for key, each in found.items()}
 
 
 def _edge(
