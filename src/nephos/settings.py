@@ -218,10 +218,20 @@ class Notifications(msgspec.Struct, forbid_unknown_fields=True):
     max_age: Annotated[int, msgspec.Meta(ge=60)] = 86400
 
 
+class Rates(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """A rate in each direction, as guests see it (egress is what they send), and for both together."""
+
+    egress: int = 0
+    ingress: int = 0
+    any: int = 0
+
+
 class Host(msgspec.Struct, forbid_unknown_fields=True):
     """Settings of the agent's own host. `libvirt` is a socket path; empty means the system's.
 
     `switch`, `underlay`, `tunnel_fallback` and `meter_seconds` are described in `wiring.base.WiringSettings`.
+    `bandwidths` (kbit/s, by physical network, rp_tunnelled for the tunnels) and `packet_rate` (thousands a second) are
+    what ports with minimum rules may have of the host together; what is not there such ports do not get.
     `server` is wss://HOST:PORT of the servers elsewhere, separated by commas, for a host that joined; empty means this
     machine's own.
     """
@@ -235,8 +245,19 @@ class Host(msgspec.Struct, forbid_unknown_fields=True):
     switch: Literal["linux", "openvswitch"] = "linux"
     underlay: Physical | None = None
     meter_seconds: float = 60.0
+    bandwidths: dict[str, Rates] = {}
+    packet_rate: Rates = Rates()
     acceleration: str = ""
     libvirt: str = ""
+
+    @property
+    def network_capacity(self) -> dict[str, dict[str, int]]:
+        """`bandwidths` and `packet_rate` as `hosts.wire.HostHello` has them."""
+        rates = {**self.bandwidths, "": self.packet_rate}
+        return {
+            name: {way: getattr(each, way) for way in each.__struct_fields__ if getattr(each, way) > 0}
+            for name, each in rates.items()
+        }
 
 
 class Settings(msgspec.Struct, forbid_unknown_fields=True):

@@ -42,7 +42,8 @@ def test_limits_reach_the_host_and_the_ports_own_come_first(site: Site) -> None:
     site.put(f"ports/{port}", {"port": {"qos_policy_id": least}})
     assert site.of("h2", "port")[port].limits is None, "a minimum is no limit"
     shown = site.admin.get(f"{V}/ports/{port}").json["port"]
-    assert shown["resource_request"] is None, "the network is of no physical network"
+    (asked,) = shown["resource_request"]["request_groups"]
+    assert asked["required"] == ["CUSTOM_NETWORK_TUNNEL_PROVIDER", "CUSTOM_VNIC_TYPE_NORMAL"], "it is of the tunnels"
     site.put(f"ports/{port}", {"port": {"qos_policy_id": None}})
     site.put(f"networks/{network}", {"network": {"qos_policy_id": None}})
     assert site.of("h2", "port")[port].limits is None

@@ -170,6 +170,7 @@ class Agent:
                     tuple(self._settings.host.physical),
                     self._settings.host.switch,
                     str(self._settings.host.tunnel_fallback or "") or None,
+                    self._settings.host.network_capacity,
                 )
             )
         return wire.Hello(tuple(hosts), __version__)

@@ -66,6 +66,7 @@ def arrive(cloud: Cloud, hello: wire.Hello, ids: dict[str, str]) -> None:
                 "physical": list(host.physical),
                 "switch": host.switch,
                 "tunnel_fallback": host.tunnel_fallback,
+                "network_capacity": host.network_capacity,
             }
             table = store.host
             old = tx.first(select(table).where(table.c.id == ids[host.name]))

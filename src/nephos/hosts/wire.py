@@ -24,7 +24,11 @@ class Challenge(Message, frozen=True):
 
 
 class HostHello(msgspec.Struct, frozen=True):
-    """One host that the agent speaks for. `signature` is Ed25519 over b"nephos-agent:" + nonce + name."""
+    """One host that the agent speaks for. `signature` is Ed25519 over b"nephos-agent:" + nonce + name.
+
+    `network_capacity` is what ports with minimum rules may have: name of a physical network → direction → kbit/s, and
+    under "" thousands of packets a second.
+    """
 
     name: str
     signature: bytes
@@ -38,6 +42,7 @@ class HostHello(msgspec.Struct, frozen=True):
     physical: tuple[str, ...] = ()
     switch: str = "linux"
     tunnel_fallback: str | None = None
+    network_capacity: dict[str, dict[str, int]] = {}
 
 
 class Hello(Message, frozen=True):

@@ -27,6 +27,8 @@ from nephos.network.networks.store import network
 from nephos.network.ports import actions as ports
 from nephos.network.ports.store import ACTIVE, COMPUTE, port, port_group
 from nephos.network.ports.wire import NOUN
+from nephos.network.qos import needs as qos_needs
+from nephos.network.qos.needs import Need
 from nephos.network.subnets import addresses
 from nephos.network.subnets.addresses import Wanted
 from nephos.network.subnets.store import address, subnet
@@ -48,6 +50,8 @@ __all__ = [
     "check",
     "detach",
     "disassociate_floating",
+    "needs",
+    "needs_of_server",
     "ports_of",
     "release",
     "remove_fixed_ip",
@@ -178,6 +182,18 @@ class Server(msgspec.Struct, frozen=True, kw_only=True):
 
 
 # --- making and removing ---------------------------------------------------------------------------------------------
+
+
+def needs(tx: Tx, requests: Sequence[NetworkRequest]) -> list[Need]:
+    """What the minimum rules of a server's ports ask of its host: of ports that are there, and of such as will be made."""
+    port_ids = [each.port_id for each in requests if each.port_id is not None]
+    network_ids = [each.network_id for each in requests if each.network_id is not None and each.port_id is None]
+    return qos_needs.of_ports(tx, port_ids, network_ids)
+
+
+def needs_of_server(tx: Tx, server_id: str) -> list[Need]:
+    """What the ports that a server has ask of its host."""
+    return qos_needs.of_ports(tx, [row.id for row in tx.all(_own, {"server": server_id})])
 
 
 def allocate(

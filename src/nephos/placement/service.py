@@ -15,6 +15,7 @@ from nephos.placement.candidates import api as candidates
 from nephos.placement.classes import api as classes
 from nephos.placement.inventories import api as inventories
 from nephos.placement.providers import api as providers
+from nephos.placement.providers import networks
 from nephos.placement.traits import api as traits
 
 MICROVERSIONS = Microversions("placement", Version(1, 0), Version(1, 39))
@@ -51,7 +52,8 @@ SERVICE = Service(
 
 
 def compose(cloud: Cloud) -> None:
-    """Nothing to add: what hosts have is read from the ledger."""
+    """What hosts have themselves is read from the ledger; their networks are providers below them."""
+    cloud.hosts.notice("host", networks.keep)
 
 
 def seed(cloud: Cloud, passwords: Mapping[str, str]) -> None:

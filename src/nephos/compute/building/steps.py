@@ -151,6 +151,7 @@ class Building:
             query=query.parse(wanted["query"]) if "query" in wanted else None,
             extra_specs=flavor.get("extra_specs") or {},
             image=(row.image or {}).get("properties", {}),
+            needs=network.needs(tx, [NetworkRequest(**each) for each in operation.data["networks"]]),
             **more,
         )
 

@@ -207,6 +207,12 @@ def attach(call: Call) -> Reply:
             request=wanted[0],
             host_id=row.host_id,
         )
+        try:
+            steps.claim_networks(tx, row)
+        except errors.Conflict as short:
+            raise errors.BadRequest(
+                f"Failed to allocate additional resources to complete interface attach operation: {short.message}"
+            ) from short
         return row.id, port_id, _start(tx, call, row, steps.ATTACH, port_id)
 
     server_id, port_id, operation_id = call.cloud.database.write(work)

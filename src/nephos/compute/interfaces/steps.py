@@ -18,6 +18,7 @@ from nephos.kernel.db.engine import Tx
 from nephos.kernel.operations.model import Kind, Operation, Outcome, Step
 from nephos.network import guests as network
 from nephos.network.guests import ServerPort
+from nephos.placement.allocations.actions import Claim
 
 ATTACH, DETACH = "server.attach_interface", "server.detach_interface"
 
@@ -73,6 +74,7 @@ class Cards:
     def release(self, tx: Tx, operation: Operation) -> Outcome:
         if find(tx, operation.noun_id, operation.data["port"]) is not None:
             network.detach(tx, self.cloud, operation.noun_id, operation.data["port"])
+            claim_networks(tx, actions.get(tx, operation.noun_id))
             self._changed(tx, operation.noun_id)
         return None
 
@@ -90,6 +92,15 @@ class Cards:
         row = store.by_id(tx, server_id)
         if row is not None and not row.deleted:
             actions.change(tx, self.cloud, row)
+
+
+def claim_networks(tx: Tx, row: Any) -> None:
+    """The server has of its host's networks what its ports ask for now. Raises Conflict naming what is short."""
+    from nephos.compute.scheduler import networks
+
+    if row.host_id is not None:
+        wanted = network.needs_of_server(tx, row.id)
+        networks.claim(tx, row.host_id, wanted, Claim(row.id, row.host_id, {}, row.project_id, row.user_id))
 
 
 def find(tx: Tx, server_id: str, port_id: str) -> ServerPort | None:

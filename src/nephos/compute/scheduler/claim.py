@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from nephos import errors
-from nephos.compute.scheduler import filters, weighers
+from nephos.compute.scheduler import filters, networks, weighers
 from nephos.compute.scheduler.filters import Removed, Request
 from nephos.compute.scheduler.snapshot import Cache, Snapshot
 from nephos.kernel import clock
@@ -51,18 +51,28 @@ def place(tx: Tx, cache: Cache, settings: Compute, request: Request, consumer: C
         for at in weighers.best_first(weighers.weigh(snapshot, request, mask), mask):
             host_id = snapshot.ids[at]
             try:
-                allocations.claim(tx, settings, _claim(host_id, request.resources, consumer))
+                _take(tx, settings, host_id, request, consumer)
             except errors.Conflict as short:
                 lost.append(short.message)
                 if len(lost) == MOST_CLAIMS:
                     break
                 continue
-            cache.claimed(host_id, request.resources)
+            cache.forget() if request.needs else cache.claimed(host_id, request.resources)
             zone = snapshot.zone_of(at)
             return Placed(host_id, snapshot.names[at], zone, tuple(removed), len(snapshot), filtered, clock.now_us())
         if fresh:
             raise errors.NoValidHost(refusal(snapshot, removed, lost))
         snapshot, fresh = cache.get(tx, settings, fresh=True)
+
+
+def _take(tx: Tx, settings: Compute, host_id: str, request: Request, consumer: Consumer) -> None:
+    wanted = _claim(host_id, request.resources, consumer)
+    if not request.needs:
+        allocations.claim(tx, settings, wanted)
+        return
+    with tx.savepoint():
+        allocations.claim(tx, settings, wanted)
+        networks.claim(tx, host_id, request.needs, wanted)
 
 
 def refusal(snapshot: Snapshot, removed: Sequence[Removed], lost: Sequence[str] = ()) -> str:

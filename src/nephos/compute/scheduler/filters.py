@@ -6,15 +6,17 @@ the user asked for, then what hosts can do, last whether there is room.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from nephos.compute.scheduler import query
+from nephos.compute.scheduler import networks, query
 from nephos.compute.scheduler.snapshot import DISK_GB, MEMORY_MB, VCPU, Mask, Snapshot
+from nephos.network.qos.needs import Need
 
+PORTS = "PortResourceFilter"
 AFFINITY, ANTI_AFFINITY = "affinity", "anti-affinity"
 
 
@@ -23,7 +25,7 @@ class Request:
     """What is to be placed. `resources` by class; `host` is a name; `forced` passes every filter but room and life.
 
     `excluded` are ids of hosts that were tried already. `group_hosts` and the ids of `same`/`different` are hosts that
-    hold the servers meant. `query` is a parsed JsonFilter query.
+    hold the servers meant. `query` is a parsed JsonFilter query. `needs` are what its ports ask for of a host's networks.
     """
 
     resources: Mapping[str, int]
@@ -39,6 +41,7 @@ class Request:
     query: Any = None
     extra_specs: Mapping[str, str] = field(default_factory=dict)
     image: Mapping[str, str] = field(default_factory=dict)
+    needs: Sequence[Need] = ()
 
 
 class Removed(NamedTuple):
@@ -66,7 +69,8 @@ def run(snapshot: Snapshot, request: Request) -> tuple[Mask, list[Removed]]:
         mask &= keep
         left = int(mask.sum())
         if left < before:
-            removed.append(Removed(name, before - left, why(request)))
+            told = networks.lacking(snapshot, request.needs) if name == PORTS else why(request)
+            removed.append(Removed(name, before - left, told))
         before = left
     return mask, removed
 
@@ -261,6 +265,13 @@ def _room(name: str) -> Filter:
     return check
 
 
+def _ports(snapshot: Snapshot, request: Request) -> Mask | None:
+    if not request.needs:
+        return None
+    short = (networks.choose(snapshot.branches.get(each, ()), request.needs)[1] for each in snapshot.ids)
+    return np.array([each is None for each in short], dtype=np.bool_)
+
+
 def _amount(name: str, unit: str) -> Callable[[Request], str]:
     return lambda request: f"not {request.resources.get(name, 0)} {unit} free"
 
@@ -285,5 +296,6 @@ FILTERS: tuple[tuple[str, Filter, Callable[[Request], str]], ...] = (
     ("CoreFilter", _room(VCPU), _amount(VCPU, "vCPUs")),
     ("RamFilter", _room(MEMORY_MB), _amount(MEMORY_MB, "MiB of RAM")),
     ("DiskFilter", _room(DISK_GB), _amount(DISK_GB, "GiB of disk")),
+    (PORTS, _ports, lambda request: ", ".join(networks.words(each) for each in request.needs)),
 )
-_ALWAYS = frozenset({"ForcedHost", "RetryFilter", "ComputeFilter", "CoreFilter", "RamFilter", "DiskFilter"})
+_ALWAYS = frozenset({"ForcedHost", "RetryFilter", "ComputeFilter", "CoreFilter", "RamFilter", "DiskFilter", PORTS})

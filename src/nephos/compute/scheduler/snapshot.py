@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -16,6 +16,8 @@ from nephos.kernel import clock
 from nephos.kernel.db.engine import Tx
 from nephos.placement.allocations import actions as allocations
 from nephos.placement.inventories import actions as inventories
+from nephos.placement.providers import below
+from nephos.placement.providers.below import Branch
 from nephos.settings import Compute
 
 VCPU, MEMORY_MB, DISK_GB = inventories.VCPU, inventories.MEMORY_MB, inventories.DISK_GB
@@ -53,6 +55,8 @@ class Snapshot:
     aggregates: tuple[tuple[Mapping[str, str], ...], ...]
     position: Mapping[str, int] = field(default_factory=dict)
     """host id → its place in the columns."""
+    branches: Mapping[str, Sequence[Branch]] = field(default_factory=dict)
+    """host id → the providers below it."""
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -74,7 +78,7 @@ class Snapshot:
 
 
 def take(tx: Tx, settings: Compute) -> Snapshot:
-    """Read the ledger: five queries, whatever the number of hosts."""
+    """Read the ledger: six queries, whatever the number of hosts, or nine where hosts have networks as providers."""
     rows = hosts.all_hosts(tx)
     providers = inventories.of_hosts(tx, settings)
     usage = allocations.usage_of_hosts(tx)
@@ -95,6 +99,7 @@ def take(tx: Tx, settings: Compute) -> Snapshot:
         facts=tuple(facts_of(row) for row in rows),
         aggregates=tuple(tuple(grouped.get(row.id, ())) for row in rows),
         position={row.id: at for at, row in enumerate(rows)},
+        branches=below.of_hosts(tx),
     )
 
 

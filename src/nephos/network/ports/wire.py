@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
-import re
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
-from uuid import UUID
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType, field
@@ -20,6 +17,7 @@ from nephos.network.networks.store import network
 from nephos.network.ports import actions
 from nephos.network.ports.store import port, port_group
 from nephos.network.qos import actions as qos
+from nephos.network.qos import needs
 from nephos.network.resource import Item, Loaded, Noun, View
 from nephos.network.sharing import scope
 from nephos.network.subnets import addresses
@@ -260,35 +258,13 @@ def _extras(given: dict[str, Any]) -> Item:
     }
 
 
-_RESOURCES = {
-    ("minimum_bandwidth", "egress"): "NET_BW_EGR_KILOBIT_PER_SEC",
-    ("minimum_bandwidth", "ingress"): "NET_BW_IGR_KILOBIT_PER_SEC",
-    ("minimum_packet_rate", "egress"): "NET_PACKET_RATE_EGR_KILOPACKET_PER_SEC",
-    ("minimum_packet_rate", "ingress"): "NET_PACKET_RATE_IGR_KILOPACKET_PER_SEC",
-    ("minimum_packet_rate", "any"): "NET_PACKET_RATE_KILOPACKET_PER_SEC",
-}
-
-
 def _request(row: Any, rules: Sequence[Any]) -> Item | None:
-    """What a scheduler would have to find for the port's minimum rules (extension port-resource-request-groups)."""
-    kinds: dict[str, dict[str, int]] = {}
-    for each in rules:
-        name = _RESOURCES.get((each.kind, each.direction))
-        if name is not None and (each.kind != "minimum_bandwidth" or row.network_physical):
-            kinds.setdefault(each.kind, {})[name] = each.amount
-    if not kinds:
+    """What a scheduler has to find for the port's minimum rules (extension port-resource-request-groups)."""
+    found = needs.of_port(row.id, row.vnic_type, row.network_physical, rules)
+    if not found:
         return None
-    wanted = [f"CUSTOM_VNIC_TYPE_{row.vnic_type.upper().replace('-', '_')}"]
-    groups = []
-    for kind, amounts in kinds.items():
-        physical = [_trait(row.network_physical)] if kind == "minimum_bandwidth" else []
-        key = str(UUID(bytes=hashlib.sha256(f"{row.id} {kind}".encode()).digest()[:16], version=4))
-        groups.append({"id": key, "required": [*physical, *wanted], "resources": amounts})
-    return {"request_groups": groups, "same_subtree": [each["id"] for each in groups]}
-
-
-def _trait(physical: str) -> str:
-    return "CUSTOM_PHYSNET_" + re.sub(r"[^A-Z0-9_]", "_", physical.upper())
+    groups = [{"id": each.id, "required": list(each.required), "resources": each.resources} for each in found]
+    return {"request_groups": groups, "same_subtree": [each.id for each in found]}
 
 
 def vif_details(row: Any) -> dict[str, Any]:

@@ -12,9 +12,11 @@ from nephos.hosts import store as hosts
 from nephos.kernel.db.engine import Tx
 from nephos.placement.allocations import store
 from nephos.placement.inventories import actions as inventories
+from nephos.placement.inventories.store import inventory
+from nephos.placement.providers.store import provider
 from nephos.settings import Compute
 
-_a, _h = store.allocation, hosts.host
+_a, _h, _p = store.allocation, hosts.host, provider
 
 _others = (
     select(
@@ -36,6 +38,14 @@ _bump = (
     .values(generation=_h.c.generation + 1)
 )
 _free = update(_h).where(_h.c.id == bindparam("host")).values(generation=_h.c.generation + 1)
+_below = select(_p.c.name, _p.c.generation).where(_p.c.id == bindparam("host"))
+_inventories = select(inventory).where(inventory.c.provider_id == bindparam("host"))
+_bump_below = (
+    update(_p)
+    .where(_p.c.id == bindparam("host"), _p.c.generation == bindparam("seen"))
+    .values(generation=_p.c.generation + 1)
+)
+_free_below = update(_p).where(_p.c.id == bindparam("host")).values(generation=_p.c.generation + 1)
 _used = select(_a.c.provider_id, _a.c.resource_class, func.sum(_a.c.used).label("used")).group_by(
     _a.c.provider_id, _a.c.resource_class
 )
@@ -65,27 +75,27 @@ def claim(tx: Tx, overcommit: Compute, wanted: Claim) -> None:
     that saw the same capacity one loses. Raises Conflict naming every class that is short, or that the host is gone or
     was changed meanwhile; then nothing was taken.
     """
-    provider = inventories.of_host(tx, wanted.host_id, overcommit)
-    if provider is None:
+    known = inventories.of_host(tx, wanted.host_id, overcommit)
+    if known is None:
         raise errors.Conflict(f"Host {wanted.host_id} does not exist any more.", code="placement.undefined_code")
     usage = {row.resource_class: row for row in tx.execute(_others, _names(wanted))}
     amounts = {name: amount for name, amount in wanted.resources.items() if amount}
     short: list[str] = []
     for name, amount in amounts.items():
-        inventory = provider.inventories.get(name)
+        of_class = known.inventories.get(name)
         used = int(usage[name].used) if name in usage else 0
-        reason = inventory.refusal(amount, used) if inventory else "the host has none"
+        reason = of_class.refusal(amount, used) if of_class else "the host has none"
         if reason:
             short.append(f"{name}: {reason}")
     if short:
         raise errors.Conflict(
-            f"Host {provider.name} has not enough for {wanted.consumer_id}: {'; '.join(short)}.",
+            f"Host {known.name} has not enough for {wanted.consumer_id}: {'; '.join(short)}.",
             code="placement.undefined_code",
             detail={"short": short},
         )
-    if not tx.execute(_bump, {"host": wanted.host_id, "seen": provider.generation}).rowcount:
+    if not tx.execute(_bump, {"host": wanted.host_id, "seen": known.generation}).rowcount:
         raise errors.Conflict(
-            f"Host {provider.name} was changed by another request at the same time.", code="placement.concurrent_update"
+            f"Host {known.name} was changed by another request at the same time.", code="placement.concurrent_update"
         )
     if amounts:
         tx.upsert(
@@ -100,13 +110,50 @@ def claim(tx: Tx, overcommit: Compute, wanted: Claim) -> None:
             tx.execute(_drop, {**_names(wanted), "class_name": name})
 
 
+def claim_below(tx: Tx, wanted: Claim) -> None:
+    """Take resources of a provider below a host, which `host_id` names here, for a consumer that has none of it yet.
+
+    Raises Conflict naming the classes that are short, or that somebody else changed it.
+    """
+    keys = _names(wanted)
+    below = tx.first(_below, keys)
+    have = {row.resource_class: row for row in tx.execute(_inventories, keys)}
+    usage = {row.resource_class: int(row.used) for row in tx.execute(_others, keys)}
+    short = []
+    for name, amount in wanted.resources.items():
+        of_class = inventories.of_row(have[name]) if name in have else None
+        reason = of_class.refusal(amount, usage.get(name, 0)) if of_class else "it has none"
+        if reason:
+            short.append(f"{name}: {reason}")
+    if below is None or short:
+        name = below.name if below is not None else wanted.host_id
+        raise errors.Conflict(
+            f"{name} has not enough for {wanted.consumer_id}: {'; '.join(short) or 'it is gone'}.",
+            code="placement.undefined_code",
+        )
+    if not tx.execute(_bump_below, {**keys, "seen": below.generation}).rowcount:
+        raise errors.Conflict(
+            f"{below.name} was changed by another request at the same time.", code="placement.concurrent_update"
+        )
+    tx.insert(_a, [_row(tx, wanted, name, amount) for name, amount in wanted.resources.items()])
+
+
+def release_below(tx: Tx, consumer_id: str, host_id: str) -> None:
+    """Give back what a consumer has of providers below a host."""
+    below = select(_p.c.id).where(_p.c.root_id == host_id)
+    taken = delete(_a).where(_a.c.consumer_id == consumer_id, _a.c.provider_id.in_(below))
+    for provider_id in sorted(set(tx.column(taken.returning(_a.c.provider_id)))):
+        tx.execute(_free_below, {"host": provider_id})
+
+
 def release(tx: Tx, consumer_id: str, host_id: str | None = None) -> None:
     """Give back what a consumer has, everywhere or on one host. A consumer that has nothing is no error."""
     of_consumer = _a.c.consumer_id == consumer_id
     chosen = of_consumer if host_id is None else of_consumer & (_a.c.provider_id == host_id)
     providers = set(tx.column(delete(_a).where(chosen).returning(_a.c.provider_id)))
     for provider_id in sorted(providers):
-        tx.execute(_free, {"host": provider_id})
+        if not tx.execute(_free, {"host": provider_id}).rowcount:
+            tx.execute(_free_below, {"host": provider_id})
 
 
 def usage_of_hosts(tx: Tx) -> dict[str, dict[str, int]]:

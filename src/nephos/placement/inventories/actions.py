@@ -85,8 +85,13 @@ def _providers(rows: Iterable[Any], overcommit: Compute) -> dict[str, Provider]:
         if provider is None:
             provider = found[row.id] = Provider(row.id, row.name, row.generation, counted(row, overcommit))
         if row.resource_class is not None:
-            provider.inventories[row.resource_class] = Inventory(*(getattr(row, name) for name in Inventory._fields))
+            provider.inventories[row.resource_class] = of_row(row)
     return found
+
+
+def of_row(row: Any) -> Inventory:
+    """The inventory of a row that has its columns."""
+    return Inventory(*(getattr(row, name) for name in Inventory._fields))
 
 
 def counted(host: Any, overcommit: Compute) -> dict[str, Inventory]:

@@ -56,9 +56,7 @@ def load(tx: Tx, overcommit: Compute, ids: Collection[str] | None = None) -> dic
         )
     for row in tx.execute(of(_i, _i.c.provider_id)):
         if row.provider_id in found:
-            found[row.provider_id].inventories[row.resource_class] = Inventory(
-                *(getattr(row, name) for name in Inventory._fields)
-            )
+            found[row.provider_id].inventories[row.resource_class] = inventories.of_row(row)
     usage = select(_a.c.provider_id, _a.c.resource_class, func.sum(_a.c.used).label("used"))
     usage = usage if ids is None else usage.where(_a.c.provider_id.in_(list(ids)))
     for row in tx.execute(usage.group_by(_a.c.provider_id, _a.c.resource_class)):

@@ -112,6 +112,8 @@ def upgrade() -> None:
     sa.Column('up', sa.Boolean(), nullable=False),
     sa.Column('mtu', sa.Integer(), nullable=True),
     sa.Column('wanted', sa.Integer(), nullable=True),
+    sa.Column('detour_up', sa.Boolean(), nullable=True),
+    sa.Column('detour_mtu', sa.Integer(), nullable=True),
     sa.Column('since', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), nullable=False),
     sa.PrimaryKeyConstraint('host_id', 'peer', name=op.f('pk_network_path'))
     )
@@ -440,6 +442,7 @@ def upgrade() -> None:
     with op.batch_alter_table('host', schema=None) as batch_op:
         batch_op.add_column(sa.Column('switch', sa.Text(), nullable=True))
         batch_op.add_column(sa.Column('tunnel_fallback', sa.Text(), nullable=True))
+        batch_op.add_column(sa.Column('network_capacity', sa.Text(), nullable=True))
 
     with op.batch_alter_table('identity_credential', schema=None) as batch_op:
         batch_op.add_column(sa.Column('key_id', sa.Text(), nullable=True))

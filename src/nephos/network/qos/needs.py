@@ -1,0 +1,124 @@
+"""What minimum rules ask of a host: groups of resources, each to be had of one resource provider.
+
+As neutron-lib's placement.utils and Neutron's QoS plugin have it: bandwidth of the physical network that a port's
+network is of, or of the tunnels; packets of the host as a whole.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from sqlalchemy import bindparam, select
+
+from nephos.kernel.db.engine import Tx
+from nephos.network.networks.store import network
+from nephos.network.ports.store import port
+from nephos.network.qos import actions
+from nephos.network.qos.kinds import ANY, EGRESS, INGRESS, LEAST_BANDWIDTH, LEAST_PACKETS, Kind
+
+TUNNELLED = "rp_tunnelled"
+"""Neutron's name for what carries the tunnels."""
+TUNNELS = "CUSTOM_NETWORK_TUNNEL_PROVIDER"
+CLASSES = {
+    (LEAST_BANDWIDTH.name, EGRESS): "NET_BW_EGR_KILOBIT_PER_SEC",
+    (LEAST_BANDWIDTH.name, INGRESS): "NET_BW_IGR_KILOBIT_PER_SEC",
+    (LEAST_PACKETS.name, EGRESS): "NET_PACKET_RATE_EGR_KILOPACKET_PER_SEC",
+    (LEAST_PACKETS.name, INGRESS): "NET_PACKET_RATE_IGR_KILOPACKET_PER_SEC",
+    (LEAST_PACKETS.name, ANY): "NET_PACKET_RATE_KILOPACKET_PER_SEC",
+}
+"""(kind of rule, direction) → resource class, in kbit/s and thousands of packets a second."""
+_ports = (
+    select(
+        port.c.id,
+        port.c.name,
+        port.c.vnic_type,
+        port.c.qos_policy_id,
+        network.c.physical,
+        network.c.qos_policy_id.label("network_policy_id"),
+    )
+    .join(network, network.c.id == port.c.network_id)
+    .where(port.c.id.in_(bindparam("ids", expanding=True)))
+)
+_networks = select(network.c.id, network.c.name, network.c.physical, network.c.qos_policy_id).where(
+    network.c.id.in_(bindparam("ids", expanding=True)), network.c.qos_policy_id.is_not(None)
+)
+
+
+class Need(NamedTuple):
+    """One group: `resources` by class, of one provider that has the `required` traits; `whose` says of what, in words."""
+
+    id: str
+    required: tuple[str, ...]
+    resources: Mapping[str, int]
+    whose: str = ""
+
+
+def of_port(port_id: str, vnic_type: str, physical: str | None, rules: Iterable[Any], whose: str = "") -> list[Need]:
+    """What the rules of a port's policy ask for; `physical` is its network's physical network."""
+    kinds: dict[str, dict[str, int]] = {}
+    for each in rules:
+        name = CLASSES.get((each.kind, each.direction))
+        if name is not None and each.amount:
+            kinds.setdefault(each.kind, {})[name] = each.amount
+    found = []
+    for kind, amounts in kinds.items():
+        where = (_trait(physical) if physical else TUNNELS,) if kind == LEAST_BANDWIDTH.name else ()
+        key = str(UUID(bytes=hashlib.sha256(f"{port_id} {kind}".encode()).digest()[:16], version=4))
+        found.append(Need(key, (*where, vnic_trait(vnic_type)), amounts, whose))
+    return found
+
+
+def of_ports(tx: Tx, port_ids: Sequence[str], network_ids: Sequence[str] = ()) -> list[Need]:
+    """What these ports ask for, and ports that are still to be made in these networks: at most three queries."""
+    rows = tx.all(_ports, {"ids": list(port_ids)}) if port_ids else []
+    nets = {row.id: row for row in tx.all(_networks, {"ids": sorted(set(network_ids))})} if network_ids else {}
+    policies = {row.qos_policy_id or row.network_policy_id for row in rows} | {
+        row.qos_policy_id for row in nets.values()
+    }
+    rules = actions.rules_of(tx, policies - {None}) if policies - {None} else {}
+    found = []
+    for row in rows:
+        own = rules.get(row.qos_policy_id or row.network_policy_id, ())
+        found += of_port(row.id, row.vnic_type, row.physical, own, f"port {row.name or row.id}")
+    for place, key in enumerate(network_ids):
+        if key in nets:
+            row = nets[key]
+            own = rules.get(row.qos_policy_id, ())
+            found += of_port(f"{place} {key}", "normal", row.physical, own, f"a port on network {row.name or row.id}")
+    return found
+
+
+class Provided(NamedTuple):
+    """Resources of one provider of a host: `name` is "" for the host's packets, else that of a physical network, or
+    rp_tunnelled for the tunnels."""
+
+    name: str
+    traits: tuple[str, ...]
+    resources: Mapping[str, int]
+
+
+def provided(capacity: Mapping[str, Mapping[str, int]]) -> list[Provided]:
+    """What a host says that it has, name → direction → kbit/s (thousands of packets a second under "")."""
+    found = [Provided("", (vnic_trait("normal"),), _classes(LEAST_PACKETS, capacity.get("", {})))]
+    for name in sorted(capacity.keys() - {""}):
+        traits = (TUNNELS if name == TUNNELLED else _trait(name), vnic_trait("normal"))
+        found.append(Provided(name, traits, _classes(LEAST_BANDWIDTH, capacity[name])))
+    return found if any(each.resources for each in found) else []
+
+
+def _classes(kind: Kind, rates: Mapping[str, int]) -> dict[str, int]:
+    return {
+        CLASSES[kind.name, way]: rate for way, rate in sorted(rates.items()) if rate and (kind.name, way) in CLASSES
+    }
+
+
+def vnic_trait(vnic_type: str) -> str:
+    return f"CUSTOM_VNIC_TYPE_{vnic_type.upper().replace('-', '_')}"
+
+
+def _trait(physical: str) -> str:
+    return "CUSTOM_PHYSNET_" + re.sub(r"[^A-Z0-9_]", "_", physical.upper())
