@@ -301,7 +301,7 @@ BODIES: dict[str, Any] = {
         "security_group_default_statefulness": {"stateful": True}
     },
     "POST network /v2.0/address-groups": {
-        "address_group": {"name": "{name}-addresses", "addresses": ["10.0.0.0/24", "2001:db8::1"]}
+        "address_group": {"name": "{name}-addresses", "addresses": ["10.0.0.0/24", "2001:db8::1/128"]}
     },
     "PUT network /v2.0/address-groups/{id}": {"address_group": {"description": "changed"}},
     "PUT network /v2.0/address-groups/{id}/add_addresses": {"addresses": ["10.9.0.0/24"]},

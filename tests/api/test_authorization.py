@@ -209,8 +209,6 @@ ATTRIBUTES: tuple[tuple[str, str, str, dict[str, Any]], ...] = (
             ("external_fixed_ips", {"external_fixed_ips": [{"subnet_id": "{public/subnet}"}]}),
         )
     ),
-    ("network", "POST network /v2.0/subnets", "create_subnet:service_types", {"service_types": []}),
-    ("network", "PUT network /v2.0/subnets/{id}", "update_subnet:service_types", {"service_types": []}),
     ("network", "POST network /v2.0/subnetpools", "create_subnetpool:shared", {"shared": True}),
     ("network", "POST network /v2.0/subnetpools", "create_subnetpool:is_default", {"is_default": True}),
     ("network", "PUT network /v2.0/subnetpools/{id}", "update_subnetpool:is_default", {"is_default": True}),

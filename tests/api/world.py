@@ -252,7 +252,11 @@ class World:
 
         outer = made("networks", "network", name="outer", **{"router:external": True})
         found["outer/network"] = outer
-        made("subnets", "subnet", network_id=outer, ip_version=6, cidr="2001:db8:ffff::/64", enable_dhcp=False)
+        scope = made("address-scopes", "address_scope", name="world", ip_version=6, shared=True)
+        wide = {"prefixes": ["2001:db8::/32"], "default_prefixlen": 64, "address_scope_id": scope, "shared": True}
+        found["wide/pool"] = pool = made("subnetpools", "subnetpool", name="world", **wide)
+        range_ = {"ip_version": 6, "cidr": "2001:db8:ffff::/64", "subnetpool_id": pool}
+        made("subnets", "subnet", network_id=outer, enable_dhcp=False, **range_)
         driver = "neutron.services.l3_router.service_providers.single_node.SingleNodeDriver"
         for key in ("network/service_profiles", "spare/profile", "free/profile"):
             found[key] = made("service_profiles", "service_profile", driver=driver)
@@ -329,7 +333,13 @@ class World:
             key = str(self._made(client, path, body)[noun]["id"])
             if f"network/{plural}" not in found:
                 found[f"network/{plural}"] = key
-                if plural not in ("rbac-policies", "security-group-rules", "address-groups", "address-scopes", "local_ips"):
+                if plural not in (
+                    "rbac-policies",
+                    "security-group-rules",
+                    "address-groups",
+                    "address-scopes",
+                    "local_ips",
+                ):
                     assert client.put(f"{path}/{key}/tags", {"tags": ["red"]}).status == 200
             return key
 
@@ -381,7 +391,8 @@ class World:
             if noun == "metering_label":
                 del body[noun]["remote_ip_prefix"]
             found[f"network/{name}"] = str(self._made(self.admin, f"/network/v2.0/metering/{name}", body)[noun]["id"])
-        subnet = made("subnets", "subnet", cidr=f"2001:db8:{found['number']}::/64", ip_version=6)
+        six = f"2001:db8:{found['number']}::/64"
+        subnet = made("subnets", "subnet", cidr=six, ip_version=6, subnetpool_id=found["wide/pool"])
         outer = {"network_id": found["outer/network"]}
         found["wide/router"] = made("routers", "router", external_gateway_info=outer, enable_ndp_proxy=True)
         joined = client.put(f"/network/v2.0/routers/{found['wide/router']}/add_router_interface", {"subnet_id": subnet})

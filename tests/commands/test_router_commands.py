@@ -44,7 +44,7 @@ PARTS = (
         " --external-protocol-port 8080 --protocol tcp --description web", user="demo", keep={"pf": "id"},
         shows={"external_port": 8080, "internal_port": 80, "protocol": "tcp", "description": "web"}),
     Typed("floating ip port forwarding create {fip} --internal-ip-address 10.71.0.11 --port {p1} --internal-protocol-port"
-        " 4000:4002 --external-protocol-port 3000:3002 --protocol udp", user="demo",
+        " 4000:4002 --external-protocol-port 3000:3002 --protocol udp", user="demo", keep={"range": "id"},
         shows={"external_port_range": "3000:3002", "internal_port_range": "4000:4002"}),
     Typed("floating ip port forwarding create {fip} --internal-ip-address 10.71.0.11 --port {p1} --internal-protocol-port 81"
         " --external-protocol-port 8080 --protocol tcp", user="demo", refused="port collision"),
@@ -55,6 +55,8 @@ PARTS = (
     Typed("floating ip port forwarding delete {fip} {pf}", user="demo"),
     Typed("floating ip list --network public", has={"Floating IP Address": {"{address}"}}, user="demo"),
     Typed("floating ip show {fip}", shows={"router_id": "{r1}"}, user="demo"),
+    Typed("floating ip delete {fip}", refused="in use by Port Forwarding", user="demo"),
+    Typed("floating ip port forwarding delete {fip} {range}", user="demo"),
     Typed("floating ip delete {fip}", user="demo"),
     Typed("floating ip create public --port p1", keep={"fip": "id"}, user="demo", shows={"fixed_ip_address": "10.71.0.11"}),
     Typed("floating ip unset {fip} --port", user="demo"),
@@ -69,13 +71,15 @@ PARTS = (
     Typed("network l3 conntrack helper show r1 {helper}", shows={"port": 2121}, user="demo"),
     Typed("network l3 conntrack helper delete r1 {helper}", user="demo"),
     Typed("network create wide --external", keep={"wide": "id"}),
-    Typed("subnet create wide6 --network wide --ip-version 6 --subnet-range 2001:db8:ffff::/64 --no-dhcp"),
+    Typed("address scope create world --ip-version 6 --share"),
+    Typed("subnet pool create world --pool-prefix 2001:db8::/32 --default-prefix-length 64 --address-scope world --share"),
+    Typed("subnet create wide6 --network wide --ip-version 6 --subnet-pool world --subnet-range 2001:db8:ffff::/64 --no-dhcp"),
     Typed("router add gateway r1 wide", user="demo"),
     Typed("router remove gateway r1 wide", user="demo"),
     Typed("router create r6 --external-gateway wide", user="demo"),
     Typed("router set r6 --enable-ndp-proxy", user="demo"),
     Typed("router show r6", shows={"enable_ndp_proxy": True}, user="demo"),
-    Typed("subnet create inside6 --network inside --ip-version 6 --subnet-range 2001:db8:71::/64 --ipv6-ra-mode slaac"
+    Typed("subnet create inside6 --network inside --ip-version 6 --subnet-pool world --subnet-range 2001:db8:71::/64 --ipv6-ra-mode slaac"
         " --ipv6-address-mode slaac", user="demo"),
     Typed("port create p6 --network inside", keep={"p6": "id"}, user="demo"),
     Typed("router add subnet r6 inside6", user="demo"),

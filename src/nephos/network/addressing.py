@@ -11,6 +11,7 @@ from nephos.network import problems
 IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 _MAC = re.compile(r"(?:[0-9a-f]{2}([:-]))(?:[0-9a-f]{2}\1){4}[0-9a-f]{2}|[0-9a-f]{12}")
+_UUID = re.compile(r"[0-9a-fA-F]{8}(-?[0-9a-fA-F]{4}){3}-?[0-9a-fA-F]{12}")
 _BASE = "fa:16:3e"
 _LABEL = r"[0-9a-zA-Z](?:[0-9a-zA-Z-]{0,61}[0-9a-zA-Z])?"
 _HOST = re.compile(rf"{_LABEL}(?:\.{_LABEL})*\.?")
@@ -44,6 +45,21 @@ def prefix(attribute: str, value: str) -> str:
         return str(ipaddress.ip_network(value, strict=False))
     except ValueError as wrong:
         raise problems.invalid(attribute, f"'{value}' is neither an IP address nor a subnet") from wrong
+
+
+def written(attribute: str, value: str) -> str:
+    """A range or one address with its length, the address as it was given. Raises BadRequest."""
+    try:
+        return str(ipaddress.ip_interface(value))
+    except ValueError as wrong:
+        raise problems.invalid(attribute, f"'{value}' is neither an IP address nor a subnet") from wrong
+
+
+def uuid(attribute: str, value: str) -> str:
+    """An id as OpenStack's are. Raises BadRequest."""
+    if not _UUID.fullmatch(value):
+        raise problems.invalid(attribute, f"'{value}' is not a valid UUID")
+    return value
 
 
 def mac(attribute: str, value: str) -> str:

@@ -285,6 +285,13 @@ def _page(call: Call, noun: Noun) -> Page:
     return Page(limit, query.one("marker") or None, tuple(sorts), reverse)
 
 
+def check_query(call: Call, noun: Noun) -> None:
+    """For what writes before it lists. Raises BadRequest for what `index` would refuse."""
+    view = View(call)
+    _page(call, noun)
+    list(_clauses(call, noun, view))
+
+
 def _clauses(call: Call, noun: Noun, view: View) -> Iterable[ColumnElement[bool]]:
     unknown = [name for name in call.query if name not in noun.filters and name not in _RESERVED]
     if unknown:
@@ -297,16 +304,16 @@ def _clauses(call: Call, noun: Noun, view: View) -> Iterable[ColumnElement[bool]
 
 
 def _links(call: Call, page: Page, ids: list[str]) -> list[dict[str, str]]:
-    if not ids:
-        return []
+    """The ways on and back. From an empty page behind the end the way back is the last page, which no marker names."""
     url = call.host_url + call.environ.get("PATH_INFO", "")
     others = call.query.without("marker", "page_reverse")
     links = []
     full = len(ids) >= (page.limit or 0)
     if full or page.reverse:
-        links.append({"rel": "next", "href": _link(url, [*others, ("marker", ids[-1])])})
+        links.append({"rel": "next", "href": _link(url, [*others, *(("marker", each) for each in ids[-1:])])})
     if full or not page.reverse:
-        links.append({"rel": "previous", "href": _link(url, [*others, ("marker", ids[0]), ("page_reverse", "True")])})
+        back = [*others, *(("marker", each) for each in ids[:1]), ("page_reverse", "True")]
+        links.append({"rel": "previous", "href": _link(url, back)})
     return links
 
 
@@ -342,8 +349,8 @@ class Owned(Base, kw_only=True):
 
 
 class Body(Generic[M]):
-    """Reads `{"noun": {...}}` or, on create, `{"nouns": [{...}, …]}`, in the lax way that Neutron takes values
-    ("true" and 1 are booleans, "7" a number)."""
+    """Reads `{"noun": {...}}` or, on create, `{"nouns": [{...}, …]}` and `{"nouns": [{"noun": {...}}, …]}`, in the lax
+    way that Neutron takes values ("true" and 1 are booleans, "7" a number)."""
 
     def __init__(self, noun: Noun, model: type[M], *, bulk: bool = False) -> None:
         self.noun, self.model = noun, model
@@ -352,6 +359,9 @@ class Body(Generic[M]):
         self._one = msgspec.json.Decoder(dict[str, model], strict=False)  # type: ignore[valid-type]
         many: Any = dict[str, list[model]] if bulk else None  # type: ignore[valid-type]
         self._many = msgspec.json.Decoder(many, strict=False) if bulk else None
+        wrapped: Any = dict[str, list[dict[str, model]]]  # type: ignore[valid-type]
+        self._wrapped = msgspec.json.Decoder(wrapped, strict=False)
+        self._is_wrapped = re.compile(rb'\s*\{[^:]*:\s*\[\s*\{\s*"%s"\s*:\s*\{' % (noun.word or noun.name).encode())
 
     def one(self, call: Call) -> M:
         """Raises BadRequest saying which attribute is wrong."""
@@ -363,8 +373,13 @@ class Body(Generic[M]):
         """The resources to make and whether they came as a list."""
         raw = raw_body(call)
         if self._many is not None and _first_key(raw) == self.noun.plural:
-            found: dict[str, list[M]] = self._decode(self._many, raw, creating=True)
-            models = self._only(found, self.noun.plural)
+            if self._is_wrapped.match(raw):
+                inner: dict[str, list[dict[str, M]]] = self._decode(self._wrapped, raw, creating=True)
+                word = self.noun.word or self.noun.name
+                models = [self._only(each, word) for each in self._only(inner, self.noun.plural)]
+            else:
+                found: dict[str, list[M]] = self._decode(self._many, raw, creating=True)
+                models = self._only(found, self.noun.plural)
             if not models:
                 raise problems.bad("Resources required", "HTTPBadRequest")
             return models, True

@@ -44,6 +44,7 @@ from nephos.network.trunks import api as trunks
 SERVICE = Service(
     name="network",
     prefixes=("/network",),
+    dashes_alike=True,
     routes=(
         *networks.ROUTES,
         *segments.ROUTES,

@@ -28,6 +28,7 @@ from nephos.network.routers import edges
 from nephos.network.routers.store import router_host, standby_networks
 from nephos.network.segments import actions as segments
 from nephos.network.segments.types import TUNNELS, VXLAN
+from nephos.network.subnets.plan import LEAST_MTU
 from nephos.network.subnets.store import address, subnet
 from nephos.network.trunks.store import subport, trunk
 from nephos.wiring import base
@@ -43,9 +44,9 @@ _stand_by = (
     .where(port.c.network_id.in_(_in))
 )
 """(network, host, its tunnel address and physical networks) of hosts that may at any moment speak for a router."""
-_own = select(
-    hosts.host.c.id, hosts.host.c.tunnel_address, hosts.host.c.physical, hosts.host.c.tunnel_fallback
-).where(hosts.host.c.id == bindparam("host"))
+_own = select(hosts.host.c.id, hosts.host.c.tunnel_address, hosts.host.c.physical, hosts.host.c.tunnel_fallback).where(
+    hosts.host.c.id == bindparam("host")
+)
 _networks = select(network).where(network.c.id.in_(_in))
 _subnets = select(subnet).where(subnet.c.network_id.in_(_in)).order_by(subnet.c.id)
 _bound = (
@@ -175,7 +176,19 @@ def _ends(tx: Tx, wanted: Sequence[str]) -> list[_Ends]:
             for one, each in zip(near, others, strict=True)
         ]
         served = {each.id: addresses.get(each.id, ()) for each in dhcp}
-        found.append(_Ends(row, several.get(row.id), subnets.get(row.id, ()), dhcp, served, others, near, far, standing_by.get(row.id, ())))
+        found.append(
+            _Ends(
+                row,
+                several.get(row.id),
+                subnets.get(row.id, ()),
+                dhcp,
+                served,
+                others,
+                near,
+                far,
+                standing_by.get(row.id, ()),
+            )
+        )
     return found
 
 
@@ -217,7 +230,7 @@ def _network(ends: _Ends, host: Any, detours: frozenset[str], silent: bool) -> b
         kind=kind,
         segment=number,
         physical=physical,
-        mtu=row.mtu,
+        mtu=max(row.mtu, LEAST_MTU[4]),
         external=row.external,
         subnets=tuple(_subnet(each, served) for each in subnets),
         dhcp_port_id=dhcp.id if dhcp is not None and served else None,

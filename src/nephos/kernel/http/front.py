@@ -131,7 +131,8 @@ class Front:
             for path, routes in by_path.items():
                 resource = _Resource(self, service, routes)
                 for prefix in service.prefixes:
-                    self.app.add_route((prefix + path) or "/", resource)
+                    for spelled in service.spellings(path):
+                        self.app.add_route((prefix + spelled) or "/", resource)
 
     def __call__(self, environ: dict[str, Any], start: Any) -> Any:
         self._proxies.apply(environ)

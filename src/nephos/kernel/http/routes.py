@@ -36,7 +36,8 @@ class Route(NamedTuple):
 class Service(NamedTuple):
     """One API: where it lives, how it versions and how it words faults.
 
-    `prefixes` are its URL prefixes, the first one is the catalogue's.
+    `prefixes` are its URL prefixes, the first one is the catalogue's. Where `dashes_alike`, names of collections are
+    taken with dashes and with underscores, as Neutron takes them: its clients use both.
     """
 
     name: str
@@ -44,6 +45,16 @@ class Service(NamedTuple):
     routes: Sequence[Route]
     dialect: faults.Dialect
     microversions: Microversions | None = None
+    dashes_alike: bool = False
+
+    def spellings(self, path: str) -> frozenset[str]:
+        """The ways to write a route's path."""
+        if not self.dashes_alike:
+            return frozenset({path})
+        version, _, rest = path[1:].partition("/")
+        noun, slash, inner = rest.partition("/")
+        nouns = {noun, noun.replace("_", "-"), noun.replace("-", "_")}
+        return frozenset({path, *(f"/{version}/{each}{slash}{inner}" for each in nouns if each)})
 
     def below(self, path: str) -> str | None:
         """The rest of a path below the prefix that it came by; None when it is not this service's."""

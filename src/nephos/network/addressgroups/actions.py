@@ -74,11 +74,13 @@ def remove(tx: Tx, row: Any) -> None:
 
 
 def ranges(addresses: Iterable[str]) -> list[str]:
-    """Addresses, ranges `a-b` and CIDRs, as CIDRs. Raises BadRequest."""
+    """CIDRs and ranges `a-b`, as CIDRs. Raises BadRequest, as Neutron does also for an address without its length."""
     found: list[str] = []
     for text in addresses:
         first, dash, last = text.partition("-")
         if not dash:
+            if "/" not in text:
+                raise problems.invalid("addresses", f"'{text}' isn't a recognized IP subnet cidr")
             found.append(addressing.prefix("addresses", text))
             continue
         low, high = (addressing.address("addresses", each.strip()) for each in (first, last))

@@ -10,14 +10,31 @@ from sqlalchemy import bindparam, delete, select
 
 from nephos.kernel import clock
 from nephos.kernel.db.engine import Tx
-from nephos.network import problems, resource
+from nephos.network import addressing, problems, resource
 from nephos.network.addressscopes.store import address_scope
 from nephos.network.networks.store import SHARED, rbac
 from nephos.network.sharing.grants import share
 from nephos.network.subnetpools.store import subnetpool
+from nephos.network.subnets.store import subnet
 
 _by_id = select(address_scope).where(address_scope.c.id == bindparam("id"))
+_of_network = (
+    select(subnetpool.c.address_scope_id)
+    .join(subnet, subnet.c.pool_id == subnetpool.c.id)
+    .where(
+        subnet.c.network_id == bindparam("network"),
+        subnet.c.version == bindparam("version"),
+        subnetpool.c.address_scope_id.is_not(None),
+    )
+    .limit(1)
+)
 _shares = select(rbac.c.target).where(rbac.c.object_id == bindparam("id"), rbac.c.action == SHARED)
+
+
+def of_network(tx: Tx, network_id: str, version: int) -> str | None:
+    """The scope that a network's addresses of an IP version are unique in, if there is one."""
+    found: str | None = tx.scalar(_of_network, {"network": network_id, "version": version})
+    return found
 
 
 def create(tx: Tx, *, project_id: str, name: str, version: int, shared: bool) -> str:
@@ -66,6 +83,27 @@ def remove(tx: Tx, row: Any) -> None:
     tx.execute(delete(address_scope).where(address_scope.c.id == row.id))
 
 
+def check_owner(tx: Tx, scope_id: str, project_id: str) -> None:
+    """Raises IllegalSubnetPoolUpdate: what is in a scope is for its owner to say."""
+    row: Any = tx.first(_by_id, {"id": scope_id})
+    if row.project_id != project_id:
+        raise problems.bad(
+            f"Illegal subnetpool update: subnetpools in address scope {scope_id}, which is not the project's, are not "
+            "updated.",
+            "IllegalSubnetPoolUpdate",
+        )
+
+
+def check_shared(tx: Tx, scope_id: str, target: str) -> None:
+    """A pool of the scope may be shared with `target`, a project or *. Raises InvalidInput."""
+    row: Any = tx.first(_by_id, {"id": scope_id})
+    if target != row.project_id and not {"*", target} & set(tx.column(_shares, {"id": scope_id})):
+        raise problems.bad(
+            f"Invalid input for operation: the subnetpool is of address scope {scope_id}, which is not shared with "
+            f"project {target}."
+        )
+
+
 def check_pool(
     tx: Tx,
     scope_id: str,
@@ -79,7 +117,7 @@ def check_pool(
 ) -> None:
     """A pool of these prefixes may be of the scope. Raises AddressScopeNotFound, IllegalSubnetPoolAssociationToAddressScope,
     IllegalSubnetPoolIpVersionAssociationToAddressScope, AddressScopePrefixConflict (409)."""
-    row = tx.first(_by_id, {"id": scope_id})
+    row = tx.first(_by_id, {"id": addressing.uuid("address_scope_id", scope_id)})
     targets = set(tx.column(_shares, {"id": scope_id})) if row is not None else set()
     if row is None or not (admin or row.project_id == project_id or targets & {"*", project_id}):
         raise problems.missing("Address scope", scope_id, "AddressScopeNotFound")

@@ -32,7 +32,8 @@ def seed(cloud: Cloud) -> None:
     def work(tx: Tx) -> None:
         for rule_id, (direction, version, remote, others) in _FIRST.items():
             if rule_id not in known:
-                new = NewRule(direction=direction, version=version, remote_group_id=remote)
+                words = f"Legacy default SG rule for {direction} traffic"
+                new = NewRule(direction=direction, version=version, remote_group_id=remote, description=words)
                 _insert(tx, rule_id, new, in_default=True, in_others=others)
 
     if known != _FIRST.keys():
@@ -40,7 +41,7 @@ def seed(cloud: Cloud) -> None:
 
 
 def rules_for(tx: Tx, group_id: str, *, default: bool) -> list[NewRule]:
-    """The rules of a new group."""
+    """The rules of a new group; their descriptions stay behind, as Neutron leaves them."""
     found = []
     for row in tx.all(_live):
         if row.in_default if default else row.in_others:
@@ -53,9 +54,9 @@ def rules_for(tx: Tx, group_id: str, *, default: bool) -> list[NewRule]:
                     port_min=row.port_min,
                     port_max=row.port_max,
                     remote_cidr=row.remote_cidr,
+                    remote_prefix=row.remote_prefix,
                     remote_group_id=remote,
                     remote_address_group_id=row.remote_address_group_id,
-                    description=row.description,
                 )
             )
     return found
@@ -66,7 +67,7 @@ def create(tx: Tx, new: NewRule, *, in_default: bool, in_others: bool) -> str:
     good = checked(new)
     for row in tx.all(_live):
         same = (row.direction, *identity(row)) == (good.direction, *identity(good))
-        if same and (row.in_default, row.in_others) == (in_default, in_others):
+        if same and ((row.in_default and in_default) or (row.in_others and in_others)):
             raise problems.refused(
                 f"Default Security group rule already exists. Rule id is {row.id}.", "DefaultSecurityGroupRuleExists"
             )

@@ -17,6 +17,7 @@ default_rule = Table(
     integer("port_min", null=True),
     integer("port_max", null=True),
     text("remote_cidr", null=True),
+    text("remote_prefix", null=True),
     text("remote_group_id", null=True),
     text("remote_address_group_id", null=True),
     boolean("in_default"),

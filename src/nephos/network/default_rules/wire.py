@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 from msgspec import Meta
-from sqlalchemy import select
+from sqlalchemy import func, select
 
 from nephos.network import resource
 from nephos.network.default_rules.store import default_rule
@@ -43,7 +43,7 @@ def _render(row: Any, loaded: Loaded, view: View) -> Item:
         "protocol": row.protocol,
         "port_range_min": row.port_min,
         "port_range_max": row.port_max,
-        "remote_ip_prefix": row.remote_cidr,
+        "remote_ip_prefix": row.remote_prefix or row.remote_cidr,
         "remote_group_id": row.remote_group_id,
         "remote_address_group_id": row.remote_address_group_id,
         "used_in_default_sg": row.in_default,
@@ -53,6 +53,7 @@ def _render(row: Any, loaded: Loaded, view: View) -> Item:
 
 
 _c = default_rule.c
+_prefix = func.coalesce(_c.remote_prefix, _c.remote_cidr)
 NOUN = Noun(
     name="default_security_group_rule",
     plural="default_security_group_rules",
@@ -70,7 +71,7 @@ NOUN = Noun(
         "protocol": resource.equals(_c.protocol),
         "port_range_min": resource.number(_c.port_min),
         "port_range_max": resource.number(_c.port_max),
-        "remote_ip_prefix": resource.equals(_c.remote_cidr),
+        "remote_ip_prefix": resource.equals(_prefix),
         "remote_group_id": resource.equals(_c.remote_group_id),
         "remote_address_group_id": resource.equals(_c.remote_address_group_id),
         "used_in_default_sg": resource.flag(_c.in_default),
@@ -83,7 +84,7 @@ NOUN = Noun(
         "protocol": _c.protocol,
         "port_range_min": _c.port_min,
         "port_range_max": _c.port_max,
-        "remote_ip_prefix": _c.remote_cidr,
+        "remote_ip_prefix": _prefix,
         "remote_group_id": _c.remote_group_id,
         "remote_address_group_id": _c.remote_address_group_id,
     },

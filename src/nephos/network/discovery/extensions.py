@@ -398,6 +398,12 @@ ALL = tuple(
             "2019-11-01T10:00:00-00:00",
         ),
         (
+            "floating-ip-port-forwarding-detail",
+            "Floating IP port forwarding detail",
+            "A floating IP tells the ids of its port forwardings and of the ports that they lead to.",
+            "2022-05-06T10:00:00-00:00",
+        ),
+        (
             "floating-ip-port-forwarding-port-ranges",
             "Floating IP Port Forwarding support port ranges",
             "Many ports at once.",

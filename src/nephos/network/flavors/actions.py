@@ -17,7 +17,8 @@ from nephos.network import problems, resource
 from nephos.network.flavors.store import flavor, flavor_profile, profile
 from nephos.network.routers.store import router
 
-SERVICE_TYPE = "L3_ROUTER_NAT"
+SERVICE_TYPES = ("L3_ROUTER_NAT", "FLAVORS")
+"""The services that flavors can be of: routers, and what Neutron's clients try flavors with."""
 _BASE = "neutron.services.l3_router.service_providers."
 _flavor = select(flavor).where(flavor.c.id == bindparam("id"))
 _profile = select(profile).where(profile.c.id == bindparam("id"))
@@ -83,8 +84,8 @@ def flavors_of(tx: Tx, profile_ids: Sequence[str]) -> dict[str, list[str]]:
 
 def create_flavor(tx: Tx, values: dict[str, Any], profile_ids: Sequence[str]) -> str:
     """Raises ServiceProfileNotFound, InvalidInput for a service that has no flavors."""
-    if values["service_type"] != SERVICE_TYPE:
-        raise problems.invalid("service_type", f"'{values['service_type']}' is not {SERVICE_TYPE}")
+    if values["service_type"] not in SERVICE_TYPES:
+        raise problems.invalid("service_type", f"'{values['service_type']}' is not in {list(SERVICE_TYPES)}")
     flavor_id = clock.uuid4()
     tx.insert(flavor, {"id": flavor_id, **values, "revision": 1, "created_at": tx.now, "updated_at": tx.now})
     for each in dict.fromkeys(profile_ids):

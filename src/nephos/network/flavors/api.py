@@ -123,7 +123,7 @@ def delete_profile(call: Call) -> Reply:
 def providers(call: Call) -> Reply:
     """What makes routers here; the first is what a router without flavor is made by."""
     found: list[dict[str, Any]] = [
-        {"service_type": actions.SERVICE_TYPE, "name": each.name, "default": each is actions.PROVIDERS[0]}
+        {"service_type": actions.SERVICE_TYPES[0], "name": each.name, "default": each is actions.PROVIDERS[0]}
         for each in actions.PROVIDERS
     ]
     for name, values in call.query.items():

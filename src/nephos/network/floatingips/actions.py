@@ -289,8 +289,12 @@ def limit(tx: Tx, cloud: Cloud, row: Any, policy_id: str | None) -> None:
 
 
 def remove(tx: Tx, cloud: Cloud, row: Any) -> None:
-    """With its own port and address, and its port forwardings."""
-    tx.execute(delete(forwarding).where(forwarding.c.floatingip_id == row.id))
+    """With its own port and address. Raises FipInUseByPortForwarding (409) naming a port forwarding that it has."""
+    user = tx.scalar(select(forwarding.c.id).where(forwarding.c.floatingip_id == row.id).limit(1))
+    if user is not None:
+        raise problems.refused(
+            f"Floating IP {row.id} in use by Port Forwarding resources: {user}.", "FipInUseByPortForwarding"
+        )
     if row.fixed_port_id is not None:
         touch.edges(tx, cloud, row.fixed_port_id)
     tx.execute(delete(floatingip).where(floatingip.c.id == row.id))

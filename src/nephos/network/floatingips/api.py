@@ -74,7 +74,11 @@ def _change(tx: Tx, view: View, row: Any, model: Update) -> None:
         policy_id = qos.usable(tx, model.qos_policy_id, row.project_id, admin=view.sees_all)
         actions.limit(tx, view.cloud, row, policy_id)
     fixed = None if model.fixed_ip_address is UNSET else _fixed(model.fixed_ip_address)
-    if model.port_id is UNSET:
+    if model == Update():
+        # An update of nothing clears the association: so it was before a floating IP had anything else to update.
+        if row.fixed_port_id is not None:
+            actions.disassociate(tx, view.cloud, row)
+    elif model.port_id is UNSET:
         if fixed is not None and row.fixed_port_id is None:
             raise problems.bad(
                 "Bad floatingip request: fixed_ip_address cannot be specified without a port_id.", "BadRequest"

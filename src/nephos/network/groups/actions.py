@@ -26,7 +26,7 @@ DEFAULT = "default"
 _default_of = select(group.c.id).where(group.c.default_of == bindparam("project"))
 _address_group = select(address_group.c.id).where(address_group.c.id == bindparam("id"))
 _by_id = select(group).where(group.c.id == bindparam("id"))
-_known = select(group.c.id, group.c.project_id, shared_with(group.c.id).label("shared")).where(
+_known = select(group.c.id, group.c.project_id, group.c.stateful, shared_with(group.c.id).label("shared")).where(
     group.c.id.in_(bindparam("ids", expanding=True))
 )
 _same = select(rule).where(rule.c.group_id == bindparam("group"), rule.c.direction == bindparam("direction"))
@@ -112,14 +112,24 @@ def get(tx: Tx, group_id: str) -> Any:
 
 
 def check_usable(tx: Tx, project_id: str, ids: Sequence[str], *, admin: bool) -> list[str]:
-    """The ids, each once, of groups that the project may put on a port. Raises SecurityGroupNotFound."""
-    wanted = list(dict.fromkeys(ids))
+    """The ids of groups that the project may put on a port. Raises SecurityGroupNotFound, BadRequest for one that is
+    there twice, SecurityGroupConflict (409) for stateful groups beside stateless ones: a host tracks a port's
+    connections or does not."""
+    wanted = list(ids)
     if not wanted:
         return []
+    if len(set(wanted)) != len(wanted):
+        raise problems.invalid("security_groups", f"Duplicate items in the list: '{', '.join(wanted)}'")
     rows = {row.id: row for row in tx.all(_known, {"ids": wanted, "viewer": project_id})}
     for each in wanted:
         if each not in rows or not (admin or rows[each].project_id == project_id or rows[each].shared):
             raise problems.missing("Security group", each, "SecurityGroupNotFound")
+    if len({row.stateful for row in rows.values()}) > 1:
+        raise problems.refused(
+            "Error Cannot apply both stateful and stateless security groups on the same port while attempting the "
+            "operation.",
+            "SecurityGroupConflict",
+        )
     return wanted
 
 

@@ -23,6 +23,7 @@ _create_rule = resource.Body(RULE, CreateRule, bulk=True)
 
 
 def index(call: Call) -> Reply:
+    resource.check_query(call, GROUP)
     _ensure(call)
     return resource.index(call, GROUP)
 
@@ -80,6 +81,7 @@ def delete(call: Call) -> Reply:
 
 
 def rules(call: Call) -> Reply:
+    resource.check_query(call, RULE)
     _ensure(call)
     return resource.index(call, RULE)
 
@@ -113,6 +115,7 @@ def new_rule(model: Any) -> NewRule:
         port_min=model.port_range_min,
         port_max=model.port_range_max,
         remote_cidr=cidr,
+        remote_prefix=addressing.written("remote_ip_prefix", model.remote_ip_prefix) if cidr else None,
         remote_group_id=model.remote_group_id,
         remote_address_group_id=model.remote_address_group_id,
         description=model.description,

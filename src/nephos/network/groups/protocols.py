@@ -33,7 +33,8 @@ NAMES = {
 }
 PORTED = frozenset({"tcp", "udp", "udplite", "sctp", "dccp", "6", "17", "136", "132", "33"})
 _ICMP = frozenset({"icmp", "icmpv6", "ipv6-icmp", "1", "58"})
-_ONLY_6 = frozenset({"icmpv6", "ipv6-icmp", "58", "ipv6-encap", "ipv6-frag", "ipv6-nonxt", "ipv6-opts", "ipv6-route"})
+_NAMES_6 = frozenset({"icmpv6", "ipv6-icmp", "ipv6-encap", "ipv6-frag", "ipv6-nonxt", "ipv6-opts", "ipv6-route"})
+_ONLY_6 = frozenset({*_NAMES_6, *(str(NAMES[name]) for name in _NAMES_6)})
 
 
 def canonical(value: str | int | None) -> str | None:

@@ -11,7 +11,8 @@ from nephos.network.groups.protocols import PORTED, is_icmp, version_of
 
 
 class NewRule(msgspec.Struct, frozen=True, kw_only=True):
-    """A rule to be made; `version` 4 or 6."""
+    """A rule to be made; `version` 4 or 6. `remote_prefix` is `remote_cidr` as the request wrote it, which may have
+    bits set below its length."""
 
     direction: str
     version: int = 4
@@ -19,6 +20,7 @@ class NewRule(msgspec.Struct, frozen=True, kw_only=True):
     port_min: int | None = None
     port_max: int | None = None
     remote_cidr: str | None = None
+    remote_prefix: str | None = None
     remote_group_id: str | None = None
     remote_address_group_id: str | None = None
     description: str = ""

@@ -36,6 +36,7 @@ rule = Table(
     integer("port_min", null=True),
     integer("port_max", null=True),
     text("remote_cidr", null=True),
+    text("remote_prefix", null=True),
     text("remote_group_id", null=True, index=True),
     text("remote_address_group_id", null=True, index=True),
     document("tags"),

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 from msgspec import UNSET, Meta, UnsetType
-from sqlalchemy import ColumnElement, case, or_, select
+from sqlalchemy import ColumnElement, case, func, or_, select
 
 from nephos.kernel.db.engine import Tx
 from nephos.network import resource
@@ -60,7 +60,7 @@ def render_rule(row: Any, default: bool) -> Item:
         "protocol": row.protocol,
         "port_range_min": row.port_min,
         "port_range_max": row.port_max,
-        "remote_ip_prefix": row.remote_cidr,
+        "remote_ip_prefix": row.remote_prefix or row.remote_cidr,
         "remote_group_id": row.remote_group_id,
         "remote_address_group_id": row.remote_address_group_id,
         "belongs_to_default_sg": default,
@@ -142,6 +142,7 @@ def version_filter(column: ColumnElement[Any]) -> Filter:
 
 _default = case((group.c.default_of.is_not(None), True), else_=False)
 _r = rule.c
+_prefix = func.coalesce(_r.remote_prefix, _r.remote_cidr)
 RULE = Noun(
     name="security_group_rule",
     plural="security_group_rules",
@@ -161,7 +162,7 @@ RULE = Noun(
         "protocol": resource.equals(_r.protocol),
         "port_range_min": resource.number(_r.port_min),
         "port_range_max": resource.number(_r.port_max),
-        "remote_ip_prefix": resource.equals(_r.remote_cidr),
+        "remote_ip_prefix": resource.equals(_prefix),
         "remote_group_id": resource.equals(_r.remote_group_id),
         "remote_address_group_id": resource.equals(_r.remote_address_group_id),
         "belongs_to_default_sg": resource.flag(_default),
@@ -174,7 +175,7 @@ RULE = Noun(
         protocol=_r.protocol,
         port_range_min=_r.port_min,
         port_range_max=_r.port_max,
-        remote_ip_prefix=_r.remote_cidr,
+        remote_ip_prefix=_prefix,
         remote_group_id=_r.remote_group_id,
         remote_address_group_id=_r.remote_address_group_id,
     ),

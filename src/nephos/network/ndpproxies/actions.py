@@ -12,6 +12,7 @@ from nephos.kernel import clock
 from nephos.kernel.cloud import Cloud
 from nephos.kernel.db.engine import Tx
 from nephos.network import problems, touch
+from nephos.network.addressscopes import actions as addressscopes
 from nephos.network.ndpproxies.store import ndp_proxy
 from nephos.network.ports.store import ROUTER, port
 from nephos.network.routers.store import router
@@ -29,7 +30,8 @@ _inner = (
 def create(tx: Tx, cloud: Cloud, leaf: Any, way: Any, wanted: str | None, values: dict[str, Any]) -> str:
     """For an IPv6 address of port `leaf` on router `way`: the first that the router reaches when none is wanted.
 
-    Raises RouterNDPProxyNotEnable, PortUnreachableRouter, InvalidAddress, BadRequest.
+    Raises RouterNDPProxyNotEnable, PortUnreachableRouter, InvalidAddress, BadRequest, and AddressScopeConflict (409):
+    nobody answers outside for addresses that are not unique there.
     """
     if not way.ndp_proxy:
         raise problems.refused(
@@ -50,6 +52,12 @@ def create(tx: Tx, cloud: Cloud, leaf: Any, way: Any, wanted: str | None, values
             )
         why = "cannot reach the router" if wanted in {one.address for one in own} else "does not belong to the port"
         raise problems.bad(f"The address {wanted} is invalid, reason: it {why}.", "InvalidAddress")
+    outer, own_scope = (addressscopes.of_network(tx, each, 6) for each in (way.gateway_network_id, leaf.network_id))
+    if outer != own_scope:
+        raise problems.refused(
+            f"The external network is of address scope {outer}, the port's of {own_scope}: they must be of the same.",
+            "AddressScopeConflict",
+        )
     holder = tx.first(
         select(ndp_proxy.c.id).where(ndp_proxy.c.router_id == way.id, ndp_proxy.c.address == found.address)
     )

@@ -21,6 +21,7 @@ from nephos.network.segments import actions as segments
 from nephos.network.segments import types
 from nephos.network.segments.types import Segment
 from nephos.network.sharing.grants import share
+from nephos.network.subnets.plan import LEAST_MTU
 from nephos.network.subnets.store import address, subnet
 
 _by_id = select(network).where(network.c.id == bindparam("id"))
@@ -108,6 +109,7 @@ def update(tx: Tx, cloud: Cloud, row: Any, values: dict[str, Any]) -> None:
     if values.get("mtu") is not None:
         found = segments.of_networks(tx, [row.id]).get(row.id, [row])
         values["mtu"] = _mtu(tx, cloud, [each.kind for each in found], values["mtu"])
+        _check_subnets_fit(tx, row.id, values["mtu"])
     if values.get("is_default"):
         _only_default(tx, row.id)
     resource.revise(tx, network, row.id, values)
@@ -216,9 +218,18 @@ def _mtu(tx: Tx, cloud: Cloud, kinds: Sequence[str], wanted: int | None) -> int:
         return min(most, *(types.most_mtu(kind, measured, ranges.tunnel_ip) for kind in tunnels))
     if wanted > most:
         raise problems.bad(f"Invalid input for operation: Requested MTU is too big, maximum is {most}.")
-    if wanted < 68:
-        raise problems.bad("Invalid input for operation: Requested MTU is too small, minimum is 68 (RFC 791).")
     return wanted
+
+
+def _check_subnets_fit(tx: Tx, network_id: str, mtu: int) -> None:
+    """Raises NetworkMTUSubnetConflict (409) for subnets that are there and need more."""
+    for version in tx.column(select(subnet.c.version).where(subnet.c.network_id == network_id).distinct()):
+        if mtu < LEAST_MTU[version]:
+            raise problems.refused(
+                f"Cannot use an MTU of {mtu} for network {network_id}: its IPv{version} subnets need "
+                f"{LEAST_MTU[version]}.",
+                "NetworkMTUSubnetConflict",
+            )
 
 
 def _check_zones(tx: Tx, cloud: Cloud, hints: Iterable[str]) -> None:

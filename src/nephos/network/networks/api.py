@@ -105,6 +105,8 @@ def update(call: Call) -> Reply:
 
 def _change(tx: Tx, view: View, row: Any, model: Update) -> None:
     values = resource.settings_of(model)
+    if values.get("qos_policy_id", row.qos_policy_id) != row.qos_policy_id:
+        qos.check_removable(tx, row.qos_policy_id, view.project_id, admin=view.sees_all)
     if values.get("qos_policy_id"):
         qos.check_usable(tx, values["qos_policy_id"], row.project_id, admin=view.sees_all)
     if values.pop("segments", None):

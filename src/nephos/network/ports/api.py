@@ -116,6 +116,8 @@ def _change(tx: Tx, view: View, row: Any, model: Update) -> None:
     if extras := _extras(model, row.extras or {}):
         values["extras"] = extras
     if "qos_policy_id" in values:
+        if values["qos_policy_id"] != row.qos_policy_id:
+            qos.check_removable(tx, row.qos_policy_id, view.project_id, admin=view.sees_all)
         values["qos_policy_id"] = qos.usable(tx, values["qos_policy_id"], row.project_id, admin=view.sees_all)
     actions.change(
         tx,

@@ -9,6 +9,7 @@ import msgspec
 from msgspec import UnsetType
 from sqlalchemy import and_, bindparam, delete, func, select
 
+from nephos import errors
 from nephos.kernel import clock
 from nephos.kernel.cloud import Cloud
 from nephos.kernel.db.engine import Tx
@@ -110,6 +111,19 @@ def check_usable(tx: Tx, policy_id: str, project_id: str, *, admin: bool) -> Non
     row = tx.first(_usable, {"id": policy_id, "viewer": project_id})
     if row is None or not (admin or row.project_id == project_id or row.shared):
         raise problems.missing("QoS policy", policy_id, "QosPolicyNotFound")
+
+
+def check_removable(tx: Tx, policy_id: str | None, project_id: str, *, admin: bool) -> None:
+    """Raises Forbidden: what an administrator has put under a policy that the project may not use stays under it."""
+    if policy_id is None:
+        return
+    try:
+        check_usable(tx, policy_id, project_id, admin=admin)
+    except errors.NotFound as hidden:
+        raise errors.Forbidden(
+            f"Failed to remove provided policy {policy_id} because you are not authorized.",
+            code="PolicyRemoveAuthorizationError",
+        ) from hidden
 
 
 def usable(tx: Tx, policy_id: str | UnsetType | None, project_id: str, *, admin: bool) -> str | None:

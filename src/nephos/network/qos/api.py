@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
+from nephos import errors
 from nephos.kernel.db.engine import Tx
 from nephos.kernel.http.call import Call, Reply
 from nephos.kernel.http.routes import Route
@@ -63,11 +64,14 @@ def delete(call: Call) -> Reply:
 # --- rules -----------------------------------------------------------------------------------------------------------
 
 
-def _parent(tx: Tx, view: View) -> Any:
-    """The policy that the URL names; the statements of its rules know it from now on. Raises QosPolicyNotFound."""
+def _parent(tx: Tx, view: View, *, creating: bool = False) -> Any:
+    """The policy that the URL names; the statements of its rules know it from now on. Raises QosPolicyNotFound, and
+    Forbidden for a rule to be made in somebody else's policy, as Neutron does."""
     key = view.call.params["id"]
     row = tx.first(POLICY.one, {**view.bind, "key": key})
     visible = row is not None and (view.sees_all or row.project_id == view.project_id or row.shared)
+    if row is not None and not visible and creating:
+        view.call.permit({"ext_parent:project_id": row.project_id, "project_id": row.project_id})
     if not visible:
         raise problems.missing("QoS policy", key, "QosPolicyNotFound")
     return row
@@ -94,7 +98,7 @@ def show_rule(kind: Kind, call: Call) -> Reply:
 
 def create_rule(kind: Kind, call: Call) -> Reply:
     def work(tx: Tx, view: View, model: Any) -> str:
-        parent = _parent(tx, view)
+        parent = _parent(tx, view, creating=True)
         view.call.permit({"ext_parent:project_id": parent.project_id, "project_id": parent.project_id})
         new = actions.NewRule(
             kind=kind,
@@ -160,6 +164,8 @@ def show_rule_type(call: Call) -> Reply:
     kind = BY_NAME.get(call.params["type"])
     if kind is None:
         raise problems.missing("Rule type", call.params["type"], "QosRuleTypeNotFound")
+    if not View(call).admin:
+        raise errors.Forbidden("What drivers support of a rule type is for administrators.", code="NotAuthorized")
     return Reply({"rule_type": rule_type(kind)})
 
 

@@ -13,6 +13,7 @@ from nephos.kernel import clock
 from nephos.kernel.cloud import Cloud
 from nephos.kernel.db.engine import Tx
 from nephos.network import addressing, problems, resource, touch
+from nephos.network.addressscopes import actions as addressscopes
 from nephos.network.flavors import actions as flavors
 from nephos.network.floatingips.store import floatingip
 from nephos.network.ndpproxies.store import ndp_proxy
@@ -123,7 +124,7 @@ def create(
 
 
 def update(tx: Tx, cloud: Cloud, row: Any, values: dict[str, Any]) -> None:
-    """Set name, description, admin_state_up, routes, ha, ndp_proxy and ecmp.
+    """Set name, description, admin_state_up, routes, ha, ndp_proxy, distributed and ecmp.
 
     Raises BadRequest for routes that lead nowhere and for a change of `ha` while the router is up (as Neutron does),
     RouterGatewayNotValid for NDP proxy without an IPv6 gateway.
@@ -146,7 +147,8 @@ def _check_one_form(*, ha: bool, distributed: bool) -> None:
     """Raises BadRequest for a router that is both highly available and distributed."""
     if ha and distributed:
         raise problems.bad(
-            "Bad router request: A router is either highly available or distributed in this cloud, not both.", "BadRequest"
+            "Bad router request: A router is either highly available or distributed in this cloud, not both.",
+            "BadRequest",
         )
 
 
@@ -180,10 +182,11 @@ def _change_ha(tx: Tx, cloud: Cloud, row: Any, values: dict[str, Any]) -> None:
 
 def _check_ndp_gateway(tx: Tx, row: Any) -> None:
     outer = tx.all(_attached, {"router": row.id, "owners": [GATEWAY]})
-    if not any(each.version == 6 for each in outer):
+    scope = row.gateway_network_id and addressscopes.of_network(tx, row.gateway_network_id, 6)
+    if scope is None or not any(each.version == 6 for each in outer):
         raise problems.refused(
             f"Can not set enable_ndp_proxy to True for router {row.id}: it has no external gateway, or the external "
-            "gateway port has no IPv6 address.",
+            "gateway port has no IPv6 address or the external network no IPv6 address scope.",
             "RouterGatewayNotValid",
         )
 
@@ -428,7 +431,7 @@ def add_subnet(tx: Tx, cloud: Cloud, row: Any, subnet_id: str, project_id: str) 
 
 def add_port(tx: Tx, cloud: Cloud, row: Any, leg: Any) -> Interface:
     """An interface made of a port that nothing has. Raises PortInUse, BadRequest."""
-    if leg.device_id and leg.device_id != row.id:
+    if leg.device_id:
         raise problems.refused(
             f"Unable to complete operation on port {leg.id} for network {leg.network_id}. Port already has an attached "
             f"device {leg.device_id}.",

@@ -182,8 +182,9 @@ def _add(tx: Tx, view: View, row: Any, wanted: InterfaceBody) -> actions.Interfa
     if wanted.port_id is not None:
         if wanted.subnet_id is not None:
             raise problems.bad("Bad router request: Cannot specify both subnet-id and port-id.", "BadRequest")
-        return actions.add_port(tx, view.cloud, row, resource.fetch(tx, PORT, view, wanted.port_id))
-    subnet = resource.fetch(tx, SUBNET, view, wanted.subnet_id or "")
+        port_id = addressing.uuid("port_id", wanted.port_id)
+        return actions.add_port(tx, view.cloud, row, resource.fetch(tx, PORT, view, port_id))
+    subnet = resource.fetch(tx, SUBNET, view, addressing.uuid("subnet_id", wanted.subnet_id or ""))
     if not view.admin:
         _check_connectable(tx, subnet, view.project_id)
     return actions.add_subnet(tx, view.cloud, row, subnet.id, row.project_id)

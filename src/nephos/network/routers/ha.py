@@ -43,7 +43,7 @@ def leg(tx: Tx, cloud: Cloud, row: Any, host_id: str) -> str:
     new = ports.New(
         project_id="",
         network_id=network_id,
-        name=f"HA port tenant {row.project_id}"[:255],
+        name=f"HA port project {row.project_id}"[:255],
         device_id=row.id,
         device_owner=owners.HA,
         groups=(),
@@ -56,14 +56,14 @@ def leg(tx: Tx, cloud: Cloud, row: Any, host_id: str) -> str:
 
 
 def _make(tx: Tx, cloud: Cloud, project_id: str) -> str:
-    wanted = networks.New(project_id="", name=f"HA network tenant {project_id}"[:255], port_security_enabled=False)
+    wanted = networks.New(project_id="", name=f"HA network project {project_id}"[:255], port_security_enabled=False)
     network_id = networks.create(tx, cloud, wanted)
     subnet = subnets.New(
         project_id="",
         network_id=network_id,
         version=4,
         cidr=RANGE,
-        name=f"HA subnet tenant {project_id}"[:255],
+        name=f"HA subnet project {project_id}"[:255],
         gateway=None,
         dhcp=False,
     )

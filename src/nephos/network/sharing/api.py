@@ -10,7 +10,6 @@ from nephos.kernel.db.engine import Tx
 from nephos.kernel.http.call import Call, Reply
 from nephos.kernel.http.routes import Route
 from nephos.network import problems, resource
-from nephos.network.networks.store import EXTERNAL
 from nephos.network.resource import V, View
 from nephos.network.sharing import actions
 from nephos.network.sharing.kinds import KINDS
@@ -53,9 +52,7 @@ def _make(tx: Tx, view: View, model: Create) -> str:
         )
     row = resource.fetch(tx, kind.noun, view, model.object_id)
     if row.project_id != view.project_id and not view.admin:
-        raise problems.missing(kind.noun.title, model.object_id, kind.noun.missing)
-    if model.action == EXTERNAL:
-        view.call.permit({}, rule="update_network:router:external")
+        raise problems.bad("Only admins can manipulate policies on objects they do not own.")
     return actions.create(
         tx,
         view.cloud,

@@ -69,7 +69,10 @@ def create(tx: Tx, cloud: Cloud, project_id: str, values: dict[str, Any], *, adm
 
 
 def update(tx: Tx, row: Any, values: dict[str, Any], *, admin: bool = False) -> None:
-    """Prefixes may only grow. Raises BadRequest, and what `addressscopes.check_pool` raises."""
+    """Prefixes may only grow, and not by the pool's owner in an address scope of somebody else. Raises BadRequest, and
+    what `addressscopes.check_pool` raises."""
+    if row.address_scope_id is not None and not admin:
+        addressscopes.check_owner(tx, row.address_scope_id, row.project_id)
     if "prefixes" in values:
         values["prefixes"] = merged(values["prefixes"])
         if ipaddress.ip_network(values["prefixes"][0]).version != row.version:
@@ -187,7 +190,7 @@ def _is_public(tx: Tx, pool_id: str) -> bool:
 
 def merged(prefixes: Sequence[str]) -> list[str]:
     """Prefixes of one IP version, neighbours joined. Raises BadRequest."""
-    found = [addressing.network("prefixes", each) for each in prefixes]
+    found = [ipaddress.ip_network(addressing.prefix("prefixes", each)) for each in prefixes]
     if not found:
         raise problems.invalid("prefixes", "at least one prefix is required")
     versions = {each.version for each in found}

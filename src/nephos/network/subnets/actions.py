@@ -221,9 +221,11 @@ def _check_scope(tx: Tx, new: New, siblings: Sequence[Any]) -> None:
 
 
 def _check_mtu(tx: Tx, new: New) -> None:
-    if new.version == 6 and (tx.scalar(select(network.c.mtu).where(network.c.id == new.network_id)) or 1500) < 1280:
+    """Raises NetworkMTUSubnetConflict (409): RFC 791 and RFC 8200 say how narrow a link may be."""
+    least = plan.LEAST_MTU[new.version]
+    if (tx.scalar(select(network.c.mtu).where(network.c.id == new.network_id)) or least) < least:
         raise problems.refused(
-            f"Cannot create an IPv6 subnet in network {new.network_id}: its MTU is below 1280.",
+            f"Cannot create an IPv{new.version} subnet in network {new.network_id}: its MTU is below {least}.",
             "NetworkMTUSubnetConflict",
         )
 

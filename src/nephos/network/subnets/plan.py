@@ -12,6 +12,10 @@ from nephos.network.addressing import IPAddress, IPNetwork
 MOST_DNS, MOST_ROUTES = 5, 20
 
 
+LEAST_MTU = {4: 68, 6: 1280}
+"""IP version → the narrowest link that carries it (RFC 791, RFC 8200)."""
+
+
 def check_range(range_: IPNetwork, *, dhcp: bool) -> None:
     """Raises InvalidInput for a range that cannot be served."""
     words = "Invalid input for operation: "

@@ -120,7 +120,7 @@ NOUN = Noun(
     render=_render,
     target=_target,
     hidden=("segment_id",),
-    guarded=frozenset({"service_types", "segment_id"}),
+    guarded=frozenset({"segment_id"}),
     filters={
         **resource.standard_filters(subnet),
         "network_id": resource.equals(_c.network_id),

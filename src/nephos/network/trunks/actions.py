@@ -71,7 +71,8 @@ def update(tx: Tx, cloud: Cloud, row: Any, values: dict[str, Any]) -> None:
 
 
 def remove(tx: Tx, cloud: Cloud, row: Any) -> None:
-    """Its subports are ordinary ports again. Raises TrunkInUse (409) while a guest has the parent."""
+    """Its subports are ordinary ports again. Raises TrunkDisabled, TrunkInUse (409) while a guest has the parent."""
+    check_enabled(row)
     if ports.get(tx, row.port_id).host_id is not None:
         raise problems.refused(
             f"Trunk {row.id} is currently in use: its port {row.port_id} is on a host.", "TrunkInUse"
