@@ -30,6 +30,7 @@ from nephos.kernel.db.engine import Tx
 from nephos.kernel.http import serving
 from nephos.kernel.http.front import Front
 from nephos.kernel.operations.worker import Worker
+from nephos.kernel.sweeper import Sweeper
 from nephos.kernel.tls import keeper
 
 log = logging.getLogger(__name__)
@@ -62,6 +63,7 @@ def application() -> Front:
         _prepare(cloud)
     worker = Worker(cloud.database, cloud.operations, cloud.doorbell)
     worker.start()
+    Sweeper(cloud.database, cloud.sweeps, chosen.retention_days).start()
     for delivery in app.deliveries(cloud):
         delivery.start()
     address, _ = chosen.address

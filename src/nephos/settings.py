@@ -267,6 +267,7 @@ class Settings(msgspec.Struct, forbid_unknown_fields=True):
     it; with one, `servers` server processes run on this machine. `connections` is the most that each asks the database
     for (0: as many as it has threads, and no more than its share of what the database gives). `number` is which of
     this machine's servers a process is; its command line says so.
+    What a deleted server leaves (its row, its events) is kept for `retention_days`, 0 for ever.
     `doorbell` is empty, or RabbitMQ's address (as of `notifications.rabbitmq`) for several servers on one ledger.
     """
 
@@ -282,6 +283,7 @@ class Settings(msgspec.Struct, forbid_unknown_fields=True):
     doorbell: str = ""
     hypervisor: str = "libvirt"
     fake_hosts: int = 1
+    retention_days: Annotated[int, msgspec.Meta(ge=0, le=36_500)] = 365
     log: Log = msgspec.field(default_factory=Log)
     api: Api = msgspec.field(default_factory=Api)
     tls: Tls = msgspec.field(default_factory=Tls)

@@ -24,6 +24,7 @@ from nephos.compute.parts import Parts
 from nephos.compute.proxies import floating_ips, outside, security_groups
 from nephos.compute.quotas import api as quotas
 from nephos.compute.servers import api as servers
+from nephos.compute.servers import store
 from nephos.compute.showing.bodies import Bodies
 from nephos.compute.usage import api as usage
 from nephos.compute.usage import audit_log
@@ -80,6 +81,7 @@ def compose(cloud: Cloud) -> None:
     cloud.hosts.notice("metadata_served", partial(notices.marked, "metadata served", cloud))
     cloud.hosts.notice("host", lambda tx, seen: building.forget_hosts())
     cloud.audits.append(audit.check)
+    cloud.sweeps.append(store.sweep)
 
 
 def seed(cloud: Cloud, passwords: Mapping[str, str]) -> None:

@@ -8,7 +8,9 @@ from collections.abc import Mapping
 from nephos.image.data import actions as data
 from nephos.image.data import api as data_api
 from nephos.image.discovery import api as discovery_api
+from nephos.image.images import actions as images
 from nephos.image.images import api as images_api
+from nephos.image.imports import actions as imports
 from nephos.image.imports import api as imports_api
 from nephos.image.imports import steps
 from nephos.image.links import Key
@@ -43,6 +45,7 @@ def compose(cloud: Cloud) -> None:
     directory = cloud.settings.server_dir
     cloud.parts["image"] = Parts(FileStore(directory / "images"), Key(directory / "image-links.key"), Transfers())
     cloud.operations.register([steps.kind(cloud)])
+    cloud.sweeps += [images.sweep, imports.sweep]
 
 
 def seed(cloud: Cloud, passwords: Mapping[str, str]) -> None:

@@ -15,6 +15,7 @@ from nephos.kernel.http.limits import Limits
 from nephos.kernel.http.metrics import Metrics
 from nephos.kernel.operations.engine import Operations
 from nephos.kernel.policy import Policies
+from nephos.kernel.sweeper import Sweep
 
 if TYPE_CHECKING:
     from nephos.hosts.actions import Hosts
@@ -44,7 +45,7 @@ class Cloud:
     """The engines of one server, and the services that it serves. `verify` turns a token into credentials.
 
     `parts` holds what a service keeps in memory (caches keyed by revision), by the service's name; `audits` are the
-    services' checks of the ledger.
+    services' checks of the ledger, `sweeps` take away what it kept long enough.
     """
 
     settings: Settings
@@ -59,6 +60,7 @@ class Cloud:
     services: Sequence[Service] = ()
     parts: dict[str, Any] = field(default_factory=dict)
     audits: list[Check] = field(default_factory=list)
+    sweeps: list[Sweep] = field(default_factory=list)
 
     def allows(self, rule: str, who: Who, target: Mapping[str, Any]) -> bool:
         """Whether the policy says yes; operators' changes of its files are seen within a second."""

@@ -15,6 +15,7 @@ from sqlalchemy import (
     UniqueConstraint,
     Update,
     bindparam,
+    delete,
     func,
     select,
     update,
@@ -22,6 +23,7 @@ from sqlalchemy import (
 
 from nephos.kernel.db.engine import Tx
 from nephos.kernel.db.schema import boolean, document, integer, metadata, text, when
+from nephos.kernel.operations import history
 
 NOUN = "server"
 
@@ -111,6 +113,19 @@ _of_host = select(_s).where(_s.c.host_id == bindparam("host"), ~_s.c.deleted)
 def by_id(tx: Tx, server_id: str) -> Any | None:
     """A server's row, also a deleted one's."""
     return tx.first(_by_id, {"id": server_id})
+
+
+def sweep(tx: Tx, before: int, most: int) -> int:
+    """Take away servers that were deleted before a time (microseconds), at most so many, with all that is kept of them."""
+    gone = (_s.c.deleted, _s.c.created_at < before, _s.c.deleted_at < before)
+    found = tx.column(select(_s.c.id).where(*gone).order_by(_s.c.created_at).limit(most))
+    busy = history.busy(tx, NOUN, found) if found else set()
+    ids = [each for each in found if each not in busy]
+    if ids:
+        history.forget(tx, NOUN, ids)
+        tx.execute(delete(tag).where(tag.c.server_id.in_(ids)))
+        tx.execute(delete(_s).where(_s.c.id.in_(ids)))
+    return len(ids)
 
 
 def by_ids(tx: Tx, server_ids: Iterable[str]) -> dict[str, Any]:

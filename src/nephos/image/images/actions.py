@@ -229,6 +229,13 @@ def remove(tx: Tx, old: Image) -> str | None:
     return row.bytes_name  # type: ignore[no-any-return]
 
 
+def sweep(tx: Tx, before: int, most: int) -> int:
+    """Forget the ids of images that were deleted before a time (microseconds), at most so many."""
+    ids = tx.column(select(store.used_id.c.id).where(store.used_id.c.deleted_at < before).limit(most))
+    tx.execute(delete(store.used_id).where(store.used_id.c.id.in_(ids)))
+    return len(ids)
+
+
 def set_active(tx: Tx, old: Image, *, active: bool) -> None:
     """Deactivate, or activate again; what is so already stays. Raises Forbidden in any other status, as Glance does."""
     wanted, verb = (ACTIVE, "reactivate") if active else (DEACTIVATED, "deactivate")

@@ -15,6 +15,7 @@ from nephos.image.images.actions import IMPORTING, UPLOADING, Image
 from nephos.kernel.cloud import Cloud
 from nephos.kernel.db.engine import Tx
 from nephos.kernel.http.call import Call
+from nephos.kernel.operations import history
 from nephos.kernel.operations.store import operation
 
 KIND, NOUN = "image.import", "image"
@@ -70,3 +71,8 @@ def task(tx: Tx, task_id: str) -> Any:
     if row is None:
         raise errors.NotFound(f"No task found with ID {task_id}.")
     return row
+
+
+def sweep(tx: Tx, before: int, most: int) -> int:
+    """Forget imports that ended before a time (microseconds), at most so many."""
+    return history.forget_before(tx, NOUN, before, most)
