@@ -7,15 +7,20 @@ external network, where the internet is the gateway 172.24.4.1.
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import msgspec
 import pytest
 
-from nephos.wiring.base import Floating, Physical, Port, Router, RouterEdge, Rule, Subnet
+from nephos.cli.trace import drawing
+from nephos.wiring.base import Floating, Physical, Port, Router, RouterEdge, Rule, Subnet, WiringSettings
 from tests.hosts.lab import OUTSIDE, Guest, Lab, Node, wait
+from tests.hosts.lab_cloud import LabCloud
 from tests.hosts.test_switches import settings_of
 from tests.hosts.test_wiring_routers import Flow, Quarter
 from tests.hosts.wiring_lab import Cloud, HostWiring, new_id
@@ -161,3 +166,64 @@ def test_a_floating_ip_is_served_on_its_ports_own_host(quarter: Quarter) -> None
     assert seen_from(quarter, d) == "172.24.4.21" and seen_from(quarter, a) == "172.24.4.10"
     cloud.wirings[2].purge()
     assert "qrouter" not in lab.hosts[2].out("ip", "netns", "list")
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """One that the server's user can enter."""
+    found = Path(tempfile.mkdtemp(prefix="nephos-spread-", dir="/var/tmp"))
+    found.chmod(0o755)
+    yield found
+    shutil.rmtree(found, ignore_errors=True)
+
+
+def test_a_cloud_serves_and_follows_them_and_they_move_with_their_ports(folder: Path) -> None:
+    """From the API to the wire: made, traced over the port's own host alone, and found again on another within seconds."""
+    with Lab(folder, hosts=2) as lab:
+        for node in (*lab.hosts, lab.internet):
+            node.cable("eth3", "ext")
+        lab.internet.run("ip address add 172.24.4.1/24 dev eth3")
+        physical = {"public": Physical(bridge="br-ex", interface="eth3")}
+        wiring = {host.name: WiringSettings(tunnel_address=host.address, physical=physical) for host in lab.hosts}
+        with LabCloud(lab, outside=(), wiring=wiring) as cloud:
+            with cloud.network():
+                api = cloud.connect("admin").network
+                public = api.find_network("public")
+                net = api.create_network(name="spread")
+                sub = api.create_subnet(network_id=net.id, ip_version=4, cidr="10.31.0.0/24")
+                way = api.create_router(
+                    name="spread", is_distributed=True, external_gateway_info={"network_id": public.id}
+                )
+                api.add_interface_to_router(way, subnet_id=sub.id)
+                group = api.create_security_group(name="open")
+                api.create_security_group_rule(security_group_id=group.id, direction="ingress", ethertype="IPv4")
+                own = {agent.host for agent in api.routers_hosting_l3_agents(way)}
+                here, there = sorted(lab.hosts, key=lambda host: host.name in own)
+                port = api.create_port(network_id=net.id, security_groups=[group.id], binding_host_id=here.name)
+                floating = api.create_ip(floating_network_id=public.id, port_id=port.id)
+            address = floating.floating_ip_address
+            tap = f"tap{port.id[:11]}"
+            wait(lambda: here.run("ip", "link", "show", tap, check=False).returncode == 0, 20, "the tap")
+            guest = Guest(here, tap, port.mac_address)
+            guest.dhcp()
+            guest.serve(80, "here")
+            wait(lambda: lab.internet.reaches(address, 80, wait=1) == "here", 20, "the floating IP")
+            assert f"qrouter-{way.id}" in here.out("ip", "netns", "list")
+            assert address in here.out("ip", "netns", "exec", f"qrouter-{way.id}", "ip", "address")
+            assert address not in there.out("ip", "netns", "exec", f"qrouter-{way.id}", "ip", "address")
+            for to, passed in (("internet", {here.name}), ("gateway", {here.name, there.name}), (address, {here.name})):
+                found = cloud.get(f"/nephos/v1/ports/{port.id}/trace?to={to}")["trace"]
+                assert found["ok"], drawing(port.to_dict(original_names=True), to, found)
+                assert {hop["host"] for hop in found["hops"]} == passed, found
+            assert cloud.audit() == []
+
+            # The port moves, as with a migration: the same MAC and addresses behind a tap of the other host.
+            guest.kill()
+            with cloud.network():
+                api.update_port(port.id, binding_host_id=there.name)
+            wait(lambda: there.run("ip", "link", "show", tap, check=False).returncode == 0, 20, "the tap")
+            guest = Guest(there, tap, port.mac_address)
+            guest.dhcp()
+            guest.serve(80, "there")
+            wait(lambda: lab.internet.reaches(address, 80, wait=1) == "there", 10, "the floating IP on its other host")
+            wait(lambda: f"qrouter-{way.id}" not in here.out("ip", "netns", "list"), 10, "the edge to go")

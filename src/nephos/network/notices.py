@@ -18,7 +18,7 @@ from nephos.network.metering import store as metering
 from nephos.network.networks.store import network
 from nephos.network.paths import actions as paths
 from nephos.network.ports.store import port
-from nephos.network.routers import placing
+from nephos.network.routers import edges, placing
 from nephos.network.routers.store import router, silent_gateway
 
 T = TypeVar("T")
@@ -90,7 +90,7 @@ def meter(tx: Tx, seen: Seen) -> None:
     """What a metering label counted at a router that is on the host: it is told to who listens."""
     found = _decoded(seen, tuple[str, int, int, int])
     row = tx.first(select(router).where(router.c.id == found[0])) if found else None
-    if found and row is not None and seen.host in placing.hosts_of(tx, row):
+    if found and row is not None and (seen.host in placing.hosts_of(tx, row) or row.id in edges.on(tx, seen.host)):
         label = tx.first(select(metering.label).where(metering.label.c.id == seen.id))
         if label is not None and (label.shared or label.project_id == row.project_id):
             host = hosts.get(tx, seen.host).name

@@ -19,6 +19,7 @@ from nephos.network.floatingips.store import floatingip
 from nephos.network.networks.store import network
 from nephos.network.ports import actions as ports
 from nephos.network.ports.store import DHCP, GATEWAY, ROUTER, port
+from nephos.network.routers import edges
 from nephos.network.routers.store import router
 from nephos.network.subnets.store import address, subnet
 from nephos.wiring.probe import At, Point
@@ -41,7 +42,7 @@ _at = (
     .where(port.c.network_id == bindparam("network"), address.c.address == bindparam("address"))
 )
 _floating = (
-    select(floatingip.c.router_id, floatingip.c.fixed_address, port.c.network_id.label("inside"))
+    select(floatingip.c.router_id, floatingip.c.fixed_address, floatingip.c.fixed_port_id, port.c.network_id.label("inside"))
     .join(port, port.c.id == floatingip.c.fixed_port_id)
     .where(floatingip.c.network_id == bindparam("network"), floatingip.c.address == bindparam("address"))
 )
@@ -72,6 +73,7 @@ class Way(NamedTuple):
     `nexthop` is whom the guest asks for by ARP or a neighbour solicitation; `nexthop_mac` is who should answer, where the
     ledger knows: of DHCP too. `asks` is what a guest asks for to configure itself: router, stateful, stateless, of which
     the first passes all stops but the DHCP server, the others only that. `routers` are the MACs of the network's routers.
+    `edge` is who answers for the next hop when that is a distributed router, whichever way packets go.
     """
 
     port_id: str
@@ -86,6 +88,7 @@ class Way(NamedTuple):
     who: str
     asks: tuple[str, ...] = ()
     routers: tuple[str, ...] = ()
+    edge: Stop | None = None
 
 
 def way(tx: Tx, port_id: str, target: str) -> Way:
@@ -119,7 +122,8 @@ def way(tx: Tx, port_id: str, target: str) -> Way:
         return Way(row.id, row.mac, source, net.mtu, "metadata", to, to, None, (tap, here), who)
     to, who = _target(tx, row, home, target)
     stops, nexthop, mac, who = _route(tx, row, net, own, to, who)
-    return Way(row.id, row.mac, home.address, net.mtu, "address", to, nexthop, mac, (tap, *stops), who)
+    edge = _edge(tx, row, nexthop)
+    return Way(row.id, row.mac, home.address, net.mtu, "address", to, nexthop, mac, (tap, *stops), who, edge=edge)
 
 
 def _version(tx: Tx, taken: Sequence[Any], target: str) -> int:
@@ -238,6 +242,7 @@ def _route(
     stops = _to_router(tx, row, net, leg)
     host_id = stops[-1].host_id
     legs = tx.all(_legs, {"router": leg.device_id})
+    edge = edges.serving(tx, row.id)
     for inner in legs:
         for each in tx.all(_taken, {"port": inner.id}):
             if inner.device_owner == ROUTER and target in ipaddress.ip_network(each.cidr):
@@ -245,7 +250,20 @@ def _route(
     outer = next((each for each in legs if each.device_owner == GATEWAY), None)
     if outer is None:
         raise errors.Conflict(f"Router {leg.device_id} has no external gateway and no network with {to}.")
+    if edge is not None and (edge.router_id, edge.fixed_address) == (leg.device_id, home.address):
+        # The floating IP of a distributed router: its edge is on the port's own host.
+        host_id = row.host_id
+        stops = [Stop(host_id, _leg(leg))]
     return (*stops, *_outside(tx, outer, host_id, to)), home.gateway, leg.mac, who
+
+
+def _edge(tx: Tx, row: Any, nexthop: str) -> Stop | None:
+    """The leg, on the port's own host, of the distributed router that serves a floating IP of the port there."""
+    edge = edges.serving(tx, row.id)
+    if edge is None:
+        return None
+    leg = tx.first(_at, {"network": row.network_id, "address": nexthop})
+    return Stop(row.host_id, _leg(leg)) if leg is not None and leg.device_id == edge.router_id else None
 
 
 def _outside(tx: Tx, outer: Any, host_id: str, to: str) -> list[Stop]:
@@ -263,9 +281,12 @@ def _outside(tx: Tx, outer: Any, host_id: str, to: str) -> list[Stop]:
     inner = next((each for each in legs if each.device_owner == ROUTER and each.network_id == floating.inside), None)
     if inner is None or there.host_id is None:
         return [gateway, *_out(host_id, net)]
+    edge = edges.serving(tx, floating.fixed_port_id)
+    home = edge.host_id if edge is not None and edge.address == to else there.host_id
     # A router turns round what is for a floating IP of its own, without a look outside.
-    stops = [] if there.id == outer.id else [gateway, *_between(tx, host_id, there.host_id, net), Stop(there.host_id, _leg(there))]
-    return [*stops, *_inside(tx, inner, there.host_id, floating.fixed_address)]
+    turned = (there.id, home) == (outer.id, host_id)
+    stops = [] if turned else [gateway, *_between(tx, host_id, home, net), Stop(home, _leg(there), gateway=True)]
+    return [*stops, *_inside(tx, inner, home, floating.fixed_address)]
 
 
 def _inside(tx: Tx, leg: Any, host_id: str, to: str) -> list[Stop]:

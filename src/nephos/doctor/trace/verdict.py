@@ -153,6 +153,8 @@ def _stops(seen: _Seen, packet: Packet) -> Sequence[Stop]:
         return [stop for stop in stops if isinstance(packet, RouterSolicit) is not (stop.point.at is At.DHCP) or stop is stops[0]]
     if not isinstance(packet, Arp | Solicit):
         return stops
+    if seen.way.edge is not None:
+        return (stops[0], seen.way.edge)
     for number, stop in enumerate(stops):
         if stop.point.at is At.LEG:
             return stops[: number + 1]

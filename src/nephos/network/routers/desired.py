@@ -6,6 +6,7 @@ import ipaddress
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import msgspec
 from sqlalchemy import BindParameter, bindparam, func, or_, select
 
 from nephos.kernel.db.engine import Tx
@@ -104,7 +105,10 @@ def routers(tx: Tx, host_id: str, ids: Sequence[str] | None) -> Mapping[str, Tol
     for row in rows:
         own = legs.get(row.id, [])
         if row.id in served:
-            found[row.id] = _edge(row, host_id, own, taken, served[row.id], limits, floating[row.id])
+            edge = _edge(row, host_id, own, taken, served[row.id], limits, floating[row.id])
+            found[row.id] = msgspec.structs.replace(
+                edge, helpers=_helpers_of(helpers.get(row.id, ())), meters=_meters_of(row, meters)
+            )
             continue
         outer = sorted(
             (leg for leg in own if leg.device_owner == GATEWAY), key=lambda leg: leg.id != row.gateway_port_id
@@ -122,14 +126,20 @@ def routers(tx: Tx, host_id: str, ids: Sequence[str] | None) -> Mapping[str, Tol
             admin_up=row.admin_state_up,
             ha=_ha(row, host_id, own, taken, bindings.get(row.id, [])) if row.ha else None,
             forwardings=tuple(_forwarding(one) for one in forwardings.get(row.id, ())),
-            helpers=tuple(
-                base.Helper(helper=one.helper, protocol=one.protocol, port=one.port) for one in helpers.get(row.id, ())
-            ),
+            helpers=_helpers_of(helpers.get(row.id, ())),
             proxied=tuple(one.address for one in proxied.get(row.id, ())) if row.ndp_proxy else None,
             ecmp=row.ecmp,
-            meters=tuple(meter for owner, shared, meter in meters if shared or owner == row.project_id),
+            meters=_meters_of(row, meters),
         )
     return {key: told(each) for key, each in found.items()}
+
+
+def _meters_of(row: Any, meters: Iterable[tuple[str, bool, base.Meter]]) -> tuple[base.Meter, ...]:
+    return tuple(meter for owner, shared, meter in meters if shared or owner == row.project_id)
+
+
+def _helpers_of(rows: Iterable[Any]) -> tuple[base.Helper, ...]:
+    return tuple(base.Helper(helper=one.helper, protocol=one.protocol, port=one.port) for one in rows)
 
 
 def _edge(

@@ -15,6 +15,7 @@ from sqlalchemy import bindparam, select
 
 from nephos.hosts.store import host
 from nephos.kernel.db.engine import Tx
+from nephos.network.agents import disabled
 from nephos.network.floatingips.store import floatingip
 from nephos.network.networks.store import network
 from nephos.network.ports.store import port
@@ -53,34 +54,36 @@ _of_routers = _served.where(router.c.id.in_(bindparam("routers", expanding=True)
 _to_port = _served.where(port.c.id == bindparam("port"))
 
 
-def _able(rows: Sequence[Any]) -> list[Any]:
-    """Those on hosts that reach the router's external physical network."""
-    return [row for row in rows if row.physical in (row.reached or ())]
+def _able(tx: Tx, rows: Sequence[Any]) -> list[Any]:
+    """Those on hosts that reach the router's external physical network and whose L3 agent nobody switched off."""
+    found = [row for row in rows if row.physical in (row.reached or ())]
+    off = disabled.hosts(tx) if found else ()
+    return [row for row in found if row.host_id not in off]
 
 
 def on(tx: Tx, host_id: str) -> dict[str, list[Any]]:
     """Router → the floating IPs that a host serves for it."""
     found: dict[str, list[Any]] = {}
-    for row in _able(tx.all(_on_host, {"host": host_id})):
+    for row in _able(tx, tx.all(_on_host, {"host": host_id})):
         found.setdefault(row.router_id, []).append(row)
     return found
 
 
 def networks(tx: Tx, host_id: str) -> set[str]:
     """The external networks that a host carries for its edges."""
-    return {row.outside for row in _able(tx.all(_on_host, {"host": host_id}))}
+    return {row.outside for row in _able(tx, tx.all(_on_host, {"host": host_id}))}
 
 
 def elsewhere(tx: Tx, router_ids: Collection[str]) -> set[tuple[str, str]]:
     """(router, floating IP) of what these routers do not serve themselves."""
     if not router_ids:
         return set()
-    return {(row.router_id, row.address) for row in _able(tx.all(_of_routers, {"routers": list(router_ids)}))}
+    return {(row.router_id, row.address) for row in _able(tx, tx.all(_of_routers, {"routers": list(router_ids)}))}
 
 
 def serving(tx: Tx, port_id: str) -> Any | None:
     """How a port's floating IP is served on the port's own host; None when it is not, or there is none."""
-    return next(iter(_able(tx.all(_to_port, {"port": port_id}))), None)
+    return next(iter(_able(tx, tx.all(_to_port, {"port": port_id}))), None)
 
 
 def mac(router_id: str, host_id: str) -> str:

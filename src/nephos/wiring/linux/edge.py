@@ -9,6 +9,7 @@ guests and the tunnels see one router, where it is, and a guest's neighbour tabl
 from __future__ import annotations
 
 import hashlib
+import ipaddress
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
@@ -22,6 +23,7 @@ _IN, _OUT = meta("iifname"), meta("oifname")
 _SOURCE, _TARGET = field("ether", "saddr"), field("ether", "daddr")
 _GROUP = "01:00:00:00:00:00"
 _AFTER_GUARDS = -299
+_DOORS, _DOOR_MASK = "02:4e:52:00:00:00", "ff:ff:ff:00:00:00"
 
 
 class Served(NamedTuple):
@@ -35,7 +37,7 @@ class Served(NamedTuple):
 
 def door(leg: RouterInterface) -> str:
     """The MAC that an edge's leg has on its bridge; it never leaves the host."""
-    return "02:4e:52:" + hashlib.sha256(leg.port_id.encode()).digest()[:3].hex(":")
+    return _DOORS[:9] + hashlib.sha256(leg.port_id.encode()).digest()[:3].hex(":")
 
 
 def served(desired: Desired) -> Iterator[Served]:
@@ -50,39 +52,47 @@ def served(desired: Desired) -> Iterator[Served]:
                 yield Served(port, fixed, legs[port.network_id], router)
 
 
+def _central(router: Router) -> list[nft.Value]:
+    """What an edge leaves to the router itself, as elements that do not overlap."""
+    networks = [ipaddress.IPv4Network(cidr) for cidr in (router.edge.central if router.edge else ())]
+    return [nft.prefix(str(each)) for each in ipaddress.collapse_addresses(networks)]
+
+
 def lead(table: Table, desired: Desired) -> None:
     """Add to the bridge family's table: after the guards, so that what is led has been judged."""
     edges = [router for router in desired.routers.values() if router.edge is not None and router.admin_up]
     legs = [leg for router in edges for leg in router.interfaces]
     if not legs:
         return
-    by_port: dict[str, list[Served]] = {}
+    by_leg: dict[tuple[str, str], list[Served]] = {}
     for one in served(desired):
-        by_port.setdefault(one.port.id, []).append(one)
+        by_leg.setdefault((one.port.id, one.leg.port_id), []).append(one)
     table.map("edge_doors", "ifname", "ether_addr", ((names.tap(leg.port_id), door(leg)) for leg in legs))
     table.map("edge_macs", "ifname", "ether_addr", ((names.tap(leg.port_id), leg.mac) for leg in legs))
     table.set("edges", "ifname", (names.tap(leg.port_id) for leg in legs))
     into = (concat(names.tap(leg.port_id), door(leg)) for leg in legs)
     table.set("edge_entries", ["ifname", "ether_addr"], into)
     led, asked = [], []
-    for found in by_port.values():
-        port, leg, router = found[0].port, found[0].leg, found[0].router
-        chain = table.chain(f"edge_{port.index}")
-        central = [nft.prefix(cidr) for cidr in router.edge.central] if router.edge else []
+    for found in by_leg.values():
+        port, leg, central = found[0].port, found[0].leg, _central(found[0].router)
+        name = f"{port.index}_{names.tap(leg.port_id)}"
+        chain = table.chain(f"edge_{name}")
         if central:
             table.rule(chain, match(field("ip", "daddr"), {"set": central}), RETURN)
         table.rule(
             chain, match(field("ip", "saddr"), {"set": sorted(one.fixed for one in found)}), mangle(_TARGET, door(leg))
         )
         led.append((concat(names.tap(port.id), leg.mac), jump(chain)))
-        chain = table.chain(f"edge_arp_{port.index}")
+        chain = table.chain(f"edge_arp_{name}")
         table.rule(chain, match(field("arp", "operation"), "request"), mangle(_TARGET, door(leg)))
         asked += [(concat(names.tap(port.id), one.address), jump(chain)) for one in leg.addresses]
     table.map("edge_led", ["ifname", "ether_addr"], "verdict", led)
     table.map("edge_asked", ["ifname", "ipv4_addr"], "verdict", asked)
     table.hook("edge_before", "prerouting", _AFTER_GUARDS)
-    # Nobody but who was handed in may notice an edge: it says nothing to all, and hears nothing that is for all.
+    # Nobody but who was handed in may notice an edge: it says nothing to all, it hears nothing that is for all, and nobody
+    # goes to a door by himself.
     from_edge = match(_IN, "@edges")
+    table.rule("edge_before", match(masked(_TARGET, _DOOR_MASK), _DOORS), DROP)
     table.rule("edge_before", from_edge, match(masked(_TARGET, _GROUP), _GROUP), DROP)
     table.rule("edge_before", from_edge, mangle(_SOURCE, {"map": {"key": _IN, "data": "@edge_doors"}}))
     table.rule("edge_before", {"vmap": {"key": concat(_IN, _TARGET), "data": "@edge_led"}})
