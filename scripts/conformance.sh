@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# OpenStack's own tests against a cloud of two simulated hosts, or of one real one: make conformance
+# OpenStack's own tests against a cloud of two simulated hosts, or of real ones: make conformance
 #
-#   scripts/conformance.sh [--list FILE | --identity | --tests REGEX] [--validation] [--conf FILE] [--security-compliance]
-#       [--system-token] [--judge DIR] [--keep] [-- OPTIONS OF run_tempest.sh]
+#   scripts/conformance.sh [--list FILE | --identity | --tests REGEX] [--validation [--hosts N]] [--conf FILE]
+#       [--security-compliance] [--system-token] [--judge DIR] [--keep] [-- OPTIONS OF run_tempest.sh]
 #
 # The judge is a folder with run_tempest.sh and its lists, by default ../shared/conformance beside the checkout. The
 # default list is its smoke list without what needs block storage, which comes later. --identity takes every test of
@@ -11,10 +11,11 @@
 # identity by system-scoped tokens.
 # --tests takes every test of the installed Tempest whose name matches, such as '^tempest\.api\.network\.'.
 # --validation boots real guests and logs in to them, one test at a time; all of it in network namespaces that end with
-# it. --conf is one more ini fragment for tempest.conf.
+# it. --hosts 2 or more are hosts in namespaces of their own, each with its agent and libvirt. --conf is one more ini
+# fragment for tempest.conf.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-judge=../shared/conformance list= keep=0 tests= validation=0 conf= compliance=0 system=0
+judge=../shared/conformance list= keep=0 tests= validation=0 hosts=1 conf= compliance=0 system=0
 while [ $# -gt 0 ]; do
     case $1 in
         --list) list=$2; shift 2 ;;
@@ -23,6 +24,7 @@ while [ $# -gt 0 ]; do
         --identity) tests='^tempest\.api\.identity\.(?!.*oauth)'; shift ;;
         --tests) tests=$2; shift 2 ;;
         --validation) validation=1; shift ;;
+        --hosts) hosts=$2; shift 2 ;;
         --conf) conf=$(readlink -f "$2"); shift 2 ;;
         --security-compliance) compliance=1; shift ;;
         --system-token) system=1; shift ;;
@@ -32,6 +34,7 @@ while [ $# -gt 0 ]; do
 done
 [ -x "$judge/run_tempest.sh" ] || { echo "conformance: there is no run_tempest.sh in $judge: give its folder with --judge" >&2; exit 2; }
 judge=$(readlink -f "$judge")
+[ "$hosts" = 1 ] || [ "$validation" = 1 ] || { echo "conformance: --hosts goes with --validation" >&2; exit 2; }
 prefix=${NEPHOS_PREFIX:-/opt/nephos}
 export no_proxy=127.0.0.1 NO_PROXY=127.0.0.1
 
@@ -43,10 +46,16 @@ fi
 work=$(mktemp -d /var/tmp/nephos-conformance-XXXXXX)
 chmod 755 "$work"
 state=$work/state port=${PORT:-5960}
-namespace=nephos-judge-$port inside=()
+namespace=nephos-judge-$port inside=() held=
 finish() {
+    if [ "$hosts" -gt 1 ]; then
+        # It ends when its standard input does.
+        [ -z "$held" ] || { eval "exec $held>&-"; wait "$holder" || true; }
+        rm -rf "$work"
+        return
+    fi
     [ "$keep" = 1 ] && { echo "the cloud stays: $state"; return; }
-    "${inside[@]}" "$prefix/bin/nephos" down --purge --state "$state" >/dev/null
+    "${inside[@]}" "$prefix/bin/nephos" down --purge --state "$state" >/dev/null || true
     [ "$validation" = 0 ] || ip netns delete "$namespace"
     rm -rf "$work"
 }
@@ -83,7 +92,15 @@ image() {  # NAME FILE FORMAT OPTIONS…: its id
 field() {  # NAME: that field of the JSON object on the standard input
     "$prefix/bin/python" -c 'import json, sys; print(json.load(sys.stdin)[sys.argv[1]])' "$1"
 }
-if [ "$validation" = 1 ]; then
+if [ "$hosts" -gt 1 ]; then
+    coproc cloud { NEPHOS_PREFIX=$prefix .venv/bin/python -m tests.hosts.judged "$work/lab" "$hosts"; }
+    held=${cloud[1]} holder=$cloud_PID
+    read -r up <&"${cloud[0]}"
+    state=$(field state <<< "$up") inside=(nsenter --net="/proc/$(field pid <<< "$up")/ns/net")
+    eval "$("$prefix/bin/nephos" openrc admin --state "$state")"
+    export no_proxy=* NO_PROXY=*
+    echo "The cloud is up: $OS_AUTH_URL, $hosts hosts"
+elif [ "$validation" = 1 ]; then
     # The server and the judge share a namespace; a cable leads from it to the host's, where the external network is.
     ip netns add "$namespace"
     inside=(nsenter "--net=/run/netns/$namespace")
@@ -97,6 +114,11 @@ if [ "$validation" = 1 ]; then
     "${inside[@]}" ip address add 192.0.2.2/30 dev judge
     "${inside[@]}" ip link set judge up
     "${inside[@]}" ip route add default via 192.0.2.1
+else
+    "$prefix/bin/nephos" up --state "$state" --listen "127.0.0.1:$port" --hypervisor fake --hosts 2
+    eval "$("$prefix/bin/nephos" openrc admin --state "$state")"
+fi
+if [ "$validation" = 1 ]; then
     guest=$("$prefix/bin/nephos" image build --json)
     kernel=$(image kernel "$(field kernel <<< "$guest")" aki aki)
     ramdisk=$(image ramdisk "$(field ramdisk <<< "$guest")" ari ari)
@@ -111,10 +133,8 @@ connect_timeout = 120
 ssh_timeout = 300
 ping_timeout = 180
 CONF
-    nodes=1 concurrency=1
+    nodes=$hosts concurrency=1
 else
-    "$prefix/bin/nephos" up --state "$state" --listen "127.0.0.1:$port" --hypervisor fake --hosts 2
-    eval "$("$prefix/bin/nephos" openrc admin --state "$state")"
     head -c 1048576 /dev/urandom > "$work/image"
     first=$(image conformance-1 "$work/image" raw bare) second=$(image conformance-2 "$work/image" raw bare)
     nodes=2 concurrency=2
