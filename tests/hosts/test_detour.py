@@ -55,10 +55,15 @@ def cloud() -> Iterator[LabCloud]:
         shutil.rmtree(folder)
 
 
-def tunnels(cloud: LabCloud) -> set[tuple[str, bool, str | None]]:
-    """(host, whether VXLAN passes, what carries the networks instead) of every path."""
+def tunnels(cloud: LabCloud) -> set[tuple[str, bool, str | None, int | None]]:
+    """(host, whether VXLAN passes, what carries the networks instead, frames of how many bytes) of every path."""
     hosts = cloud.get("/nephos/v1/hosts")["hosts"]
-    return {(host["name"], one["up"], one["fallback"]) for host in hosts for one in host["tunnels"]}
+    return {
+        (host["name"], one["up"], one["fallback"], one.get("fallback_mtu")) for host in hosts for one in host["tunnels"]
+    }
+
+
+WELL = {("host1", True, None, None), ("host2", True, None, None)}
 
 
 @pytest.mark.skipif(not NEPHOS.exists(), reason="the product is not installed here")
@@ -83,7 +88,7 @@ def test_a_blocked_path_is_gone_round_and_taken_again(cloud: LabCloud) -> None:
         return host.run(words, check=False).returncode == 0
 
     wait(passes, 30, "the routers' legs reach each other")
-    wait(lambda: tunnels(cloud) == {("host1", True, None), ("host2", True, None)}, 30, "the proofs")
+    wait(lambda: tunnels(cloud) == WELL, 30, "the proofs")
 
     block(cloud.lab.switch, "192.168.78.2")
     began = time.monotonic()
@@ -92,7 +97,8 @@ def test_a_blocked_path_is_gone_round_and_taken_again(cloud: LabCloud) -> None:
     took = time.monotonic() - began
     print(f"went round after {took:.1f} s")
     by = "geneve:6082"
-    wait(lambda: tunnels(cloud) == {("host1", False, by), ("host2", False, by)}, 20, "what the operator is told")
+    around = {("host1", False, by, 1450), ("host2", False, by, 1450)}
+    wait(lambda: tunnels(cloud) == around, 40, "what the operator is told")
     said = {each["name"]: each["why"] for each in cloud.audit()}
     assert said.keys() == {"host1 → host2", "host2 → host1"}
     assert all("blocked on the way" in why and f"go by {by} meanwhile" in why for why in said.values()), said
@@ -107,7 +113,7 @@ def test_a_blocked_path_is_gone_round_and_taken_again(cloud: LabCloud) -> None:
 
     cloud.lab.switch.run("nft delete table bridge t")
     began, lost = time.monotonic(), 0
-    while tunnels(cloud) != {("host1", True, None), ("host2", True, None)}:
+    while tunnels(cloud) != WELL:
         lost += not passes()
         assert time.monotonic() - began < 2 * SECONDS
     assert passes()
@@ -168,6 +174,8 @@ def test_the_way_round_on_each_switch(tmp_path: Path, switches: tuple[str, str, 
         meet(*every)
         wait(lambda: strangers[0].pings(others[1].addresses[0].address), 10, "the network of the fall-back's own type")
         assert _alone(strangers[0], guests)
+        # On Open vSwitch the device that proves the way round comes with a second pass, and is used from the third.
+        passes()
         for host, wiring in enumerate(wirings):
             answer = wiring.apply(cloud.desired(host))
             assert (answer["errors"], answer["changes"]) == ({}, 0)

@@ -269,11 +269,17 @@ def test_two_hosts_between_which_vxlan_is_blocked_take_the_same_way_round(site: 
         site.agent.hello[host] = msgspec.structs.replace(site.agent.hello[host], tunnel_fallback=fallback)
         site.agent.arrive()
 
-    def say(host: str, of: str, value: str) -> None:
+    def say(host: str, of: str, value: str, kind: str = "overlay") -> None:
         address = site.agent.hello[of].tunnel_address
         assert address is not None
-        seen = wire.Seen(site.agent.ids[host], "overlay", address, value, 1_700_000_000_000_000)
-        site.write(lambda tx: site.cloud.hosts.notices["overlay"][0](tx, seen))
+        seen = wire.Seen(site.agent.ids[host], kind, address, value, 1_700_000_000_000_000)
+        site.write(lambda tx: site.cloud.hosts.notices[kind][0](tx, seen))
+
+    def told() -> str:
+        findings = site.admin.get("/nephos/v1/audit").json["findings"]
+        (found,) = [each for each in findings if each["kind"] == "tunnel"]
+        assert found["name"] == "h2 → h1"
+        return str(found["why"])
 
     def ways() -> dict[str, tuple[str, ...]]:
         settled(site)
@@ -292,10 +298,21 @@ def test_two_hosts_between_which_vxlan_is_blocked_take_the_same_way_round(site: 
     say("h1", "h2", "up 1450/1450")
     assert ways() == {"h1": (two,), "h2": (one,), "h3": ()}, "one direction is blocked still"
     shown = {each["name"]: each["tunnels"] for each in site.admin.get("/nephos/v1/hosts").json["hosts"]}
-    assert shown["h2"] == [{"peer": one, "up": False, "mtu": None, "fallback": "geneve:6082"}]
+    way = {"fallback": "geneve:6082", "fallback_up": None, "fallback_mtu": None}
+    assert shown["h2"] == [{"peer": one, "up": False, "mtu": None, **way}]
     assert [each["fallback"] for each in shown["h1"]] == ["geneve:6082"]
-    (found,) = [each for each in site.admin.get("/nephos/v1/audit").json["findings"] if each["kind"] == "tunnel"]
-    assert found["name"] == "h2 → h1" and "its networks go by geneve:6082 meanwhile" in found["why"]
+    assert told().endswith("its networks go by geneve:6082 meanwhile")
+    say("h2", "h1", "down", "detour")
+    assert told().endswith("nor are those by geneve:6082, its fall-back")
+    say("h2", "h1", "up 1350/1450", "detour")
+    assert told().endswith("its networks go by geneve:6082 meanwhile, where the underlay's MTU is 1400")
+    assert site.make("networks", name="narrow")["mtu"] == 1350
+    say("h2", "h1", "up 1450/1450", "detour")
+    assert told().endswith("its networks go by geneve:6082 meanwhile")
+    assert site.make("networks", name="wide")["mtu"] == 1450
+    shown = {each["name"]: each["tunnels"] for each in site.admin.get("/nephos/v1/hosts").json["hosts"]}
+    assert shown["h2"] == [{"peer": one, "up": False, "mtu": None, **way, "fallback_up": True, "fallback_mtu": 1450}]
+    say("h2", "h1", "gone", "detour")
     say("h2", "h1", "up 1450/1450")
     assert ways() == {"h1": (), "h2": (), "h3": ()}
     say("h1", "h2", "down")

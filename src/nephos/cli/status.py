@@ -97,4 +97,6 @@ def _print(found: dict[str, Any]) -> None:
             state = f"up, frames of {tunnel['mtu']} bytes pass" if tunnel["up"] else "no answer"
             if tunnel["fallback"]:
                 state += f"; networks go by {tunnel['fallback']}"
+                if tunnel["fallback_up"] is not None:
+                    state += f", frames of {tunnel['fallback_mtu']} bytes pass" if tunnel["fallback_up"] else ", no answer either"
             print(f"tunnel     {host['name']:<16} → {tunnel['peer']:<16} {state}")

@@ -26,8 +26,10 @@ def list_hosts(call: Call) -> Reply:
         proved: dict[str, list[dict[str, object]]] = {}
         around = paths.ways_round(tx)
         for each in paths.listing(tx):
-            way = {"peer": each.peer, "up": each.up, "mtu": each.mtu, "fallback": around.get((each.host_id, each.peer))}
-            proved.setdefault(each.host_id, []).append(way)
+            way = around.get((each.host_id, each.peer))
+            shown = {"peer": each.peer, "up": each.up, "mtu": each.mtu, "fallback": way}
+            more = {"fallback_up": each.detour_up, "fallback_mtu": each.detour_mtu} if way else {}
+            proved.setdefault(each.host_id, []).append(shown | more)
         now = tx.now
     names = ("id", "name", "hypervisor_type", "hypervisor_version", "vcpus", "ram_mb", "disk_gb", "tunnel_address")
     return Reply(

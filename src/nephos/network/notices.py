@@ -126,3 +126,4 @@ def listen(cloud: Cloud) -> None:
     cloud.hosts.notice("rogue", rogue)
     cloud.hosts.notice("port_wiring", wiring)
     cloud.hosts.notice("overlay", lambda tx, seen: paths.note(tx, cloud, seen))
+    cloud.hosts.notice("detour", paths.note_detour)

@@ -361,7 +361,8 @@ class Fact(msgspec.Struct, frozen=True, kw_only=True):
     may be a network's id when they came from outside), router_state (`port_id` is the router's id, detail: active or
     standby), gateway_silent and gateway_answers (`port_id` is a router's leg outside, detail: the next hop that was asked
     for there), meter (`port_id` is a metering label's id, detail: JSON [router, packets, bytes, seconds], what was counted
-    in these seconds), overlay (`port_id` is a peer's tunnel address, detail: "up MTU/WANTED", down or gone)."""
+    in these seconds), overlay and detour (`port_id` is a peer's tunnel address, detail: "up MTU/WANTED", down or gone;
+    by VXLAN, and by the fall-back where the peer is one of a network's `detours`)."""
 
     kind: str
     port_id: str

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from sqlalchemy import and_, bindparam, delete, func, or_, select
+from sqlalchemy import and_, bindparam, delete, func, or_, select, update
 
 from nephos.hosts import actions as hosts
 from nephos.hosts.store import host
@@ -18,7 +18,13 @@ from nephos.network.paths.store import path
 
 VXLAN_OVERHEAD = 50
 _UP = re.compile(r"up (\d{1,5})/(\d{1,5})\Z")
+GRE_OVERHEAD = 42
 _narrowest = select(func.min(path.c.mtu)).where(path.c.up.is_(True), path.c.mtu < path.c.wanted)
+_narrow_rounds = (
+    select(path.c.detour_mtu, host.c.tunnel_fallback)
+    .join(host, host.c.id == path.c.host_id)
+    .where(path.c.up.is_(False), path.c.detour_up.is_(True), path.c.detour_mtu < path.c.wanted)
+)
 _one = select(path.c.up).where(path.c.host_id == bindparam("host"), path.c.peer == bindparam("peer"))
 _detours = select(host.c.tunnel_address).where(
     host.c.tunnel_fallback == bindparam("fallback"),
@@ -44,19 +50,21 @@ def note(tx: Tx, cloud: Cloud, seen: Seen) -> None:
     tx.execute(delete(path).where(path.c.host_id == seen.host, path.c.peer == seen.id))
     found = _UP.match(seen.value)
     if seen.value != "gone":
-        values = {
-            "host_id": seen.host,
-            "peer": seen.id,
-            "up": found is not None,
-            "mtu": None,
-            "wanted": None,
-            "since": seen.at,
-        }
-        if found:
-            values |= {"mtu": int(found[1]), "wanted": int(found[2])}
-        tx.insert(path, values)
+        values = {"host_id": seen.host, "peer": seen.id, "up": found is not None, "since": seen.at}
+        sizes = {"mtu": int(found[1]), "wanted": int(found[2])} if found else {"mtu": None, "wanted": None}
+        tx.insert(path, {**values, **sizes, "detour_up": None, "detour_mtu": None})
     if was_down != (found is None and seen.value != "gone"):
         _tell(tx, cloud, seen.host, seen.id)
+
+
+def note_detour(tx: Tx, seen: Seen) -> None:
+    """A host says how it reaches a peer by the fall-back, in the same words."""
+    found = _UP.match(seen.value)
+    values: dict[str, Any] = {"detour_up": None if seen.value == "gone" else found is not None, "detour_mtu": None}
+    if found:
+        values |= {"detour_mtu": int(found[1]), "wanted": int(found[2])}
+    own = (path.c.host_id == seen.host, path.c.peer == seen.id, path.c.up.is_(False))
+    tx.execute(update(path).where(*own).values(**values))
 
 
 def _tell(tx: Tx, cloud: Cloud, host_id: str, peer: str) -> None:
@@ -82,11 +90,18 @@ def detours(tx: Tx, own: Any) -> frozenset[str]:
 def narrowest(tx: Tx) -> int | None:
     """The least MTU of the underlay, in bytes, that a path was found to have; None when all are wide enough."""
     mtu = tx.scalar(_narrowest)
-    return None if mtu is None else int(mtu) + VXLAN_OVERHEAD
+    found = [] if mtu is None else [int(mtu) + VXLAN_OVERHEAD]
+    found += [row.detour_mtu + _overhead(row.tunnel_fallback) for row in tx.all(_narrow_rounds)]
+    return min(found, default=None)
+
+
+def _overhead(fallback: str | None) -> int:
+    """Bytes of an underlay's packet that are not the guest's; Geneve has as many as VXLAN."""
+    return GRE_OVERHEAD if fallback == "gre" else VXLAN_OVERHEAD
 
 
 def listing(tx: Tx) -> Sequence[Any]:
-    """Every path, by host: host_id, peer, up, mtu, wanted, since."""
+    """Every path, by host: host_id, peer, up, mtu, wanted, since, detour_up, detour_mtu."""
     return tx.all(select(path).order_by(path.c.host_id, path.c.peer))
 
 
@@ -102,6 +117,18 @@ def ways_round(tx: Tx) -> dict[tuple[str, str], str]:
         if one.tunnel_fallback is not None and one.tunnel_fallback == other.tunnel_fallback:
             found |= dict.fromkeys([(one.id, row.peer), (other.id, one.tunnel_address)], one.tunnel_fallback)
     return found
+
+
+def _meanwhile(row: Any, way: str | None) -> str:
+    """What a path that is down means to the networks."""
+    if way is None:
+        return "; host.tunnel_fallback, set alike on both, leads round it"
+    if row.detour_up is False:
+        return f"; nor are those by {way}, its fall-back"
+    if row.detour_up and row.detour_mtu < row.wanted:
+        underlay = row.detour_mtu + _overhead(way)
+        return f"; its networks go by {way} meanwhile, where the underlay's MTU is {underlay}"
+    return f"; its networks go by {way} meanwhile"
 
 
 def check(tx: Tx) -> Iterator[Finding]:
@@ -123,7 +150,5 @@ def check(tx: Tx) -> Iterator[Finding]:
             why = f"frames of {row.wanted} bytes do not pass, those of {row.mtu} do: the underlay's MTU is {row.mtu + VXLAN_OVERHEAD}"
         else:
             why = f"tunnelled packets to {row.peer} are not answered: its UDP port for VXLAN is blocked on the way, or the host is mute"
-            way = around.get((row.host_id, row.peer))
-            mend = "host.tunnel_fallback, set alike on both, leads round it"
-            why += f"; its networks go by {way} meanwhile" if way else f"; {mend}"
+            why += _meanwhile(row, around.get((row.host_id, row.peer)))
         yield Finding("tunnel", name, why)

@@ -106,6 +106,22 @@ class KernelSwitch:
         """See `Switch.faults`: it is all devices, which whoever looks for faults knows."""
         return iter(())
 
+    def proof_round(self, number: int, peers: Mapping[str, str]) -> Mapping[str, Link]:
+        """See `Switch.proof_round`."""
+        stack, local = self._host.stack, self._host.settings.tunnel_address
+        mark = self._host.mark("overlay", "detour")
+        found = {}
+        for peer in peers if local is not None else ():
+            kind, data = self._around(number, str(local), peer)
+            if kind == "geneve":
+                data[netlink.GENEVE_DF] = b"\1"
+            found[peer] = self._device(names.detour(number, peer), kind, mark, data)
+        kept = {link.name for link in found.values()}
+        for name in [link.name for link in stack.links.values() if link.alias == str(mark)]:
+            if name not in kept:
+                stack.remove(name)
+        return found
+
     def leftovers(self, networks: dict[str, Network]) -> list[Leftover]:
         """See `Switch.leftovers`: it is all devices."""
         return []

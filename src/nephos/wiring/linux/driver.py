@@ -271,8 +271,9 @@ class LinuxWiring:
         """The tunnels to the hosts that share a network with this one."""
         tunnelled = [network for network in desired.networks.values() if network.kind == "vxlan"]
         peers = {peer for network in tunnelled for peer in network.peers}
+        around = {peer for network in tunnelled for peer in detour.peers(self._host.settings, network)}
         try:
-            self._overlay.ensure(peers, max((network.mtu for network in tunnelled), default=0))
+            self._overlay.ensure(peers, around, max((network.mtu for network in tunnelled), default=0))
         except (NephosError, OSError, ValueError) as problem:
             log.warning("the tunnels cannot be proved: %s", problem)
 

@@ -44,6 +44,10 @@ class Switch(Protocol):
         fragmented; without peers it goes. None when there is none, or not before the next pass."""
         ...
 
+    def proof_round(self, number: int, peers: Mapping[str, str]) -> Mapping[str, Link]:
+        """As `proof`, by the fall-back: peer → the device that leads to it; without those that do not yet."""
+        ...
+
     def faults(self, network: Network) -> Iterator[str]:
         """What of the switch, besides devices of the host, is not as the last pass left it and a network that is joined
         needs it, in words. May come from any thread. Raises HostFault when the switch does not answer."""

@@ -3,11 +3,13 @@
 A port scan proves nothing about a tunnel (S1-20). So each host has one more VXLAN device, with a network identifier that
 no network has and the tunnels' own port; frames of an experimental EtherType (RFC 9542) go through it to each peer and
 back, through every firewall on the way, small ones and ones as large as the networks' own (S0-32, S1-22). The device
-does not let its packets be fragmented, so a path that is too narrow shows, and its width is found by halving.
+does not let its packets be fragmented, so a path that is too narrow shows, and its width is found by halving. Where a
+peer is reached by the fall-back instead, that is proved in the same way, beside VXLAN.
 """
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import ipaddress
 import logging
@@ -15,12 +17,13 @@ import select
 import socket
 import struct
 import threading
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import Callable, Collection, Iterable
+from typing import NamedTuple
 
 from nephos.kernel import clock
 from nephos.wiring.base import Fact
 from nephos.wiring.linux.host import Host
+from nephos.wiring.linux.netlink import Link
 from nephos.wiring.linux.networks import Switch
 
 log = logging.getLogger(__name__)
@@ -32,11 +35,26 @@ _BODY = struct.Struct("!8sBIH")
 """Which cloud, question 1 or answer 2, number, size."""
 _SMALL = 64
 _LEAST_MTU = 576
+_ABSENT = (errno.ENODEV, errno.ENXIO, errno.ENETDOWN)
 EVERY = 5.0
 ANSWER_SECONDS = 1.0
 TRIES = 3
 """So many rounds without an answer make a path that is down, and so many with one make it up again: what else carries the
 networks meanwhile is not left for a path that comes and goes."""
+
+
+class Path(NamedTuple):
+    """A way to a peer, and as which kind of fact it is told: overlay by VXLAN, detour by the fall-back."""
+
+    kind: str
+    peer: str
+
+
+class End(NamedTuple):
+    """Where a path begins and whom it leads to: the device here, the peer's MAC."""
+
+    device: str
+    mac: bytes
 
 
 def mac_of(address: str) -> str:
@@ -46,39 +64,49 @@ def mac_of(address: str) -> str:
 
 
 class Overlay:
-    """`ensure` from the driver's pass; a thread of its own does the rest. Facts: kind overlay, `port_id` the peer's tunnel
-    address, detail "up MTU/WANTED", "down" or "gone", once a change."""
+    """`ensure` from the driver's pass; a thread of its own does the rest. Facts: kind overlay or detour, `port_id` the
+    peer's tunnel address, detail "up MTU/WANTED", "down" or "gone", once a change."""
 
     def __init__(self, host: Host, switch: Switch, report: Callable[[Fact], None]) -> None:
         self._host, self._switch, self._report = host, switch, report
         self._cloud = hashlib.sha256(host.cloud.encode()).digest()[:8]
-        self._peers: dict[str, str] = {}
+        self._ends: dict[Path, End] = {}
         self._mtu = _LEAST_MTU
-        self._missed: dict[str, int] = {}
-        self._answered: dict[str, int] = {}
-        self._told: dict[str, str] = {}
+        self._missed: dict[Path, int] = {}
+        self._answered: dict[Path, int] = {}
+        self._told: dict[Path, str] = {}
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
 
-    def ensure(self, peers: Iterable[str], mtu: int) -> None:
-        """Prove the paths to these peers for networks of this MTU; none: the device goes. HostFault when it cannot be."""
+    def ensure(self, peers: Collection[str], around: Collection[str], mtu: int) -> None:
+        """Prove the paths to these peers by VXLAN, and to those `around` by the fall-back too, for networks of this MTU;
+        none: the devices go. HostFault when it cannot be."""
         local = self._host.settings.tunnel_address
         wanted = {} if local is None else {peer: mac_of(peer) for peer in peers if peer != local}
-        with self._lock:
-            self._peers, self._mtu = wanted, max(mtu, _LEAST_MTU)
-            gone = self._told.keys() - wanted.keys()
-            for peer in gone:
-                del self._told[peer]
-        for peer in gone:
-            self._missed.pop(peer, None)
-            self._answered.pop(peer, None)
-            self._report(Fact(kind="overlay", port_id=peer, detail="gone"))
         link = self._switch.proof(DEVICE, NUMBER, wanted)
-        if link is None or local is None:
-            return
-        self._host.stack.ensure(link, mtu=self._mtu, mac=mac_of(local))
-        if self._thread is None:
+        others = self._switch.proof_round(NUMBER, {peer: mac for peer, mac in wanted.items() if peer in around})
+        devices: dict[Path, Link] = {Path("detour", peer): other for peer, other in others.items()}
+        if link is not None:
+            devices |= {Path("overlay", peer): link for peer in wanted}
+        size = max(mtu, _LEAST_MTU)
+        for device in {each.name: each for each in devices.values()}.values():
+            self._host.stack.ensure(device, mtu=size, mac=mac_of(str(local)))
+        paths = {Path("overlay", peer) for peer in wanted} | {Path("detour", peer) for peer in wanted if peer in around}
+        with self._lock:
+            self._mtu = size
+            self._ends = {
+                path: End(device.name, bytes.fromhex(wanted[path.peer].replace(":", "")))
+                for path, device in devices.items()
+            }
+            gone = self._told.keys() - paths
+            for path in gone:
+                del self._told[path]
+        for path in gone:
+            self._missed.pop(path, None)
+            self._answered.pop(path, None)
+            self._report(Fact(kind=path.kind, port_id=path.peer, detail="gone"))
+        if devices and self._thread is None:
             self._thread = threading.Thread(target=self._loop, name="overlay", daemon=True)
             self._thread.start()
 
@@ -100,76 +128,74 @@ class Overlay:
                 with _Socket(self._cloud) as raw:
                     self._talk(raw)
             except OSError:
-                # The device is not there, or went; the driver's next pass makes it again.
+                # A device is not there, or went; the driver's next pass makes it again.
                 self._stop.wait(1)
             except Exception:
                 log.exception("overlay probes")
                 self._stop.wait(EVERY)
 
     def _talk(self, raw: _Socket) -> None:
+        own = bytes.fromhex(mac_of(str(self._host.settings.tunnel_address)).replace(":", ""))
         while not self._stop.is_set():
             with self._lock:
-                peers, mtu = dict(self._peers), self._mtu
-            if not peers:
+                ends, mtu = dict(self._ends), self._mtu
+            if not ends:
                 raise OSError("no peers")
+            raw.listen(own, {end.device for end in ends.values()})
             begun = clock.monotonic()
-            found = self._round(raw, peers, mtu)
-            for peer in peers:
-                self._judge(peer, found.get(peer), mtu)
+            found = self._round(raw, ends, mtu)
+            for path in ends:
+                self._judge(path, found.get(path), mtu)
             raw.serve(begun + EVERY + clock.jitter(), self._stop)
 
-    def _round(self, raw: _Socket, peers: dict[str, str], mtu: int) -> dict[str, int]:
-        """Peer → the largest size of a frame's content that came back, for those that answered at all."""
-        small = raw.ask(peers, dict.fromkeys(peers, _SMALL))
-        large = raw.ask({peer: peers[peer] for peer in small}, dict.fromkeys(small, mtu))
-        narrow = {peer: (_SMALL, mtu) for peer in small if peer not in large}
+    def _round(self, raw: _Socket, ends: dict[Path, End], mtu: int) -> dict[Path, int]:
+        """Path → the largest size of a frame's content that came back, for those that answered at all."""
+        small = raw.ask(ends, dict.fromkeys(ends, _SMALL))
+        large = raw.ask({path: ends[path] for path in small}, dict.fromkeys(small, mtu))
+        narrow = {path: (_SMALL, mtu) for path in small if path not in large}
         found = dict.fromkeys(large, mtu)
         while narrow and not self._stop.is_set():
-            sizes = {peer: (low + high) // 2 for peer, (low, high) in narrow.items()}
-            came = raw.ask({peer: peers[peer] for peer in narrow}, sizes)
-            for peer, (low, high) in list(narrow.items()):
-                low, high = (sizes[peer], high) if peer in came else (low, sizes[peer])
-                narrow[peer] = (low, high)
+            sizes = {path: (low + high) // 2 for path, (low, high) in narrow.items()}
+            came = raw.ask({path: ends[path] for path in narrow}, sizes)
+            for path, (low, high) in list(narrow.items()):
+                low, high = (sizes[path], high) if path in came else (low, sizes[path])
+                narrow[path] = (low, high)
                 if high - low <= 1:
-                    found[peer] = low
-                    del narrow[peer]
+                    found[path] = low
+                    del narrow[path]
         return found
 
-    def _judge(self, peer: str, size: int | None, wanted: int) -> None:
+    def _judge(self, path: Path, size: int | None, wanted: int) -> None:
         if size is None:
-            self._answered[peer] = 0
-            self._missed[peer] = self._missed.get(peer, 0) + 1
-            if self._missed[peer] < TRIES:
+            self._missed[path] = self._missed.get(path, 0) + 1
+            if self._missed[path] < TRIES:
                 return
+            self._answered[path] = 0
         else:
-            self._missed.pop(peer, None)
+            self._missed.pop(path, None)
             # A path that was never down needs no more than one answer.
-            self._answered[peer] = self._answered.get(peer, TRIES) + 1
-            if self._answered[peer] < TRIES:
+            self._answered[path] = self._answered.get(path, TRIES) + 1
+            if self._answered[path] < TRIES:
                 return
         state = "down" if size is None else f"up {size}/{wanted}"
         with self._lock:
-            if self._told.get(peer) == state:
+            if self._told.get(path) == state:
                 return
-            self._told[peer] = state
-        log.log(logging.WARNING if size is None else logging.INFO, "tunnel to %s: %s", peer, state)
-        self._report(Fact(kind="overlay", port_id=peer, detail=state))
+            self._told[path] = state
+        log.log(logging.WARNING if size is None else logging.INFO, "%s to %s: %s", path.kind, path.peer, state)
+        self._report(Fact(kind=path.kind, port_id=path.peer, detail=state))
 
 
 class _Socket:
-    """The probe device's frames. Questions of known clouds are answered whenever this waits."""
+    """The probe devices' frames. Questions of known clouds are answered whenever this waits."""
 
     def __init__(self, cloud: bytes) -> None:
         self._cloud = cloud
         self._number = int.from_bytes(clock.token_bytes(3), "big")
-        self._raw = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0)
-        try:
-            self._raw.setblocking(False)
-            self._raw.bind((DEVICE, _ETHERTYPE))
-            self._own = self._raw.getsockname()[4]
-        except OSError:
-            self._raw.close()
-            raise
+        self._own = b""
+        self._devices: set[str] = set()
+        self._raw = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.htons(_ETHERTYPE))
+        self._raw.setblocking(False)
 
     def __enter__(self) -> _Socket:
         return self
@@ -177,20 +203,26 @@ class _Socket:
     def __exit__(self, *_: object) -> None:
         self._raw.close()
 
-    def ask(self, peers: dict[str, str], sizes: dict[str, int]) -> set[str]:
-        """Send each peer a frame with so many bytes of content; those that answered in time."""
-        if not peers:
+    def listen(self, own: bytes, devices: set[str]) -> None:
+        """Take frames for this MAC that come by these devices."""
+        self._own, self._devices = own, devices
+
+    def ask(self, ends: dict[Path, End], sizes: dict[Path, int]) -> set[Path]:
+        """Send to each a frame with so many bytes of content; those that answered in time. OSError when a device is not
+        there."""
+        if not ends:
             return set()
         self._number = (self._number + 1) & 0xFFFFFFFF
-        macs = {bytes.fromhex(mac.replace(":", "")): peer for peer, mac in peers.items()}
-        for mac, peer in macs.items():
-            self._send(mac, 1, self._number, sizes[peer])
-        waiting, until = set(macs), clock.monotonic() + ANSWER_SECONDS
+        waiting = {end: path for path, end in ends.items()}
+        came = set()
+        for end, path in waiting.items():
+            self._send(end, 1, self._number, sizes[path])
+        until = clock.monotonic() + ANSWER_SECONDS
         while waiting and clock.monotonic() < until:
-            for mac, number in self._receive(until):
-                if number == self._number:
-                    waiting.discard(mac)
-        return {peer for mac, peer in macs.items() if mac not in waiting}
+            for end, number in self._receive(until):
+                if number == self._number and end in waiting:
+                    came.add(waiting.pop(end))
+        return came
 
     def serve(self, until: float, stop: threading.Event) -> None:
         """Only answer, until then."""
@@ -198,24 +230,30 @@ class _Socket:
             for _ in self._receive(min(until, clock.monotonic() + 0.5)):
                 pass
 
-    def _receive(self, until: float) -> Iterable[tuple[bytes, int]]:
+    def _receive(self, until: float) -> Iterable[tuple[End, int]]:
         """Answers: (from whom, number). Questions are answered in the same size on the way."""
         ready, _, _ = select.select([self._raw], [], [], max(0.0, until - clock.monotonic()))
         if not ready:
             return []
         data, address = self._raw.recvfrom(65535)
-        if address[2] == socket.PACKET_OUTGOING or len(data) < 14 + _BODY.size or data[:6] != self._own:
+        if address[2] == socket.PACKET_OUTGOING or address[0] not in self._devices:
+            return []
+        if len(data) < 14 + _BODY.size or data[:6] != self._own:
             return []
         cloud, kind, number, size = _BODY.unpack_from(data, 14)
         if cloud != self._cloud or len(data) != 14 + max(size, _SMALL):
             return []
+        end = End(address[0], data[6:12])
         if kind == 1:
-            self._send(data[6:12], 2, number, size)
+            self._send(end, 2, number, size)
             return []
-        return [(data[6:12], number)]
+        return [(end, number)]
 
-    def _send(self, mac: bytes, kind: int, number: int, size: int) -> None:
+    def _send(self, end: End, kind: int, number: int, size: int) -> None:
         body = _BODY.pack(self._cloud, kind, number, size).ljust(max(size, _SMALL), b"\0")
-        # A frame that is too large for the way out is one that does not arrive.
-        with suppress(BlockingIOError, OSError):
-            self._raw.send(mac + self._own + struct.pack("!H", _ETHERTYPE) + body)
+        try:
+            self._raw.sendto(end.mac + self._own + struct.pack("!H", _ETHERTYPE) + body, (end.device, _ETHERTYPE))
+        except OSError as problem:
+            # A frame that is too large for the way out is one that does not arrive.
+            if problem.errno in _ABSENT:
+                raise

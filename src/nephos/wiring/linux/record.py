@@ -68,8 +68,8 @@ class Record:
         return self._number(self.value.zones, network_id, 65534)
 
     def tag(self, network_id: str) -> int:
-        """The VLAN of a network inside this host's Open vSwitch. Raises HostFault when 4094 networks have one."""
-        return self._number(self.value.tags, network_id, 4093)
+        """The VLAN of a network inside this host's Open vSwitch. Raises HostFault when 4092 networks have one."""
+        return self._number(self.value.tags, network_id, 4092)
 
     def local(self, led: str) -> int:
         """The number by which a local IP's connections are known, the same as long as it leads to its port."""

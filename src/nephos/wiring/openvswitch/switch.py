@@ -33,8 +33,9 @@ FOLDER = "openvswitch"
 _TUNNELS = ("vxlan", "gre", "geneve")
 _DETOUR = "detour"
 """The port of the tunnel bridge that carries VXLAN networks to where VXLAN does not pass."""
-_PROOF_TAG = 4094
-"""The tag that no network has; `Record.tag` gives out those below."""
+_PROOF_TAG, _DETOUR_PROOF_TAG = 4094, 4093
+"""The tags that no network has; `Record.tag` gives out those below."""
+_DETOUR_PROOF = "detour-probe"
 
 
 class OpenVSwitch:
@@ -46,6 +47,7 @@ class OpenVSwitch:
         self._bridges: Bridges = {}
         self._rules = Rules()
         self._proof: tuple[str, int, dict[str, str]] | None = None
+        self._proof_round: tuple[int, dict[str, str]] | None = None
         self._settled: tuple[Bridges, dict[str, list[str]]] = ({}, {})
 
     def check(self) -> None:
@@ -102,6 +104,11 @@ class OpenVSwitch:
                 self._bridges[INTEGRATION].ports[name] = Port(_PROOF_TAG, "internal")
                 macs = sorted((mac, peer) for peer, mac in peers.items())
                 self._rules.tunnel(name, _PROOF_TAG, Tunnel("vxlan", number), sorted(peers), macs)
+            if self._proof_round is not None:
+                number, peers = self._proof_round
+                self._bridges[INTEGRATION].ports[_DETOUR_PROOF] = Port(_DETOUR_PROOF_TAG, "internal")
+                macs = sorted((mac, peer) for peer, mac in peers.items())
+                self._rules.tunnel(_DETOUR_PROOF, _DETOUR_PROOF_TAG, self._around(number), sorted(peers), macs)
         if settings.underlay is not None:
             self._check_physical(settings.underlay)
             self._outside(settings.underlay)
@@ -192,10 +199,12 @@ class OpenVSwitch:
         self._rules.physical(port, physical.bridge, tag, network.segment if network.kind == "vlan" else None)
 
     def _detours(self, network: Network, tunnel: Tunnel) -> dict[str, Tunnel]:
+        return dict.fromkeys(detour.peers(self._host.settings, network), self._around(tunnel.number))
+
+    def _around(self, number: int) -> Tunnel:
         settings = self._host.settings
         name = "gre" if settings.tunnel_fallback is not None and settings.tunnel_fallback.kind == "gre" else _DETOUR
-        around = Tunnel(name, detour.number(settings, tunnel.number))
-        return dict.fromkeys(detour.peers(settings, network), around)
+        return Tunnel(name, detour.number(settings, number))
 
     def settle(self) -> None:
         """See `Switch.settle`."""
@@ -251,6 +260,12 @@ class OpenVSwitch:
             self._host.stack.remove(name)
             return None
         return link if peers else None
+
+    def proof_round(self, number: int, peers: Mapping[str, str]) -> Mapping[str, Link]:
+        """See `Switch.proof_round`."""
+        self._proof_round = (number, dict(peers)) if peers else None
+        link = self._host.stack.links.get(_DETOUR_PROOF)
+        return dict.fromkeys(peers, link) if link is not None else {}
 
     def faults(self, network: Network) -> Iterator[str]:
         """See `Switch.faults`."""
