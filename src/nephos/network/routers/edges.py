@@ -11,7 +11,7 @@ import hashlib
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from sqlalchemy import bindparam, select
+from sqlalchemy import bindparam, exists, select
 
 from nephos.hosts.store import host
 from nephos.kernel.db.engine import Tx
@@ -51,6 +51,7 @@ _served = (
 )
 _on_host = _served.where(port.c.host_id == bindparam("host"))
 _of_routers = _served.where(router.c.id.in_(bindparam("routers", expanding=True)))
+_any = select(exists().where(router.c.distributed.is_(True)))
 _to_port = _served.where(port.c.id == bindparam("port"))
 
 
@@ -61,8 +62,15 @@ def _able(tx: Tx, rows: Sequence[Any]) -> list[Any]:
     return [row for row in found if row.host_id not in off]
 
 
+def _none(tx: Tx) -> bool:
+    """Whether there is no distributed router, so that nothing need be looked for."""
+    return bool(tx.once((_none,), lambda: not tx.scalar(_any)))
+
+
 def on(tx: Tx, host_id: str) -> dict[str, list[Any]]:
     """Router → the floating IPs that a host serves for it."""
+    if _none(tx):
+        return {}
     found: dict[str, list[Any]] = {}
     for row in _able(tx, tx.all(_on_host, {"host": host_id})):
         found.setdefault(row.router_id, []).append(row)
@@ -71,6 +79,8 @@ def on(tx: Tx, host_id: str) -> dict[str, list[Any]]:
 
 def networks(tx: Tx, host_id: str) -> set[str]:
     """The external networks that a host carries for its edges."""
+    if _none(tx):
+        return set()
     return {row.outside for row in _able(tx, tx.all(_on_host, {"host": host_id}))}
 
 

@@ -30,7 +30,7 @@ router = Table(
     integer("ha_number", null=True),
     text("flavor_id", null=True),
     Column("ndp_proxy", Boolean, nullable=False, default=False, server_default=false()),
-    Column("distributed", Boolean, nullable=False, default=False, server_default=false()),
+    Column("distributed", Boolean, nullable=False, default=False, server_default=false(), index=True),
     Column("ecmp", Boolean, nullable=False, default=False, server_default=false()),
 )
 """`host_id` is the host that carries it, chosen when it has its first leg; of a highly available one the active host.

@@ -479,6 +479,7 @@ def upgrade() -> None:
         batch_op.add_column(sa.Column('ndp_proxy', sa.Boolean(), server_default=sa.false(), nullable=False))
         batch_op.add_column(sa.Column('distributed', sa.Boolean(), server_default=sa.false(), nullable=False))
         batch_op.add_column(sa.Column('ecmp', sa.Boolean(), server_default=sa.false(), nullable=False))
+        batch_op.create_index(batch_op.f('ix_network_router_distributed'), ['distributed'], unique=False)
 
     with op.batch_alter_table('network_rule', schema=None) as batch_op:
         batch_op.add_column(sa.Column('remote_prefix', sa.Text(), nullable=True))
