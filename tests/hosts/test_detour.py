@@ -18,8 +18,7 @@ import msgspec
 import pytest
 
 from nephos.wiring.base import Fallback
-from tests.cloud import NEPHOS
-from tests.hosts.lab import Guest, Host, Lab, Space, wait
+from tests.hosts.lab import SLOW, Guest, Host, Lab, Space, wait
 from tests.hosts.lab_cloud import LabCloud
 from tests.hosts.test_switches import KERNEL, OPEN, kernel_makes, settings_of
 from tests.hosts.wiring_lab import PING, Cloud, HostWiring
@@ -66,7 +65,7 @@ def tunnels(cloud: LabCloud) -> set[tuple[str, bool, str | None, int | None]]:
 WELL = {("host1", True, None, None), ("host2", True, None, None)}
 
 
-@pytest.mark.skipif(not NEPHOS.exists(), reason="the product is not installed here")
+@pytest.mark.skipif(SLOW > 1, reason="its times are those of a real machine")
 def test_a_blocked_path_is_gone_round_and_taken_again(cloud: LabCloud) -> None:
     make = ("network create far", "subnet create --network far --subnet-range 10.40.0.0/24 --gateway none far")
     for line in make:

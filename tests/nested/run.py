@@ -59,7 +59,7 @@ mount -t ext4 /dev/nvme1n1 {root} && cd {root} && bash .nested
 echo "{done} $?"
 sync; echo o > /proc/sysrq-trigger; sleep 60
 """
-_RUN = """exec .venv/bin/python -m pytest -v -W ignore -p no:cacheprovider --basetemp=/tmp/t --durations=15 {tests}
+_RUN = """exec .venv/bin/python -m pytest -v --tb=short -W ignore -p no:cacheprovider --basetemp=/tmp/t --durations=15 {tests}
 """
 
 
