@@ -2,7 +2,7 @@
 # make install   packages, users, /opt/nephos          make lint         ruff and mypy
 # make bench     the numbers                           make bench-check  fails when a promised number is missed
 # make conformance  OpenStack's own tests              make soak         fuzzing, tenants attack each other, hours of mixed load
-# make nested    the switches under a kernel that has VLAN, GRE, Geneve and Open vSwitch; emulated, some ten minutes
+# make nested    the switches under a kernel that has VLAN, GRE, Geneve and Open vSwitch; emulated, half an hour
 
 # the system's own interpreter when there is one; any other only bootstraps
 PYTHON := $(firstword $(wildcard /usr/bin/python3) python3)
