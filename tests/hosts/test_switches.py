@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import msgspec
 import pytest
 
-from nephos.wiring.base import LocalIp, Network, Physical, Port, WiringSettings
+from nephos.wiring.base import Fallback, LocalIp, Network, Physical, Port, WiringSettings
 from nephos.wiring.linux.netlink import has_generic_family
 from tests.hosts.lab import OUTSIDE, SLOW, Guest, Host, Lab, wait
 from tests.hosts.wiring_lab import PING, PUBLIC_HOST, WEB, Cloud, HostWiring
@@ -409,6 +409,12 @@ def test_an_agent_does_not_start_where_tunnels_end_nowhere(tmp_path_factory: pyt
         host.run("sh", "-ec", "ip link set eth1 nomaster; ip address flush dev eth1")
         assert says(tunnel_address="10.0.9.1", underlay=under) == ""
         assert says(tunnel_address="10.0.9.1", underlay=under, switch=OPEN) == ""
+        for kind, lacking in (("geneve", "has no Geneve"), ("gre", "has no GRE")):
+            fallback = Fallback(kind=kind)  # type: ignore[arg-type]
+            said = says(tunnel_address="10.0.9.1", tunnel_fallback=fallback, underlay=under)
+            able = kernel_makes(host, kind)
+            assert said == "" if able else f"host.tunnel_fallback is {fallback}, but this host's kernel {lacking}" in said
+            assert says(tunnel_address="10.0.9.1", tunnel_fallback=fallback, underlay=under, switch=OPEN) == ""
         if not has_generic_family("ovs_datapath"):
             assert "set host.underlay" in says(tunnel_address="10.0.2.1", switch=OPEN)
         assert "192.168.77.1/24" in host.out("ip -4 -br address show eth0")
