@@ -215,6 +215,19 @@ def test_a_cloud_serves_and_follows_them_and_they_move_with_their_ports(folder: 
                 found = cloud.get(f"/nephos/v1/ports/{port.id}/trace?to={to}")["trace"]
                 assert found["ok"], drawing(port.to_dict(original_names=True), to, found)
                 assert {hop["host"] for hop in found["hops"]} == passed, found
+            # So are packets for a local IP, which end at a port of the same host.
+            with cloud.network():
+                near = api.create_port(network_id=net.id, security_groups=[group.id], binding_host_id=here.name)
+                local = api.create_local_ip(network_id=net.id)
+                api.create_local_ip_association(local.id, fixed_port_id=near.id)
+            other = f"tap{near.id[:11]}"
+            wait(lambda: here.run("ip", "link", "show", other, check=False).returncode == 0, 20, "the tap")
+            second = Guest(here, other, near.mac_address)
+            second.dhcp()
+            second.serve(80, "near")
+            wait(lambda: guest.reaches(local.local_ip_address, 80, wait=1) == "near", 10, "the local IP")
+            found = cloud.get(f"/nephos/v1/ports/{port.id}/trace?to={local.local_ip_address}")["trace"]
+            assert found["ok"], drawing(port.to_dict(original_names=True), "local", found)
             assert cloud.audit() == []
 
             # The port moves, as with a migration: the same MAC and addresses behind a tap of the other host.

@@ -16,6 +16,7 @@ from nephos.hosts.store import host
 from nephos.kernel.db.engine import Tx
 from nephos.network import addressing
 from nephos.network.floatingips.store import floatingip
+from nephos.network.localips import actions as localips
 from nephos.network.networks.store import network
 from nephos.network.ports import actions as ports
 from nephos.network.ports.store import DHCP, GATEWAY, ROUTER, port
@@ -73,7 +74,7 @@ class Way(NamedTuple):
     `nexthop` is whom the guest asks for by ARP or a neighbour solicitation; `nexthop_mac` is who should answer, where the
     ledger knows: of DHCP too. `asks` is what a guest asks for to configure itself: router, stateful, stateless, of which
     the first passes all stops but the DHCP server, the others only that. `routers` are the MACs of the network's routers.
-    `edge` is who answers for the next hop when that is a distributed router, whichever way packets go.
+    `edge` is who answers for the next hop when that is a distributed router or a local IP, whichever way packets go.
     """
 
     port_id: str
@@ -122,7 +123,7 @@ def way(tx: Tx, port_id: str, target: str) -> Way:
         return Way(row.id, row.mac, source, net.mtu, "metadata", to, to, None, (tap, here), who)
     to, who = _target(tx, row, home, target)
     stops, nexthop, mac, who = _route(tx, row, net, own, to, who)
-    edge = _edge(tx, row, nexthop)
+    edge = here if localips.led_to(tx, row, to) is not None else _edge(tx, row, nexthop)
     return Way(row.id, row.mac, home.address, net.mtu, "address", to, nexthop, mac, (tap, *stops), who, edge=edge)
 
 
@@ -228,6 +229,9 @@ def _route(
     target = ipaddress.ip_address(to)
     near = next((each for each in own if target in ipaddress.ip_network(each.cidr)), None)
     if near is not None:
+        led = localips.led_to(tx, row, to)
+        if led is not None:
+            return (Stop(row.host_id, Point(at=At.TAP, id=led)),), to, None, f"port {led}, to which local IP {to} leads here,"
         other = tx.first(_at, {"network": row.network_id, "address": to})
         if other is None:
             return _out(row.host_id, net), to, None, who

@@ -25,6 +25,18 @@ _of_ports = (
     .where(association.c.id.in_(bindparam("ports", expanding=True)))
     .order_by(association.c.id, local_ip.c.address, local_ip.c.id)
 )
+_here = (
+    select(association.c.id)
+    .join(local_ip, local_ip.c.id == association.c.local_ip_id)
+    .join(port, port.c.id == association.c.id)
+    .where(
+        local_ip.c.address == bindparam("address"),
+        port.c.network_id == bindparam("network"),
+        port.c.host_id == bindparam("host"),
+        port.c.admin_state_up.is_(True),
+    )
+    .order_by(association.c.id)
+)
 _led_to = (
     select(association.c.id, port.c.host_id)
     .join(local_ip, local_ip.c.id == association.c.local_ip_id)
@@ -135,3 +147,9 @@ def of_ports(tx: Tx, port_ids: Iterable[str]) -> dict[str, Sequence[Any]]:
     for row in tx.all(_of_ports, {"ports": list(port_ids)}):
         found.setdefault(row.id, []).append(row)
     return found
+
+
+def led_to(tx: Tx, row: Any, text: str) -> str | None:
+    """The port that an address leads to from port `row` on its host; None when it is no local IP there, or its own."""
+    key = tx.scalar(_here, {"address": text, "network": row.network_id, "host": row.host_id})
+    return None if key in (None, row.id) else str(key)
