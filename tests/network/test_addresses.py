@@ -164,3 +164,24 @@ def test_what_is_given_is_free_and_of_the_pools(empty: Any, case: Any) -> None:
     found = cloud.database.write(work)
     free = {n for low, high in pools for n in range(low, high + 1)} - taken
     assert (found in free) if free else found is None
+
+
+@pytest.mark.parametrize(
+    ("first", "last"),
+    [("fffc", "fffe"), ("7fff:ffff:ffff:fffe", "8000::1"), ("4000::", "4000::2"), ("8000::", "8000::2")],
+    ids=["end", "middle", "quarter", "upper half"],
+)
+def test_pools_anywhere_in_a_range_of_64_bits(site: Site, first: str, last: str) -> None:
+    """Every address of the pool is given out, once, and then none."""
+    low, high = (
+        ipaddress.ip_address(f"2001:db8:0:7:{'ffff:ffff:ffff:' if len(each) == 4 else ''}{each}")
+        for each in (first, last)
+    )
+    pool = [str(ipaddress.IPv6Address(number)) for number in range(int(low), int(high) + 1)]
+    network, _ = site.network(
+        "2001:db8:0:7::/64", enable_dhcp=False, allocation_pools=[{"start": pool[0], "end": pool[-1]}]
+    )
+    given = [address_of(site.make("ports", network_id=network)) for _ in pool]
+    assert sorted(given) == sorted(pool)
+    full = site.demo.post(f"{V}/ports", {"port": {"network_id": network}})
+    assert full.status == 409 and full.json["NeutronError"]["type"] == "IpAddressGenerationFailure"

@@ -156,5 +156,9 @@ def test_agents_are_what_hosts_are(site: Site) -> None:
     assert site.admin.post(f"{V}/agents/{other}/l3-routers", {"router_id": router}).status == 409
     site.delete(f"agents/{l3['id']}/l3-routers/{router}", site.admin)
     assert site.admin.post(f"{V}/agents/{other}/l3-routers", {"router_id": router}).status == 201
+    bare = site.make("routers", name="without legs")["id"]
+    assert site.admin.post(f"{V}/agents/{other}/l3-routers", {"router_id": bare}).status == 201
+    assert [each["id"] for each in site.admin.get(f"{V}/routers/{bare}/l3-agents").json["agents"]] == [other]
+    assert bare in {each["id"] for each in site.admin.get(f"{V}/agents/{other}/l3-routers").json["routers"]}
     assert router in site.of("h3", "router")
     assert router not in site.of("h1", "router")

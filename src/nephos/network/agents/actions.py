@@ -16,7 +16,6 @@ from nephos.network.agents import disabled
 from nephos.network.agents.disabled import L3, key_of
 from nephos.network.agents.store import agent, binding
 from nephos.network.ports.store import port
-from nephos.network.routers import actions as routers
 from nephos.network.routers import placing
 from nephos.network.routers.store import STANDBY, router, router_host
 from nephos.network.segments.types import TUNNELS
@@ -168,8 +167,7 @@ def add_router(tx: Tx, cloud: Cloud, host_id: str, row: Any) -> None:
             f"The router {row.id} has been already hosted by the L3 Agent {key_of(row.host_id, L3)}.",
             "RouterHostedByL3Agent",
         )
-    tx.execute(update(router).where(router.c.id == row.id).values(host_id=host_id))
-    placing.place(tx, cloud, routers.get(tx, row.id))
+    placing.put(tx, cloud, row, host_id)
 
 
 def drop_router(tx: Tx, cloud: Cloud, host_id: str, row: Any) -> None:

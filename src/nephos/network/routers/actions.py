@@ -116,6 +116,8 @@ def create(
             "ecmp": ecmp,
         },
     )
+    if ha:
+        net.ensure(tx, cloud, project_id)
     if gateway is not None:
         set_gateway(tx, cloud, get(tx, router_id), gateway)
     if ndp_proxy:
@@ -174,7 +176,9 @@ def _change_ha(tx: Tx, cloud: Cloud, row: Any, values: dict[str, Any]) -> None:
     if row.host_id is not None:
         displace(tx, cloud, row)
     values["ha_number"] = net.number(tx, row.project_id) if values["ha"] else None
-    if not values["ha"]:
+    if values["ha"]:
+        net.ensure(tx, cloud, row.project_id)
+    else:
         values["ha"] = False
         resource.revise(tx, router, row.id, {"ha": False, "ha_number": None})
         net.tidy(tx, cloud, row.project_id)

@@ -38,8 +38,8 @@ def number(tx: Tx, project_id: str) -> int:
 
 
 def leg(tx: Tx, cloud: Cloud, row: Any, host_id: str) -> str:
-    """A leg of the router in the project's HA network on this host; the network is made when it is missing."""
-    network_id = tx.scalar(_network, {"project": row.project_id}) or _make(tx, cloud, row.project_id)
+    """A leg of the router in the project's HA network on this host."""
+    network_id = ensure(tx, cloud, row.project_id)
     new = ports.New(
         project_id="",
         network_id=network_id,
@@ -53,6 +53,12 @@ def leg(tx: Tx, cloud: Cloud, row: Any, host_id: str) -> str:
         counted=False,
     )
     return ports.create(tx, cloud, new)
+
+
+def ensure(tx: Tx, cloud: Cloud, project_id: str) -> str:
+    """The project's HA network, made when it is missing: it is there from the first router on, as Neutron's is."""
+    found: str | None = tx.scalar(_network, {"project": project_id})
+    return found or _make(tx, cloud, project_id)
 
 
 def _make(tx: Tx, cloud: Cloud, project_id: str) -> str:
@@ -81,4 +87,4 @@ def tidy(tx: Tx, cloud: Cloud, project_id: str) -> None:
     networks.delete_network(tx, cloud, networks.get(tx, network_id))
 
 
-__all__ = ["ACTIVE", "STANDBY", "leg", "number", "tidy"]
+__all__ = ["ACTIVE", "STANDBY", "ensure", "leg", "number", "tidy"]

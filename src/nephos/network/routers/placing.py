@@ -102,6 +102,16 @@ def place(tx: Tx, cloud: Cloud, row: Any, *, leaving: Collection[str] = ()) -> N
         touch.router(tx, cloud, host_id, row.id)
 
 
+def put(tx: Tx, cloud: Cloud, row: Any, host_id: str) -> None:
+    """An operator puts a router that is nowhere on a host. One without legs waits there for them."""
+    tx.execute(_move, {"key": row.id, "host": host_id})
+    if tx.all(_legs, {"router": row.id}):
+        placed: Any = tx.first(_by_id, {"router": row.id})
+        place(tx, cloud, placed)
+    else:
+        touch.router(tx, cloud, host_id, row.id)
+
+
 def _lead(tx: Tx, cloud: Cloud, legs: Sequence[Any], active: str | None) -> None:
     """Its legs are on this host from now on."""
     for leg in legs:

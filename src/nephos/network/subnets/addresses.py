@@ -21,7 +21,8 @@ from nephos.network.ports import store as ports
 from nephos.network.subnets.store import address, subnet
 
 _PROBES = 32
-_MOST = 1 << 62
+_WORD = 1 << 64
+_HIGHEST = (1 << 63) - 1
 AUTO = ("slaac", "dhcpv6-stateless")
 
 _of_network = (
@@ -217,7 +218,7 @@ def _put(tx: Tx, port_id: str, row: Any, text: str, place: int) -> Taken:
         {
             "subnet_id": row.id,
             "address": text,
-            "number": number if number < _MOST else None,
+            "number": _signed(number) if number < _WORD else None,
             "port_id": port_id,
             "place": place,
         },
@@ -230,8 +231,8 @@ def _any_of(tx: Tx, port_id: str, rows: Sequence[Any], network_id: str, place: i
         base = int(ipaddress.ip_network(row.cidr).network_address)
         number = free(tx, row, base)
         if number is not None:
-            tx.execute(_move, {"key": row.id, "number": number + 1})
-            return _put(tx, port_id, row, str(_as_address(row.version, base + number)), place)
+            tx.execute(_move, {"key": row.id, "number": min(number + 1, _HIGHEST)})
+            return _put(tx, port_id, row, str(_as_address(row.version, base + number % _WORD)), place)
     raise problems.refused(f"No more IP addresses available on network {network_id}.", "IpAddressGenerationFailure")
 
 
@@ -280,13 +281,25 @@ def _first_gap(tx: Tx, subnet_id: str, first: int, last: int) -> int | None:
 
 
 def numbers(row: Any, base: int) -> list[tuple[int, int]]:
-    """The pools as numbers from the start of the range, in order, as far as numbers are kept."""
+    """The pools as numbers, in order, as far as numbers are kept: in the first /64 of the range.
+
+    A number is the distance from the range's start; as a column holds 64 bits with a sign, that of the upper half of a
+    /64 is less by 2^64. A pool across the middle is two.
+    """
     found = []
-    for first, last in row.pools:
-        low, high = int(ipaddress.ip_address(first)) - base, int(ipaddress.ip_address(last)) - base
-        if low < _MOST:
-            found.append((low, min(high, _MOST - 1)))
-    return sorted(found)
+    for first, last in sorted(
+        (int(ipaddress.ip_address(each[0])), int(ipaddress.ip_address(each[1]))) for each in row.pools
+    ):
+        low, high = first - base, min(last - base, _WORD - 1)
+        if low <= _HIGHEST:
+            found.append((low, min(high, _HIGHEST)))
+        if low < _WORD and high > _HIGHEST:
+            found.append((_signed(max(low, _HIGHEST + 1)), _signed(high)))
+    return found
+
+
+def _signed(number: int) -> int:
+    return number if number <= _HIGHEST else number - _WORD
 
 
 def _nth(pools: Sequence[tuple[int, int]], position: int) -> int:

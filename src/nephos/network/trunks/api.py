@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any
 
@@ -44,6 +45,7 @@ def create(call: Call) -> Reply:
 def _make(tx: Tx, view: View, model: Create) -> str:
     project_id = resource.owner(view, model)
     view.call.permit({"project_id": project_id, "tenant_id": project_id})
+    _check_apart(model.sub_ports or ())
     parent = resource.fetch(tx, PORT, view, model.port_id)
     trunk_id = actions.create(
         tx,
@@ -60,6 +62,14 @@ def _make(tx: Tx, view: View, model: Create) -> str:
     if not model.admin_state_up:
         actions.update(tx, view.cloud, row, {"admin_state_up": False})
     return trunk_id
+
+
+def _check_apart(given: Sequence[SubPort]) -> None:
+    """Raises BadRequest for a tag that is there twice."""
+    tags = [(one.segmentation_type, one.segmentation_id) for one in given if isinstance(one.segmentation_id, int)]
+    double = [f"{kind} {number}" for (kind, number), times in Counter(tags).items() if times > 1]
+    if double:
+        raise problems.invalid("sub_ports", f"{', '.join(double)} is there twice")
 
 
 def _wanted(tx: Tx, view: View, given: Sequence[SubPort]) -> list[Sub]:
