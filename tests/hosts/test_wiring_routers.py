@@ -147,6 +147,41 @@ def quarter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Quarter]:
         yield Quarter(lab, cloud, public, [{}, {}, {}])
 
 
+LISTEN = "import socket\ns=socket.socket(type=socket.SOCK_DGRAM)\ns.bind(('',9)); s.settimeout(20)\nprint('ready',flush=True)\n"
+LISTEN += "while True:\n data,who=s.recvfrom(99); print(data.decode(),who[0],flush=True)\n"
+SEND = "import socket\ns=socket.socket(type=socket.SOCK_DGRAM)\ns.bind(('{source}',0))\nfor _ in range(3): s.sendto(b'{says}',('172.24.4.1',9))\n"
+
+
+def test_without_source_nat_nobody_speaks_with_an_address_of_the_wire(quarter: Quarter) -> None:
+    """Not with a host's, which tunnels believe, and not with a neighbour's; with the project's own a guest does."""
+    lab, cloud = quarter.lab, quarter.cloud
+    hosts, plain = cloud.network("192.168.77.0/24"), cloud.network("10.7.0.0/24")
+    ports = [cloud.port(net, number, host=2, port_security=False) for net, number in ((hosts, 77), (plain, 9))]
+    legs = (quarter.leg(hosts, 0, "192.168.77.222/24"), quarter.leg(plain, 0, "10.7.0.1/24"))
+    gateway = msgspec.structs.replace(quarter.gateway(31), snat=False)
+    floating = (Floating("172.24.4.32", "10.7.0.10"),)
+    router = Router(id=new_id(), interfaces=legs, gateways=(gateway,), floating=floating)
+    quarter.routers[0][router.id] = router
+    quarter.wire()
+    lab.internet.run("sysctl -qw net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.eth1.rp_filter=0")
+    listener = lab.internet.popen("/usr/bin/python3", "-c", LISTEN)
+    assert listener.stdout is not None and listener.stdout.readline() == "ready\n"
+    for port, leg, sources in zip(
+        ports, legs, (["192.168.77.77"], ["172.24.4.99", "10.7.0.10", "10.7.0.9"]), strict=True
+    ):
+        guest = quarter.guest(port)
+        for each in sources:
+            guest.run(f"ip address add {each}/24 dev eth0")
+        guest.run(f"ip route replace 172.24.4.1/32 via {leg.addresses[0].address} dev eth0 onlink")
+        for each in sources:
+            guest.run("/usr/bin/python3", "-c", SEND.format(source=each, says=f"from-{each}"))
+    heard = [listener.stdout.readline().split() for _ in range(6)]
+    listener.kill()
+    assert heard == [["from-10.7.0.10", "172.24.4.32"]] * 3 + [["from-10.7.0.9", "10.7.0.9"]] * 3
+    quarter.routers[0].clear()
+    quarter.wire(0)
+
+
 # ---- high availability ----------------------------------------------------------------------------------------------
 
 

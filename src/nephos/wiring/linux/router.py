@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 
 from nephos.errors import HostFault
 from nephos.wiring.base import Desired, Network, Router, RouterGateway, RouterInterface
-from nephos.wiring.linux import advertise, edge, gateways, names, nat, netns, sysctl, vrrp
+from nephos.wiring.linux import advertise, edge, gateways, leaving, names, nat, netns, sysctl, vrrp
 from nephos.wiring.linux.addresslimits import AddressLimits
 from nephos.wiring.linux.advertise import Advertisers
 from nephos.wiring.linux.announce import announce, ask_for
@@ -62,7 +62,10 @@ class Routers:
                 self._pin(link, edge.door(leg))
         number = gateways.numbers(router, room.stack.links)
         room.stack.ensure_rules(gateways.rules(router, number))
-        room.ruleset.replace(nat.tables(router, number, _homes(router)))
+        hosts = leaving.wire(
+            self._host.settings.tunnel_address, (each for _, each in self._host.stack.netlink.addresses()), networks
+        )
+        room.ruleset.replace([*nat.tables(router, number, _homes(router)), leaving.table(router, hosts)])
         changes = self._addresses(room, router, legs, number)
         changes += edge.acquaint(room, router, desired.ports.values())
         changes += self._limits.ensure(room, router, _homes(router))
