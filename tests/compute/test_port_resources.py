@@ -181,3 +181,30 @@ def test_of_two_at_the_same_instant_one_gets_it(site: Site) -> None:
     states = sorted(site.lab.show(each.json["server"]["id"])["status"] for each in made)
     assert states == ["ACTIVE", "ACTIVE", "ERROR", "ERROR", "ERROR", "ERROR"]
     assert (site.used("h1"), site.used("h2")) == (600, 600)
+
+
+def test_rules_that_change_are_counted_or_refused(site: Site) -> None:
+    site.give(h1={"public": {"egress": 1000}})
+    port = site.port("web")
+    assert site.boot(port)["status"] == "ACTIVE"
+    base = f"{V}/qos/policies/{site.policy}/minimum_bandwidth_rules"
+    (rule,) = site.lab.admin.get(base).json["minimum_bandwidth_rules"]
+    change = lambda rate: site.lab.admin.put(  # noqa: E731
+        f"{base}/{rule['id']}", {"minimum_bandwidth_rule": {"min_kbps": rate}}
+    )
+    assert change(900).status == 200
+    assert site.used() == 900
+    refused = change(1100)
+    assert refused.status == 409
+    assert refused.json["NeutronError"]["type"] == "QosPlacementAllocationUpdateConflict"
+    assert "port web asks for 1100" in refused.json["NeutronError"]["message"]
+    assert site.used() == 900
+    (rule,) = site.lab.admin.get(base).json["minimum_bandwidth_rules"]
+    assert rule["min_kbps"] == 900, "the rule is what it was"
+    put = lambda path, body: site.lab.admin.put(f"{V}/{path}", body).status  # noqa: E731
+    assert put(f"ports/{port}", {"port": {"qos_policy_id": None}}) == 200
+    assert site.used() == 0
+    assert put(f"networks/{site.public}", {"network": {"qos_policy_id": site.policy}}) == 200
+    assert site.used() == 900
+    assert site.lab.admin.delete(f"{base}/{rule['id']}").status == 204
+    assert site.used() == 0

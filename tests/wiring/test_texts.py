@@ -12,18 +12,22 @@ from nephos.wiring.base import (
     Address,
     Desired,
     Endpoint,
+    Floating,
     Group,
     Key,
     Kind,
+    Limits,
     Network,
     Port,
     Route,
     Router,
+    RouterGateway,
+    RouterHa,
     RouterInterface,
     Rule,
     Subnet,
 )
-from nephos.wiring.linux import advertise, dhcp, firewall, names
+from nephos.wiring.linux import advertise, dhcp, firewall, gateways, names, vrrp
 from nephos.wiring.linux.flows import Flows
 from nephos.wiring.linux.groups import DEAD, protocol_number
 from nephos.wiring.linux.netlink import Flow, Netfilter
@@ -166,6 +170,7 @@ def test_what_a_port_may_send_from() -> None:
         (Kind.PORT, msgspec.structs.replace(PORT, mac="FA:16:3E:00:00:01")),
         (Kind.PORT, msgspec.structs.replace(PORT, pairs=(("10.1.0.300", None),))),
         (Kind.ROUTER, Router(id="r1", routes=(Route(destination="x", nexthop="10.1.0.1"),))),
+        (Kind.ROUTER, Router(id="r1", floating=(Floating("172.24.4.9", "10.1.0.9", Limits(to_kbits=-1)),))),
         (Kind.GROUP, Group(id="g1", members=("nobody",))),
     ],
 )  # fmt: skip
@@ -177,6 +182,35 @@ def test_a_hostile_item_is_refused_alone(kind: Kind, item: Network | Port | Grou
     assert list(errors) == [Key(kind, item.id)]
     assert list(kept.networks) == ["ok"]
     assert not kept.ports and not kept.groups and not kept.routers
+
+
+def test_keepalived_is_told_of_every_gateways_table() -> None:
+    """The main table leads by both gateways, and each has one of its own."""
+    legs = [
+        RouterGateway(
+            port_id=f"port{at}",
+            network_id=f"n{at}",
+            mac=f"fa:16:3e:00:00:0{at}",
+            addresses=(Address(f"192.0.{at}.2", 24, "s"),),
+            nexthops=(f"192.0.{at}.1",),
+        )
+        for at in (1, 2)
+    ]
+    inner = RouterInterface(port_id="ha", network_id="h", mac="fa:16:3e:00:00:0a", addresses=())
+    ha = RouterHa(leg=inner, number=7, virtual=Address("169.254.0.7", 24, ""))
+    router = Router(id="r1", gateways=tuple(legs), ha=ha, ecmp=True)
+    number, wanted = {"port1": 5, "port2": 9}, {"qg-port1": {"192.0.1.2/24"}, "qg-port2": {"192.0.2.2/24"}}
+    ways = gateways.ways(router, wanted, number)
+    text = vrrp.configuration(router, ha, {}, wanted, ways, Path("/f"), "ha-ha")
+    routes = text.split("virtual_routes {")[1].split("}")[0].split("\n")
+    assert [line.strip() for line in routes if line.strip()] == [
+        "0.0.0.0/0 protocol 78 no_track nexthop via 192.0.1.1 dev qg-port1 weight 1 "
+        "nexthop via 192.0.2.1 dev qg-port2 weight 1",
+        "192.0.1.0/24 table 1005 protocol 78 no_track dev qg-port1",
+        "0.0.0.0/0 table 1005 protocol 78 no_track via 192.0.1.1 dev qg-port1",
+        "192.0.2.0/24 table 1009 protocol 78 no_track dev qg-port2",
+        "0.0.0.0/0 table 1009 protocol 78 no_track via 192.0.2.1 dev qg-port2",
+    ]
 
 
 def test_index_macs_are_local_and_one_to_one() -> None:

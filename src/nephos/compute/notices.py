@@ -7,6 +7,7 @@ from sqlalchemy import select
 
 from nephos.agent.guestdata import PASSWORD_MOST
 from nephos.compute import notifications
+from nephos.compute.interfaces.steps import claim_networks
 from nephos.compute.servers import actions, states, store
 from nephos.hosts.wire import Seen
 from nephos.kernel.cloud import Cloud
@@ -47,6 +48,13 @@ def password(cloud: Cloud, tx: Tx, seen: Seen) -> None:
         return
     if seen.value and len(seen.value) <= PASSWORD_MOST:
         actions.change(tx, cloud, row, guest_password=seen.value)
+
+
+def needs_changed(tx: Tx, seen: Seen) -> None:
+    """The minimum rules of a server's ports changed. Raises Conflict naming what its host has too little of."""
+    row = store.by_id(tx, seen.id)
+    if row is not None and not row.deleted and row.host_id == seen.host:
+        claim_networks(tx, row)
 
 
 def marked(name: str, cloud: Cloud, tx: Tx, seen: Seen) -> None:

@@ -79,6 +79,7 @@ def compose(cloud: Cloud) -> None:
     cloud.hosts.notice("password", partial(notices.password, cloud))
     cloud.hosts.notice("address_taken", partial(notices.marked, "address taken", cloud))
     cloud.hosts.notice("metadata_served", partial(notices.marked, "metadata served", cloud))
+    cloud.hosts.notice("port_needs", notices.needs_changed)
     cloud.hosts.notice("host", lambda tx, seen: building.forget_hosts())
     cloud.audits.append(audit.check)
     cloud.sweeps.append(store.sweep)

@@ -15,6 +15,7 @@ from nephos.network.groups import actions as groups
 from nephos.network.networks import actions
 from nephos.network.networks.wire import NOUN, Create, Update
 from nephos.network.qos import actions as qos
+from nephos.network.qos import needs
 from nephos.network.resource import V, View
 from nephos.network.segments import actions as segments
 from nephos.network.segments import types
@@ -117,7 +118,10 @@ def _change(tx: Tx, view: View, row: Any, model: Update) -> None:
     number = values.pop("segment", row.segment)
     if number is not None and number != row.segment:
         segments.renumber(tx, view.cloud, row, number)
+    policed = values.get("qos_policy_id", row.qos_policy_id) != row.qos_policy_id
     actions.update(tx, view.cloud, row, values)
+    if policed:
+        needs.changed(tx, view.cloud, "network", row.id)
 
 
 def delete(call: Call) -> Reply:

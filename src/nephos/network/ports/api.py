@@ -20,6 +20,7 @@ from nephos.network.ports import actions, dhcp
 from nephos.network.ports.store import DHCP, ROUTER
 from nephos.network.ports.wire import EXTRAS, NOUN, Create, DhcpOption, FixedIp, Pair, Update
 from nephos.network.qos import actions as qos
+from nephos.network.qos import needs
 from nephos.network.resource import V, View
 from nephos.network.routers.store import router
 from nephos.network.subnets.addresses import Wanted
@@ -115,6 +116,7 @@ def _change(tx: Tx, view: View, row: Any, model: Update) -> None:
         values.pop(name, None)
     if extras := _extras(model, row.extras or {}):
         values["extras"] = extras
+    policed = values.get("qos_policy_id", row.qos_policy_id) != row.qos_policy_id
     if "qos_policy_id" in values:
         if values["qos_policy_id"] != row.qos_policy_id:
             qos.check_removable(tx, row.qos_policy_id, view.project_id, admin=view.sees_all)
@@ -127,6 +129,8 @@ def _change(tx: Tx, view: View, row: Any, model: Update) -> None:
         fixed=None if fixed is UNSET else _fixed(fixed) or [],
         wanted=None if wanted is UNSET else _groups(tx, view, wanted or [], row.project_id),
     )
+    if policed:
+        needs.changed(tx, view.cloud, "port", row.id)
 
 
 def delete(call: Call) -> Reply:

@@ -10,8 +10,8 @@ from nephos.kernel.db.engine import Tx
 from nephos.kernel.http.call import Call, Reply
 from nephos.kernel.http.routes import Route
 from nephos.network import problems, resource
-from nephos.network.qos import actions
-from nephos.network.qos.kinds import ALL, BY_NAME, Kind
+from nephos.network.qos import actions, needs
+from nephos.network.qos.kinds import ALL, BY_NAME, LEAST_BANDWIDTH, LEAST_PACKETS, Kind
 from nephos.network.qos.wire import ALIASES, MODELS, POLICY, RULES, CreatePolicy, UpdatePolicy, rule_type
 from nephos.network.resource import V, View
 
@@ -106,7 +106,9 @@ def create_rule(kind: Kind, call: Call) -> Reply:
             burst=getattr(model, "burst", 0),
             direction=getattr(model, "direction", None),
         )
-        return actions.add_rule(tx, view.cloud, parent.id, new)
+        rule_id = actions.add_rule(tx, view.cloud, parent.id, new)
+        _recount(tx, view, kind, parent.id)
+        return rule_id
 
     return resource.make(call, RULES[kind], _create_rule[kind], work, _viewing(call))
 
@@ -117,6 +119,13 @@ def update_rule(kind: Kind, call: Call) -> Reply:
 
 def _change_rule(tx: Tx, view: View, row: Any, model: Any) -> None:
     actions.change_rule(tx, view.cloud, row, resource.settings_of(model))
+    _recount(tx, view, BY_NAME[row.kind], row.policy_id)
+
+
+def _recount(tx: Tx, view: View, kind: Kind, policy_id: str) -> None:
+    """Guests' ports have what the policy's minimum rules ask for now, or it stays as it was."""
+    if kind in (LEAST_BANDWIDTH, LEAST_PACKETS):
+        needs.changed(tx, view.cloud, "policy", policy_id)
 
 
 def delete_rule(kind: Kind, call: Call) -> Reply:
@@ -132,6 +141,7 @@ def _below(call: Call) -> View:
 
 def _drop(tx: Tx, view: View, row: Any) -> None:
     actions.remove_rule(tx, view.cloud, row)
+    _recount(tx, view, BY_NAME[row.kind], row.policy_id)
 
 
 def show_alias(kind: Kind, call: Call) -> Reply:

@@ -12,14 +12,20 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import bindparam, select
+from sqlalchemy import bindparam, func, select
 
+from nephos import errors
+from nephos.hosts.wire import Seen
+from nephos.kernel.cloud import Cloud
 from nephos.kernel.db.engine import Tx
+from nephos.network import problems
 from nephos.network.networks.store import network
 from nephos.network.ports.store import port
 from nephos.network.qos import actions
 from nephos.network.qos.kinds import ANY, EGRESS, INGRESS, LEAST_BANDWIDTH, LEAST_PACKETS, Kind
 
+CHANGED = "port_needs"
+"""The notice that ports of a guest (its id) on a host ask for something else."""
 TUNNELLED = "rp_tunnelled"
 """Neutron's name for what carries the tunnels."""
 TUNNELS = "CUSTOM_NETWORK_TUNNEL_PROVIDER"
@@ -43,18 +49,31 @@ _ports = (
     .join(network, network.c.id == port.c.network_id)
     .where(port.c.id.in_(bindparam("ids", expanding=True)))
 )
+_bound = (
+    select(port.c.host_id, port.c.device_id)
+    .join(network, network.c.id == port.c.network_id)
+    .where(port.c.host_id.is_not(None), port.c.host_index.is_not(None), port.c.device_id != "")
+    .order_by(port.c.id)
+)
+_bound_of = {
+    "port": _bound.where(port.c.id == bindparam("key")),
+    "network": _bound.where(network.c.id == bindparam("key"), port.c.qos_policy_id.is_(None)),
+    "policy": _bound.where(func.coalesce(port.c.qos_policy_id, network.c.qos_policy_id) == bindparam("key")),
+}
 _networks = select(network.c.id, network.c.name, network.c.physical, network.c.qos_policy_id).where(
     network.c.id.in_(bindparam("ids", expanding=True)), network.c.qos_policy_id.is_not(None)
 )
 
 
 class Need(NamedTuple):
-    """One group: `resources` by class, of one provider that has the `required` traits; `whose` says of what, in words."""
+    """One group: `resources` by class, of one provider that has the `required` traits; `whose` says of what, in words.
+    `provider` is that provider's name on every host, as of `Provided`."""
 
     id: str
     required: tuple[str, ...]
     resources: Mapping[str, int]
     whose: str = ""
+    provider: str = ""
 
 
 def of_port(port_id: str, vnic_type: str, physical: str | None, rules: Iterable[Any], whose: str = "") -> list[Need]:
@@ -67,14 +86,17 @@ def of_port(port_id: str, vnic_type: str, physical: str | None, rules: Iterable[
     found = []
     for kind, amounts in kinds.items():
         where = (_trait(physical) if physical else TUNNELS,) if kind == LEAST_BANDWIDTH.name else ()
+        provider = (physical or TUNNELLED) if where else ""
         key = str(UUID(bytes=hashlib.sha256(f"{port_id} {kind}".encode()).digest()[:16], version=4))
-        found.append(Need(key, (*where, vnic_trait(vnic_type)), amounts, whose))
+        found.append(Need(key, (*where, vnic_trait(vnic_type)), amounts, whose, provider))
     return found
 
 
 def of_ports(tx: Tx, port_ids: Sequence[str], network_ids: Sequence[str] = ()) -> list[Need]:
-    """What these ports ask for, and ports that are still to be made in these networks: at most three queries."""
-    rows = tx.all(_ports, {"ids": list(port_ids)}) if port_ids else []
+    """What these ports ask for, and ports that are still to be made in these networks, in this order: at most three
+    queries."""
+    found_ports = {row.id: row for row in tx.all(_ports, {"ids": list(port_ids)})} if port_ids else {}
+    rows = [found_ports[key] for key in port_ids if key in found_ports]
     nets = {row.id: row for row in tx.all(_networks, {"ids": sorted(set(network_ids))})} if network_ids else {}
     policies = {row.qos_policy_id or row.network_policy_id for row in rows} | {
         row.qos_policy_id for row in nets.values()
@@ -92,6 +114,22 @@ def of_ports(tx: Tx, port_ids: Sequence[str], network_ids: Sequence[str] = ()) -
     return found
 
 
+def changed(tx: Tx, cloud: Cloud, what: str, key: str) -> None:
+    """What guests' ports ask for changed, those of a policy, a network or one port (`what`): who counts it (compute) takes
+    or gives back what differs. Raises QosPlacementAllocationUpdateConflict (409) saying what is short; then nothing may
+    change."""
+    rows = tx.all(_bound_of[what], {"key": key})
+    for host_id, server_id in dict.fromkeys((row.host_id, row.device_id) for row in rows):
+        for call in cloud.hosts.notices.get(CHANGED, ()):
+            try:
+                call(tx, Seen(host_id, CHANGED, server_id, "", tx.now))
+            except errors.Conflict as short:
+                raise problems.refused(
+                    f"Updating placement allocation of {server_id} failed: {short.message}",
+                    "QosPlacementAllocationUpdateConflict",
+                ) from short
+
+
 class Provided(NamedTuple):
     """Resources of one provider of a host: `name` is "" for the host's packets, else that of a physical network, or
     rp_tunnelled for the tunnels."""
@@ -99,6 +137,11 @@ class Provided(NamedTuple):
     name: str
     traits: tuple[str, ...]
     resources: Mapping[str, int]
+
+
+def provider_id(host_id: str, name: str) -> str:
+    """The resource provider that gives a host's `Provided` of that name."""
+    return str(UUID(bytes=hashlib.sha256(f"{host_id} {name}".encode()).digest()[:16], version=4))
 
 
 def provided(capacity: Mapping[str, Mapping[str, int]]) -> list[Provided]:

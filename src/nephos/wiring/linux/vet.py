@@ -132,6 +132,9 @@ def _router(router: Router) -> None:
     for gateway in router.gateways:
         for nexthop in gateway.nexthops:
             ipaddress.ip_address(nexthop)
+    for limits in (*(one.limits for one in router.gateways), *(one.limits for one in router.floating)):
+        if limits is not None:
+            _limits(limits)
     for floating in router.floating:
         ipaddress.ip_address(floating.address)
         ipaddress.ip_address(floating.fixed)
