@@ -26,6 +26,7 @@ from nephos.wiring.base import (
     RouterInterface,
     Rule,
     Subnet,
+    WiringSettings,
 )
 from nephos.wiring.linux import advertise, dhcp, firewall, gateways, names, vrrp
 from nephos.wiring.linux.flows import Flows
@@ -123,7 +124,7 @@ def test_protocol_names_and_numbers(protocol: str | None, version: int, number: 
 def inet(*rules: Rule, members: tuple[str, ...] = ()) -> tuple[str, dict[str, str]]:
     groups = {"g1": Group(id="g1", rules=rules), "g2": Group(id="g2", members=members)}
     desired = Desired(networks={"n1": NETWORK}, ports={"p1": PORT}, groups=groups)
-    table, unclear = firewall.inet_table("t", firewall.Plan(desired, {}, {}, {"n1": 3}))
+    table, unclear = firewall.inet_table("t", firewall.Plan(desired, {}, {}, {"n1": 3}), WiringSettings())
     return json.dumps(table.commands()), unclear
 
 

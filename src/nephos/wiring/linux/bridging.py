@@ -167,7 +167,6 @@ class KernelSwitch:
         if any(new for _, new in ways):
             # What was learned of their guests leads into the VXLAN device, which knows them no more.
             stack.netlink.flush_port(link.index)
-        self._isolate(link)
         return Joined((name, *(way for way, _ in ways)))
 
     def _detour(self, network: Network, bridge: Link, vni: int, local: str, peer: str) -> tuple[str, bool]:
@@ -187,14 +186,7 @@ class KernelSwitch:
     def _port_to(self, network: Network, bridge: Link, name: str, kind: str, data: dict[int, bytes]) -> Link:
         """A network's tunnel device to one peer, as a port of its bridge."""
         link = self._device(name, kind, self._host.mark("tunnel", network.id), data)
-        link = self._host.stack.ensure(link, mtu=network.mtu, master=bridge.index)
-        self._isolate(link)
-        return link
-
-    def _isolate(self, link: Link) -> None:
-        if not link.isolated:
-            self._host.stack.netlink.isolate_port(link.index)
-            self._host.stack.fresh(link.name)
+        return self._host.stack.ensure(link, mtu=network.mtu, master=bridge.index)
 
     def _entries(self, link: Link, wanted: set[tuple[str, str]], forwards: list[Forward]) -> None:
         """Make the forwarding entries (MAC, peer) of a VXLAN device exactly these."""

@@ -23,7 +23,7 @@ from nephos.wiring.base import (
     Port,
     WiringSettings,
 )
-from nephos.wiring.linux import detour, dhcp, firewall, guard, inventory, localip, names, nft, services, sysctl
+from nephos.wiring.linux import detour, dhcp, firewall, inventory, localip, names, nft, services, sysctl
 from nephos.wiring.linux.bridging import KernelSwitch
 from nephos.wiring.linux.flows import Flows
 from nephos.wiring.linux.foreign import ForeignChains
@@ -301,12 +301,12 @@ class LinuxWiring:
             {net: devices for net, devices in self._networks.uplinks.items() if net in wired},
             {net: self._host.record.zone(net) for net in wired},
             self._led,
+            {name: link.index for name, link in self._host.stack.links.items()},
         )
         routed = self._networks.masqueraded({str(one.physical) for one in wired.values() if one.kind == "flat"})
         try:
-            judge, unclear = firewall.inet_table(self._table, plan)
+            judge, unclear = firewall.inet_table(self._table, plan, self._host.settings)
             errors.update({Key(Kind.GROUP, group): why for group, why in unclear.items()})
-            guard.write(judge, self._host.settings, wired.values())
             loaded = self._ruleset.replace([firewall.bridge_table(self._table, plan), judge, self._nat(routed)])
             self._flows.cut(self._ruleset.netfilter, known, plan.zones)
             bridges = tuple(bridge for bridge, _ in routed)
@@ -326,7 +326,9 @@ class LinuxWiring:
         """Ranges of physical networks that reach the outside through the host. Bridged frames pass here too, unmoved: of
         whichever bridge, they came in by no device as far as routing knows."""
         table = Table("ip", self._table)
-        table.hook("postrouting", "postrouting", 100, kind="nat")
+        if routed:
+            # Without a rule the chain would still have every packet of a connection looked at.
+            table.hook("postrouting", "postrouting", 100, kind="nat")
         for bridge, cidr in routed:
             table.rule(
                 "postrouting",

@@ -3,6 +3,9 @@
 A port is known by its index, carried in the packet's mark: the sender's in the low half, the receiver's in the high
 half. The bridge family knows the taps and sets it; bridged IP packets then pass the inet family (br_netfilter), which
 has connection tracking and judges them by mark. Tracking is per network (zones), so equal addresses do not meet.
+
+Every packet pays for each rule that it meets, and most for a look at a device's name. So one look leads to a chain of the
+port's or network's own, where names and addresses are constants, and what most packets are is judged first (decision 0017).
 """
 
 from __future__ import annotations
@@ -12,17 +15,35 @@ import ipaddress
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from nephos.wiring.base import Desired, Network, Port
-from nephos.wiring.linux import edge, localip, names, nft
-from nephos.wiring.linux.groups import Groups
+from nephos.wiring.base import Desired, Network, Port, WiringSettings
+from nephos.wiring.linux import edge, guard, localip, names, nft
+from nephos.wiring.linux.groups import OURS, PASSED, Groups, stateless
 from nephos.wiring.linux.localip import Led
 from nephos.wiring.linux.names import METADATA, METADATA6
-from nephos.wiring.linux.nft import DROP, RETURN, Table, concat, field, jump, mangle, masked, match, meta
+from nephos.wiring.linux.nft import (
+    ACCEPT,
+    DROP,
+    RETURN,
+    Expression,
+    Table,
+    concat,
+    field,
+    goto,
+    jump,
+    mangle,
+    masked,
+    match,
+    meta,
+    raw,
+)
 
 _MARK = meta("mark")
 _IN, _OUT = meta("iifname"), meta("oifname")
 _SOURCE, _TARGET = field("ether", "saddr"), field("ether", "daddr")
-_BEFORE_BRIDGE = -300
+_BEFORE_BRIDGE, _TCP = -300, 6
+_TARGET_AT, _SOURCE_AT = 0, 48
+"""The bits of a frame where its MACs begin."""
+_GUEST = jump("from_guest")
 
 
 class Plan(NamedTuple):
@@ -34,6 +55,8 @@ class Plan(NamedTuple):
     uplinks: Mapping[str, tuple[str, ...]]
     zones: Mapping[str, int]
     led: Sequence[Led] = ()
+    indexes: Mapping[str, int] = {}
+    """Device name → the kernel's number of it."""
 
     def ports(self) -> Iterator[tuple[Port, Network]]:
         for port in self.desired.ports.values():
@@ -59,6 +82,14 @@ class Plan(NamedTuple):
 
     def secured(self) -> list[tuple[Port, Network]]:
         return [(port, network) for port, network in self.ports() if port.port_security]
+
+    @property
+    def quick(self) -> bool:
+        """Whether a packet of a connection that groups let pass need not be asked where it goes: no port here looks at
+        single packets, as a stateless one or one with a packet rate does, and no local IP is led."""
+        ports = [port for port, _ in self.ports()]
+        limited = any(port.limits is not None and port.limits.to_packets is not None for port in ports)
+        return not (self.led or limited or any(stateless(port, self.desired) for port in ports))
 
 
 def _answerer(plan: Plan, network_id: str) -> str:
@@ -99,67 +130,122 @@ def bridge_table(name: str, plan: Plan) -> Table:
     _sets(table, plan)
     table.hook("prerouting", "prerouting", _BEFORE_BRIDGE)
     table.hook("forward", "forward", _BEFORE_BRIDGE)
-    table.hook("postrouting", "postrouting", _BEFORE_BRIDGE)
     # A network's bridge carries frames and is no door to the host: nothing that comes in by it is for the host itself.
     table.hook("input", "input", _BEFORE_BRIDGE)
     table.rule("input", match(_IN, "@members"), DROP)
-    for chain in ("from_guest", "from_wire", "secured", "secured_arp", "secured_ip", "secured_ip6"):
+    for chain in ("from_guest", "secured", "secured_arp", "secured_ip", "secured_ip6"):
         table.chain(chain)
-    table.rule("prerouting", {"vmap": {"key": _IN, "data": "@sent_packets"}})
-    table.rule("prerouting", match(_IN, "@taps"), jump("from_guest"))
-    table.rule("prerouting", {"vmap": {"key": _IN, "data": "@marked"}})
-    table.rule("prerouting", match(_IN, "@uplinks"), jump("from_wire"))
+    # A number is found sooner than a name, and is nobody else's; what was made anew has another, and its old name.
+    table.rule("prerouting", {"vmap": {"key": meta("iif"), "data": "@senders_at"}})
+    table.rule("prerouting", {"vmap": {"key": _IN, "data": "@senders"}})
+    if plan.quick:
+        table.rule("forward", match(_MARK, PASSED), ACCEPT)
+        table.rule("forward", match(_MARK, OURS), mangle(_MARK, 0))
+    table.rule("forward", {"vmap": {"key": _OUT, "data": "@receivers"}})
     _from_guest(table)
     answering = {net: (names.tap(_answerer(plan, net)), mac) for net, mac in plan.dhcp_macs.items()}
     localip.lead(table, plan.led, answering, plan.ports())
     edge.lead(table, plan.desired)
-    _from_wire(table)
     _secured(table)
-    for port, _ in plan.secured():
-        chain = table.chain(f"to_{port.index}")
-        kept = masked(_MARK, 0xFFFF)
-        table.rule(chain, mangle(_MARK, {"|": [kept, port.index << 16]}))
-    table.map("receivers", "ifname", "verdict", ((names.tap(p.id), jump(f"to_{p.index}")) for p, _ in plan.secured()))
-    table.rule("forward", {"vmap": {"key": _OUT, "data": "@receivers"}})
-    index_mac = match(masked(_TARGET, names.INDEX_MAC_MASK), names.INDEX_MAC_PREFIX)
-    table.rule("forward", index_mac, mangle(_TARGET, {"map": {"key": _OUT, "data": "@macs_of_taps"}}))
-    table.rule("forward", match(concat(_OUT, _SOURCE), "@local_macs"), DROP)
-    table.rule("forward", match(concat(_OUT, field("arp", "daddr ip")), "@local_addresses"), DROP)
-    table.rule("forward", match(_OUT, "@dhcp_uplinks"), match(field("udp", "dport"), {"set": [67, 547]}), DROP)
-    table.rule("forward", {"vmap": {"key": _OUT, "data": "@to_packets"}})
-    table.rule("postrouting", match(_OUT, "@uplinks"), match(_MARK, 0, "!="), mangle(_MARK, 0))
-    _limits(table, plan)
+    senders, receivers = [], []
+    led = {one.network_id for one in plan.led}
+    for port, network in plan.ports():
+        senders.append((names.tap(port.id), goto(_sender(table, port, quick=network.id not in led))))
+        receivers.append((names.tap(port.id), jump(_receiver(table, port))))
+    for net, uplinks in plan.uplinks.items():
+        into, out = _wire(table, plan, net)
+        senders += [(uplink, goto(into)) for uplink in uplinks]
+        receivers += [(uplink, jump(out)) for uplink in uplinks]
+    table.map("senders", "ifname", "verdict", senders)
+    at = [(plan.indexes[device], verdict) for device, verdict in senders if device in plan.indexes]
+    table.map("senders_at", "iface_index", "verdict", at, size=1024 << (len(at) // 512).bit_length())
+    table.map("receivers", "ifname", "verdict", receivers)
     return table
 
 
-def _limits(table: Table, plan: Plan) -> None:
-    """Packet rates, and marks on what guests send (DSCP, RFC 2474)."""
-    limited = [(port, port.limits) for port, _ in plan.ports() if port.limits is not None]
-    sent, to, marked = [], [], []
-    for port, limits in limited:
-        device = names.tap(port.id)
-        if limits.sent_packets is not None:
-            sent.append(
-                (device, jump(_rate(table, f"sent_{port.index}", limits.sent_packets, limits.sent_packets_burst)))
-            )
-        if limits.to_packets is not None:
-            to.append((device, jump(_rate(table, f"got_{port.index}", limits.to_packets, limits.to_packets_burst))))
-        if limits.dscp is not None:
-            marked.append((device, jump(f"dscp_{limits.dscp}")))
-    for mark in sorted({limits.dscp for _, limits in limited if limits.dscp is not None}):
-        chain = table.chain(f"dscp_{mark}")
-        table.rule(chain, mangle(field("ip", "dscp"), mark))
-        table.rule(chain, mangle(field("ip6", "dscp"), mark))
-    table.map("sent_packets", "ifname", "verdict", sent)
-    table.map("to_packets", "ifname", "verdict", to)
-    table.map("marked", "ifname", "verdict", marked)
+def _sender(table: Table, port: Port, *, quick: bool) -> str:
+    """The chain of what comes from a port: who it is, its limits (packet rate; DSCP, RFC 2474), and whether it may.
 
-
-def _rate(table: Table, chain: str, packets: int, burst: int) -> str:
-    """A chain that drops what is above a rate; without a burst, a tenth of a second's packets may come at once."""
-    rate = {"rate": packets, "per": "second", "rate_unit": "packets", "burst": burst or max(packets // 10, 5)}
-    table.rule(table.chain(chain), {"limit": {**rate, "inv": True}} if packets else DROP, *([DROP] if packets else []))
+    `quick`: what is surely right needs no other chain. That is IPv4 from the port's own MAC and address but a DHCP server's
+    answer and a question for metadata, and TCP of IPv6 but the latter; by their places in a frame without a tag.
+    """
+    chain = table.chain(f"from_{port.index}")
+    limits = port.limits
+    if limits is not None and limits.sent_packets is not None:
+        table.rule(chain, *_over(limits.sent_packets, limits.sent_packets_burst))
+    if port.port_security:
+        table.rule(chain, mangle(_MARK, port.index))
+    dscp = limits.dscp if limits is not None else None
+    if port.port_security and quick and dscp is None and not port.mac.startswith(names.INDEX_MAC_PREFIX[:11]):
+        for address in port.addresses:
+            table.rule(chain, *_surely(port.mac, address.address), ACCEPT)
+    table.rule(chain, _GUEST)
+    if dscp is not None:
+        table.rule(chain, mangle(field("ip", "dscp"), dscp))
+        table.rule(chain, mangle(field("ip6", "dscp"), dscp))
     return chain
+
+
+@functools.lru_cache(1 << 16)
+def _surely(mac: str, address: str) -> tuple[Expression, ...]:
+    """Conditions of the quick way: source MAC and type at once, source and destination by place, so that nothing else of
+    the packet is looked at."""
+    source = ipaddress.ip_address(address)
+    four = source.version == 4
+    ether = f"0x{mac.replace(':', '')}{'0800' if four else '86dd'}"
+    at, bits, metadata = (96, 32, METADATA) if four else (64, 128, METADATA6)
+    return (
+        match(raw("ll", _SOURCE_AT, 64), ether),
+        match(raw("nh", at, bits), f"0x{source.packed.hex()}"),
+        match(raw("nh", at + bits, bits), f"0x{ipaddress.ip_address(metadata).packed.hex()}", "!="),
+        match(raw("th", 0, 16), 67, "!=") if four else match(meta("l4proto"), _TCP),
+    )
+
+
+def _receiver(table: Table, port: Port) -> str:
+    """The chain of what goes to a port. An index MAC, by which the metadata service answers a tap, becomes the port's."""
+    chain = table.chain(f"to_{port.index}")
+    if port.port_security:
+        table.rule(chain, mangle(_MARK, {"|": [masked(_MARK, 0xFFFF), port.index << 16]}))
+    table.rule(chain, _index_mac(_TARGET_AT), mangle(_TARGET, port.mac))
+    if port.limits is not None and port.limits.to_packets is not None:
+        table.rule(chain, *_over(port.limits.to_packets, port.limits.to_packets_burst))
+    return chain
+
+
+def _over(packets: int, burst: int) -> list[Expression]:
+    """Drop what is above a rate; without a burst, a tenth of a second's packets may come at once."""
+    rate = {"rate": packets, "per": "second", "rate_unit": "packets", "burst": burst or max(packets // 10, 5)}
+    return [{"limit": {**rate, "inv": True}}, DROP] if packets else [DROP]
+
+
+@functools.cache
+def _index_mac(offset: int) -> Expression:
+    """Whether the MAC at this bit of the frame stands for an index: by its first four octets, without a mask."""
+    return match(raw("ll", offset, 32), f"0x{names.INDEX_MAC_PREFIX.replace(':', '')[:8]}")
+
+
+def _wire(table: Table, plan: Plan, network_id: str) -> tuple[str, str]:
+    """The chains of what comes from a network's tunnels and uplinks, and of what leaves by them.
+
+    What comes has nobody's mark. Nobody out there asks this host's DHCP port, which is on every host, and nobody here another's:
+    the bridge keeps it from tunnels and uplinks, and what is asked of all is stopped here. The mark of IP packets is needed
+    until groups have judged them, and goes then.
+    """
+    number, mac = plan.zones[network_id], plan.dhcp_macs.get(network_id)
+    into, out = table.chain(f"wire_{number}"), table.chain(f"out_{number}")
+    table.rule(into, mangle(_MARK, OURS if plan.quick else 0))
+    for chain in (into, out):
+        table.rule(chain, match(meta("l4proto"), _TCP), RETURN)
+    for place in (_SOURCE_AT, _TARGET_AT):
+        table.rule(into, _index_mac(place), DROP)
+    if mac is not None:
+        asked = {"set": [METADATA, *dhcp_addresses(plan.desired.networks[network_id], 4)]}
+        for chain in (into, out):
+            table.rule(chain, match(field("arp", "daddr ip"), asked), DROP)
+            table.rule(chain, match(field("udp", "dport"), {"set": [67, 547]}), DROP)
+    table.rule(out, match(field("ether", "type"), "arp"), mangle(_MARK, 0))
+    return into, out
 
 
 LEARNED = ("learned4", "learned6")
@@ -170,19 +256,8 @@ OUTSIDE = "rogue_outside"
 
 def _sets(table: Table, plan: Plan) -> None:
     ports, secured = list(plan.ports()), plan.secured()
-    table.set("taps", "ifname", (names.tap(port.id) for port, _ in ports))
     table.set("uplinks", "ifname", plan.ways_out())
     table.set("members", "ifname", dict.fromkeys(plan.members()))
-    local = [(net, uplink, mac) for net, mac in plan.dhcp_macs.items() for uplink in plan.uplinks.get(net, ())]
-    table.set("dhcp_uplinks", "ifname", (uplink for _, uplink, _ in local))
-    table.set("local_macs", ["ifname", "ether_addr"], (concat(uplink, mac) for _, uplink, mac in local))
-    addresses = [
-        concat(uplink, address)
-        for net, uplink, _ in local
-        for address in [METADATA, *dhcp_addresses(plan.desired.networks[net], 4)]
-    ]
-    table.set("local_addresses", ["ifname", "ipv4_addr"], addresses)
-    table.map("senders", "ifname", "mark", ((names.tap(port.id), port.index) for port, _ in secured))
     for name, kind in zip(LEARNED, ("ipv4_addr", "ipv6_addr"), strict=True):
         table.seen(name, ["ifname", "ether_addr", kind], most=8192, seconds=600)
     for name in ROGUE:
@@ -190,15 +265,17 @@ def _sets(table: Table, plan: Plan) -> None:
         table.seen(name, ["ifname", "ether_addr", kind], most=1024, seconds=3600)
     taps = [(names.tap(port.id), port, plan.dhcp_macs.get(port.network_id)) for port, _ in ports]
     table.map("index_macs", "ifname", "ether_addr", ((tap, names.index_mac(port.index)) for tap, port, _ in taps))
-    table.map("macs_of_taps", "ifname", "ether_addr", ((tap, port.mac) for tap, port, _ in taps))
     table.map("metadata_macs", "ifname", "ether_addr", ((tap, mac) for tap, _, mac in taps if mac))
     allowed = [(port.index, mac, cidr) for port, _ in secured for mac, cidrs in sources(port).items() for cidr in cidrs]
-    table.set("macs", ["mark", "ether_addr"], (concat(*pair) for pair in sorted({item[:2] for item in allowed})))
+    table.set("macs", ["mark", "ether_addr"], (_element(*pair) for pair in sorted({item[:2] for item in allowed})))
     for version, kind in ((4, "ipv4_addr"), (6, "ipv6_addr")):
-        elements = [
-            concat(index, mac, nft.part(cidr)) for index, mac, cidr in allowed if (":" in cidr) == (version == 6)
-        ]
+        elements = [_element(*item) for item in allowed if (":" in item[2]) == (version == 6)]
         table.set(f"addresses{version}", ["mark", "ether_addr", kind], elements, interval=True)
+
+
+@functools.lru_cache(1 << 17)
+def _element(index: int, mac: str, cidr: str | None = None) -> Expression:
+    return concat(index, mac, *([nft.part(cidr)] if cidr is not None else []))
 
 
 def dhcp_addresses(network: Network, version: int) -> list[str]:
@@ -207,9 +284,8 @@ def dhcp_addresses(network: Network, version: int) -> list[str]:
 
 def _from_guest(table: Table) -> None:
     """Nobody may use the MACs that stand for indexes; metadata requests get the one of the tap they entered by."""
-    for address in (_SOURCE, _TARGET):
-        table.rule("from_guest", match(masked(address, names.INDEX_MAC_MASK), names.INDEX_MAC_PREFIX), DROP)
-    table.rule("from_guest", mangle(_MARK, {"map": {"key": _IN, "data": "@senders"}}))
+    for place in (_SOURCE_AT, _TARGET_AT):
+        table.rule("from_guest", _index_mac(place), DROP)
     table.rule("from_guest", match(_MARK, 0, "!="), jump("secured"))
     arp_ip, claimed = field("arp", "saddr ip"), {"set": [135, 136]}
     table.rule("from_guest", match(arp_ip, "0.0.0.0", "!="), nft.note("@learned4", _IN, _SOURCE, arp_ip))
@@ -226,21 +302,11 @@ def _from_guest(table: Table) -> None:
         )
 
 
-def _from_wire(table: Table) -> None:
-    """From a tunnel or uplink: no mark, no index MAC, and nothing from or for a DHCP port, which is on every host."""
-    table.rule("from_wire", mangle(_MARK, 0))
-    for address in (_SOURCE, _TARGET):
-        table.rule("from_wire", match(masked(address, names.INDEX_MAC_MASK), names.INDEX_MAC_PREFIX), DROP)
-        table.rule("from_wire", match(concat(_IN, address), "@local_macs"), DROP)
-    table.rule("from_wire", match(concat(_IN, field("arp", "daddr ip")), "@local_addresses"), DROP)
-    table.rule("from_wire", match(_IN, "@dhcp_uplinks"), match(field("udp", "dport"), {"set": [67, 547]}), DROP)
-
-
 def _secured(table: Table) -> None:
     """Anti-spoofing: only the port's own MACs and addresses, no DHCP server, no router advertisement."""
     table.rule("secured", match(concat(_MARK, _SOURCE), "@macs", "!="), DROP)
     for ethertype, chain in (("arp", "secured_arp"), ("ip", "secured_ip"), ("ip6", "secured_ip6")):
-        table.rule("secured", match(field("ether", "type"), ethertype), {"goto": {"target": chain}})
+        table.rule("secured", match(field("ether", "type"), ethertype), goto(chain))
     table.rule("secured", DROP)
     arp_mac, arp_ip = field("arp", "saddr ether"), field("arp", "saddr ip")
     table.rule("secured_arp", match(concat(_MARK, arp_mac), "@macs", "!="), DROP)
@@ -259,16 +325,22 @@ def _secured(table: Table) -> None:
     table.rule("secured_ip6", match(concat(_MARK, _SOURCE, field("ip6", "saddr")), "@addresses6", "!="), DROP)
 
 
-def inet_table(name: str, plan: Plan) -> tuple[Table, dict[str, str]]:
-    """The inet family's part: zones and security groups. Also the groups with a rule that cannot be written, and why;
-    such a rule lets nothing pass."""
+def inet_table(name: str, plan: Plan, settings: WiringSettings) -> tuple[Table, dict[str, str]]:
+    """The inet family's part: zones, who may speak to tunnels, and security groups. Also the groups with a rule that cannot
+    be written, and why; such a rule lets nothing pass."""
     table = Table("inet", name)
-    zones = [(names.bridge(network), zone) for network, zone in plan.zones.items()]
-    table.hook("zones", "prerouting", _BEFORE_BRIDGE)
+    bridges = [(plan.indexes.get(names.bridge(network)), zone) for network, zone in plan.zones.items()]
+    zones = [(index, zone) for index, zone in bridges if index is not None]
+    table.hook("before", "prerouting", _BEFORE_BRIDGE)
+    table.chain("zones")
+    table.rule("before", match(meta("l4proto"), _TCP), goto("zones"))
+    if guard.write(table, settings, plan.desired.networks.values()):
+        table.rule("before", jump(guard.CHAIN))
+    table.rule("before", goto("zones"))
     if zones:
-        choice = {"map": {"key": _IN, "data": {"set": [list(pair) for pair in zones]}}}
+        choice = {"map": {"key": meta("iif"), "data": {"set": [list(pair) for pair in zones]}}}
         table.rule("zones", mangle({"ct": {"key": "zone"}}, choice))
     localip.answer(table, plan.led)
     groups = Groups(table, plan.desired)
-    groups.write(plan.secured())
+    groups.write(plan.secured(), quick=plan.quick)
     return table, groups.unclear

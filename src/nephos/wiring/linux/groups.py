@@ -12,10 +12,26 @@ import hashlib
 from nephos.wiring.base import Desired, Network, Port, Rule
 from nephos.wiring.linux import names, nft
 from nephos.wiring.linux.names import METADATA, METADATA6
-from nephos.wiring.linux.nft import ACCEPT, DROP, Expression, Table, concat, field, jump, masked, match, meta
+from nephos.wiring.linux.nft import (
+    ACCEPT,
+    DROP,
+    Expression,
+    Table,
+    concat,
+    field,
+    goto,
+    jump,
+    mangle,
+    masked,
+    match,
+    meta,
+)
 
 DEAD = 0x4E500001
 """The conntrack mark of a flow whose rule went away."""
+OURS, PASSED = 0x10000, 0xFFFFFFFF
+"""Marks of packets between the families: one that came to a network by no port of this host, and one of a connection that
+groups let pass. The first is nobody's, and is gone before receivers are told; the second would be a port's to itself."""
 _WITH_PORTS = {6: "tcp", 17: "udp", 33: "dccp", 132: "sctp", 136: "udplite"}
 _NUMBERS = {
     "icmp": 1, "igmp": 2, "egp": 8, "tcp": 6, "udp": 17, "dccp": 33, "rsvp": 46, "gre": 47, "esp": 50, "ah": 51,
@@ -23,17 +39,26 @@ _NUMBERS = {
     "ospf": 89, "vrrp": 112, "pgm": 113, "sctp": 132, "udplite": 136,
 }  # fmt: skip
 _ND_FROM_GUEST, _ND_TO_GUEST = [131, 132, 133, 135, 136, 143], [130, 134, 135, 136]
-_SENDER, _RECEIVER = masked(meta("mark"), 0xFFFF), masked(meta("mark"), 0xFFFF0000)
-_BY_STATE: Expression = {
-    "vmap": {
-        "key": {"ct": {"key": "state"}},
-        "data": {"set": [["established", ACCEPT], ["related", ACCEPT], ["invalid", DROP]]},
-    }
-}
+_MARK, _AFTER_TRACKING = meta("mark"), -190
+_SENDER, _RECEIVER = masked(_MARK, 0xFFFF), masked(_MARK, 0xFFFF0000)
+_STATE: Expression = {"ct": {"key": "state"}}
+_ANSWERS: Expression = {"match": {"op": "in", "left": _STATE, "right": ["established", "related"]}}
+_LET = {"egress": goto("ingress"), "ingress": ACCEPT}
+"""What a direction's chain does with what may pass."""
+
+
+def _by_state(let: Expression) -> Expression:
+    return {"vmap": {"key": _STATE, "data": {"set": [["established", let], ["related", let], ["invalid", DROP]]}}}
+
+
+def stateless(port: Port, desired: Desired) -> bool:
+    """Whether rules judge each packet of a port: it has groups, and none that knows connections."""
+    groups = [group for group in map(desired.groups.get, port.groups) if group is not None]
+    return bool(groups) and not any(group.stateful for group in groups)
 
 
 class Groups:
-    """Writes the judging part of the inet table: the base chains egress and ingress, and all they jump to."""
+    """Writes the judging part of the inet table: the base chain forward, egress and ingress after it, and all that they jump to."""
 
     def __init__(self, table: Table, desired: Desired) -> None:
         self._table = table
@@ -43,36 +68,53 @@ class Groups:
         self.unclear: dict[str, str] = {}
         """Groups with a rule that cannot be written, and why; such a rule lets nothing pass."""
 
-    def write(self, ports: list[tuple[Port, Network]]) -> None:
-        """Judge these ports, each a secured one with its network."""
-        # Two base chains, because accept ends only its own: what the sender may send, then what the receiver may get.
-        self._table.hook("egress", "forward", 0)
-        self._table.hook("ingress", "forward", 1)
-        for chain, mark in (("egress", _SENDER), ("ingress", _RECEIVER)):
-            self._table.rule(chain, match(mark, 0), ACCEPT)
+    def write(self, ports: list[tuple[Port, Network]], *, quick: bool) -> None:
+        """Judge these ports, each a secured one with its network. `quick`: whether connections are judged by themselves."""
+        # What the sender may send, then what the receiver may get.
+        self._table.hook("forward", "forward", 0)
+        for chain in ("egress", "ingress"):
+            self._table.chain(chain)
+        if quick:
+            self._connections()
+            # From here on it may leave the host, where no mark of ours may mean anything.
+            self._table.rule("forward", match(_MARK, PASSED), mangle(_MARK, 0), ACCEPT)
+        self._table.rule("forward", match(_MARK, 0), ACCEPT)
+        self._table.rule("forward", goto("egress"))
+        self._table.rule("egress", match(_SENDER, 0), goto("ingress"))
+        self._table.rule("ingress", match(_RECEIVER, 0), mangle(_MARK, 0), ACCEPT)
         self._always_sent()
         self._always_received([network for _, network in ports])
         for chain, mark, shift in (("egress", _SENDER, 0), ("ingress", _RECEIVER, 16)):
             stateful: list[tuple[int, Expression]] = []
-            stateless: list[tuple[int, Expression]] = []
+            without: list[tuple[int, Expression]] = []
             for port, _ in ports:
                 verdict = (port.index << shift, jump(self._profile(port, chain)))
-                (stateful if self._stateful(port) else stateless).append(verdict)
-            by_port = self._table.map(f"{chain}_stateless", "mark", "verdict", stateless)
+                (without if stateless(port, self._desired) else stateful).append(verdict)
+            by_port = self._table.map(f"{chain}_stateless", "mark", "verdict", without)
             self._table.rule(chain, {"vmap": {"key": mark, "data": by_port}})
             self._table.rule(chain, match({"ct": {"key": "mark"}}, DEAD), DROP)
-            self._table.rule(chain, _BY_STATE)
+            self._table.rule(chain, _by_state(_LET[chain]))
             by_port = self._table.map(f"{chain}_stateful", "mark", "verdict", stateful)
             self._table.rule(chain, {"vmap": {"key": mark, "data": by_port}})
             self._table.rule(chain, DROP)
 
+    def _connections(self) -> None:
+        """Mark what belongs to a connection before it is looked up where it goes, which costs as much as all of this: most
+        packets do. But not what is for or from a DHCP server, of which there are rules for single packets."""
+        self._table.hook("connections", "prerouting", _AFTER_TRACKING)
+        self._table.rule("connections", match(_MARK, 0), ACCEPT)
+        self._table.rule("connections", match(meta("l4proto"), 17), jump(self._table.chain("datagrams")))
+        self._table.rule("datagrams", match(field("udp", "sport"), 67), ACCEPT)
+        self._table.rule("datagrams", match(field("udp", "dport"), {"set": [67, 547]}), ACCEPT)
+        self._table.rule("connections", match({"ct": {"key": "mark"}}, DEAD, "!="), _ANSWERS, mangle(_MARK, PASSED))
+
     def _always_sent(self) -> None:
-        sport, dport = field("udp", "sport"), field("udp", "dport")
-        self._table.rule("egress", match(meta("nfproto"), "ipv4"), match(sport, 68), match(dport, 67), ACCEPT)
-        self._table.rule("egress", match(meta("nfproto"), "ipv6"), match(sport, 546), match(dport, 547), ACCEPT)
+        sport, dport, let = field("udp", "sport"), field("udp", "dport"), _LET["egress"]
+        self._table.rule("egress", match(meta("nfproto"), "ipv4"), match(sport, 68), match(dport, 67), let)
+        self._table.rule("egress", match(meta("nfproto"), "ipv6"), match(sport, 546), match(dport, 547), let)
         for version, address in (("ip", METADATA), ("ip6", METADATA6)):
-            self._table.rule("egress", match(field(version, "daddr"), address), match(field("tcp", "dport"), 80), ACCEPT)
-        self._table.rule("egress", match(field("icmpv6", "type"), {"set": _ND_FROM_GUEST}), ACCEPT)
+            self._table.rule("egress", match(field(version, "daddr"), address), match(field("tcp", "dport"), 80), let)
+        self._table.rule("egress", match(field("icmpv6", "type"), {"set": _ND_FROM_GUEST}), let)
 
     def _always_received(self, networks: list[Network]) -> None:
         """Bridged packets enter by their network's bridge, as far as the inet family can tell."""
@@ -93,12 +135,10 @@ class Groups:
         self._table.rule("ingress", *offer, match(bridge, bridges), told, DROP)
         self._table.rule("ingress", match(meta("nfproto"), "ipv6"), match(sport, 547), match(dport, 546), ACCEPT)
         for version, address in (("ip", METADATA), ("ip6", METADATA6)):
-            self._table.rule("ingress", match(field(version, "saddr"), address), match(field("tcp", "sport"), 80), ACCEPT)
+            self._table.rule(
+                "ingress", match(field(version, "saddr"), address), match(field("tcp", "sport"), 80), ACCEPT
+            )
         self._table.rule("ingress", match(field("icmpv6", "type"), {"set": _ND_TO_GUEST}), ACCEPT)
-
-    def _stateful(self, port: Port) -> bool:
-        groups = [group for group in map(self._desired.groups.get, port.groups) if group is not None]
-        return not groups or any(group.stateful for group in groups)
 
     def _profile(self, port: Port, direction: str) -> str:
         """The chain of ports with the same groups: each group's chain in turn, then nothing more passes."""
@@ -121,7 +161,7 @@ class Groups:
                 if rule.direction != direction:
                     continue
                 try:
-                    self._table.rule(chain, *self._conditions(rule), ACCEPT)
+                    self._table.rule(chain, *self._conditions(rule), _LET[direction])
                 except (ValueError, KeyError) as problem:
                     self.unclear[group_id] = f"a rule cannot be enforced here and lets nothing pass: {problem}"
         return self._chains[key]

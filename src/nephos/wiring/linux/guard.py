@@ -13,19 +13,28 @@ from collections.abc import Iterable
 
 from nephos.wiring.base import Network, WiringSettings
 from nephos.wiring.linux.detour import GENEVE_PORT
-from nephos.wiring.linux.nft import DROP, Expression, Table, field, jump, match, meta
+from nephos.wiring.linux.nft import ACCEPT, DROP, Expression, Table, field, jump, match, meta, raw
 
+CHAIN = "tunnels"
+"""What packets of other protocols than TCP go through before anything else."""
 _GRE = 47
 """By number: its name is in a file that a small system may lack."""
 _IN = meta("iifname")
-_NUMBER: Expression = {"payload": {"base": "th", "offset": 96, "len": 24}}
+_NUMBER = raw("th", 96, 24)
 """VXLAN's network identifier, by its place in bits after the start of the UDP header."""
+_HERE: Expression = match({"fib": {"result": "type", "flags": ["daddr"]}}, "local")
+_NOTRACK: Expression = {"notrack": None}
 
 
-def write(table: Table, settings: WiringSettings, networks: Iterable[Network]) -> None:
-    """Add the rules to a table of the inet family. VXLAN of somebody else on the same port, told by its numbers, passes."""
+def write(table: Table, settings: WiringSettings, networks: Iterable[Network]) -> bool:
+    """Add the chain to a table of the inet family; answers whether there is anything to guard. VXLAN of somebody else on
+    the same port, told by its numbers, passes.
+
+    Packets between tunnels' ends are not tracked as connections: what they carry is, and the look for one would be their
+    greatest cost. A guest's own packets pass by on their bridge, whatever they are.
+    """
     if settings.tunnel_address is None:
-        return
+        return False
     own = ipaddress.ip_address(settings.tunnel_address)
     family = "ip" if own.version == 4 else "ip6"
     tunnelled = [network for network in networks if network.kind in ("vxlan", "gre", "geneve")]
@@ -37,20 +46,23 @@ def write(table: Table, settings: WiringSettings, networks: Iterable[Network]) -
         for physical in settings.physical.values()
         if physical.address is not None and own not in ipaddress.ip_interface(physical.address).network
     )
-    table.hook("to_tunnels", "input", 0)
-    numbers = sorted(net.segment for net in tunnelled if net.kind == "vxlan" and net.segment is not None)
-    if numbers:
-        ours = [match(field("udp", "dport"), settings.tunnel_port), match(_NUMBER, {"set": numbers})]
-        table.rule("to_tunnels", *ours, jump(table.chain("vxlan")))
-        table.rule("vxlan", match(meta("nfproto"), "ipv6" if own.version == 4 else "ipv4"), DROP)
-        table.rule("vxlan", match(field(family, "daddr"), str(own), "!="), DROP)
-        table.rule("vxlan", match(field(family, "saddr"), ends, "!="), DROP)
+    table.chain(CHAIN)
+    vxlan = match(field("udp", "dport"), settings.tunnel_port)
+    others = [match(_IN, "brq*", "!="), *([match(_IN, {"set": guests}, "!=")] if guests else [])]
+    here, peer = match(field(family, "daddr"), str(own)), match(field(family, "saddr"), ends)
+    table.rule(CHAIN, vxlan, here, peer, *others, _NOTRACK, ACCEPT)
+    table.hook("to_peers", "output", -300)
+    table.rule("to_peers", vxlan, match(field(family, "daddr"), ends), _NOTRACK)
+    bridged = match(_IN, "brq*")
+    table.rule(CHAIN, bridged, {"return": None})
     if guests:
-        from_guest, to_end = match(_IN, {"set": guests}), match(field(family, "daddr"), ends)
-        table.rule("to_tunnels", from_guest, jump(table.chain("guests_tunnels")))
-        table.hook("past_tunnels", "forward", 0)
-        table.rule("past_tunnels", from_guest, to_end, jump("guests_tunnels"))
+        table.rule(CHAIN, match(_IN, {"set": guests}), jump(table.chain("guests_tunnels")))
         fallback = {settings.tunnel_fallback.port} if settings.tunnel_fallback is not None else set()
         ports = {"set": sorted({settings.tunnel_port, GENEVE_PORT} | fallback)}
-        table.rule("guests_tunnels", match(field("udp", "dport"), ports), DROP)
-        table.rule("guests_tunnels", match(meta("l4proto"), _GRE), DROP)
+        for tunnel in (match(field("udp", "dport"), ports), match(meta("l4proto"), _GRE)):
+            table.rule("guests_tunnels", tunnel, match(field(family, "daddr"), ends), DROP)
+            table.rule("guests_tunnels", tunnel, _HERE, DROP)
+    numbers = sorted(net.segment for net in tunnelled if net.kind == "vxlan" and net.segment is not None)
+    if numbers:
+        table.rule(CHAIN, vxlan, match(_NUMBER, {"set": numbers}), _HERE, DROP)
+    return True

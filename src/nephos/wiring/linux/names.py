@@ -6,6 +6,7 @@ this cloud's mark is never changed or removed.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import re
 from typing import NamedTuple
@@ -43,6 +44,7 @@ def bridge(network_id: str) -> str:
     return f"brq{checked(network_id)[:11]}"
 
 
+@functools.lru_cache(1 << 16)
 def tap(port_id: str) -> str:
     return f"tap{checked(port_id)[:11]}"
 

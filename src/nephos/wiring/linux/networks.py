@@ -100,6 +100,8 @@ class Networks:
         for name in self._devices.get(network.id, ()):
             if name not in (*joined.uplinks, *joined.more):
                 stack.remove(name)
+        for name in joined.uplinks:
+            stack.isolate(stack.links[name])
         if joined.uplinks:
             self.uplinks[network.id] = joined.uplinks
         return bridge

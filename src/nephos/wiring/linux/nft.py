@@ -40,6 +40,12 @@ def field(protocol: str, name: str) -> Expression:
     return {"payload": {"protocol": protocol, "field": name}}
 
 
+def raw(base: str, offset: int, bits: int) -> Expression:
+    """A part of the packet by its place: bits from the start of the link ("ll"), network or transport header on. Unlike a
+    field's name it brings no question along whether the packet has such a header."""
+    return {"payload": {"base": base, "offset": offset, "len": bits}}
+
+
 def masked(left: Value, mask: Value) -> Expression:
     return {"&": [left, mask]}
 
@@ -79,6 +85,10 @@ def note(known: str, *parts: Value) -> Expression:
 
 def jump(chain: str) -> Expression:
     return {"jump": {"target": chain}}
+
+
+def goto(chain: str) -> Expression:
+    return {"goto": {"target": chain}}
 
 
 class Table:
@@ -124,8 +134,12 @@ class Table:
         self._sets[name] = ("set", more, [])
         return f"@{name}"
 
-    def map(self, name: str, kind: str | list[str], target: str, elements: Iterable[tuple[Value, Value]]) -> str:
-        self._sets[name] = ("map", {"type": kind, "map": target}, [list(pair) for pair in elements])
+    def map(
+        self, name: str, kind: str | list[str], target: str, elements: Iterable[tuple[Value, Value]], *, size: int = 0
+    ) -> str:
+        """A map. One with a `size`, the most that it may ever hold, is found in sooner."""
+        more: dict[str, Any] = {"type": kind, "map": target, **({"size": size} if size else {})}
+        self._sets[name] = ("map", more, [list(pair) for pair in elements])
         return f"@{name}"
 
     def helper(self, name: str, kind: str, protocol: str) -> None:

@@ -86,6 +86,8 @@ class Services:
         link = root.ensure(link, master=bridge.index)
         if fresh:
             root.netlink.pin_mac(link.index, mac, add=True)
+        # Every host has this port: nothing from one host's may get to another's, nor to or from anybody there.
+        root.isolate(link)
         addresses, routes = {f"{METADATA}/32", f"{METADATA6}/64"}, set()
         at = room.stack.links[device].index
         for subnet in network.subnets:

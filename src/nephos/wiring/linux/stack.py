@@ -91,6 +91,12 @@ class Stack:
         self.netlink.set_link(link.index, up=up if link.up != up else None, changes=wanted)
         return self.fresh(link.name)
 
+    def isolate(self, link: Link) -> None:
+        """Keep a bridge port from the bridge's other isolated ports."""
+        if not link.isolated:
+            self.netlink.isolate_port(link.index)
+            self.fresh(link.name)
+
     def ensure_bridge(
         self, name: str, mark: Mark, *, mtu: int | None = None, mac: str | None = None, deaf: bool = True
     ) -> Link:

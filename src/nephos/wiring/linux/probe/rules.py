@@ -168,7 +168,7 @@ def _by_design(family: str, table: str, chain: str, rule: str) -> bool:
     is on every host."""
     if family != "bridge" or not table.startswith("nephos"):
         return False
-    return chain in ("input", "to_answerer") or chain.startswith("out_") or (chain == "forward" and "@local_" in rule)
+    return chain == "input" or chain.startswith("out_") or (chain == "forward" and "@local_" in rule)
 
 
 def _plain(rule: str) -> str:
