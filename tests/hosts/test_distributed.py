@@ -19,15 +19,16 @@ import pytest
 
 from nephos.cli.trace import drawing
 from nephos.wiring.base import Floating, Physical, Port, Router, RouterEdge, Rule, Subnet, WiringSettings
+from nephos.wiring.linux.edge import door
 from tests.hosts.lab import OUTSIDE, Guest, Lab, Node, wait
 from tests.hosts.lab_cloud import LabCloud
 from tests.hosts.test_switches import settings_of
 from tests.hosts.test_wiring_routers import Flow, Quarter
-from tests.hosts.wiring_lab import Cloud, HostWiring, new_id
+from tests.hosts.wiring_lab import PING, WEB, Cloud, HostWiring, new_id
 
 pytestmark = pytest.mark.host
-ANY = Rule(direction="ingress", version=4)
 X, Y = "10.1.0.0/24", "10.2.0.0/24"
+HELD = Rule(direction="ingress", version=4, protocol="tcp", port_min=9000, port_max=9000)
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +97,7 @@ def seen_from(quarter: Quarter, guest: Guest) -> str:
 def test_a_floating_ip_is_served_on_its_ports_own_host(quarter: Quarter) -> None:
     lab, cloud = quarter.lab, quarter.cloud
     x, y = cloud.network(X), cloud.network(Y)
-    group = cloud.group(ANY)
+    group = cloud.group(PING, WEB, HELD)
     ports = {
         "a": cloud.port(x, 11, group, host=1), "plain": cloud.port(x, 12, group, host=1),
         "d": cloud.port(y, 13, group, host=2), "own": cloud.port(x, 14, group, host=0),
@@ -115,6 +116,7 @@ def test_a_floating_ip_is_served_on_its_ports_own_host(quarter: Quarter) -> None
     for name, guest in guests.items():
         guest.dhcp()
         guest.serve(80, name)
+        guest.serve(2222, "not for everyone")
     a, d, plain = guests["a"], guests["d"], guests["plain"]
 
     on_central, on_tunnels = hears(lab.hosts[0], "eth3", "net 172.24.4.20/31"), hears(lab.hosts[1], "eth1", "udp")
@@ -122,8 +124,10 @@ def test_a_floating_ip_is_served_on_its_ports_own_host(quarter: Quarter) -> None
     assert seen_from(quarter, a) == "172.24.4.20"
     assert lab.internet.reaches("172.24.4.21", 80, wait=5) == "d", "on Open vSwitch"
     assert seen_from(quarter, d) == "172.24.4.21"
+    assert lab.internet.reaches("172.24.4.20", 2222, wait=1) is None, "groups hold"
     assert "172.24.4.2" not in "".join(line for line in heard(on_central).splitlines() if "ARP" not in line), "not by the router's host"
-    assert "10.1.0.11" not in heard(on_tunnels), "nor through a tunnel"
+    through = heard(on_tunnels)
+    assert "10.1.0.11" not in through and "02:4e:52" not in through, "nor through a tunnel"
     assert seen_from(quarter, plain) == "172.24.4.10", "who has no floating IP is the router's"
     assert lab.internet.reaches("172.24.4.22", 80) == "own", "and so are those on its host"
 
@@ -134,6 +138,10 @@ def test_a_floating_ip_is_served_on_its_ports_own_host(quarter: Quarter) -> None
     assert a.pings("10.1.0.1") and plain.pings("10.1.0.1")
     macs = {name: guest.out("ip", "neigh", "show", "10.1.0.1").split("lladdr ")[1].split()[0] for name, guest in guests.items() if name != "d"}
     assert set(macs.values()) == {legs[0].mac}, "one router, whoever answers"
+    # Nobody goes through an edge's door by himself.
+    plain.run(f"ip neigh replace 10.1.0.1 lladdr {door(legs[0])} dev eth0 nud permanent")
+    assert not plain.pings(OUTSIDE, wait=1)
+    plain.run("ip neigh del 10.1.0.1 dev eth0")
     assert [wiring.wire(quarter.desired(host))["changes"] for host, wiring in enumerate(cloud.wirings)] == [0, 0, 0]
 
     # The router's host is lost: floating IPs of others go on, also when a guest asks for its gateway anew.
