@@ -47,6 +47,10 @@ class Site:
         )
         return str(found["id"])
 
+    def shown(self, port: str) -> dict[str, Any]:
+        found: dict[str, Any] = self.lab.admin.get(f"{V}/ports/{port}").json["port"]
+        return found
+
     def boot(self, port: str, **more: Any) -> dict[str, Any]:
         return self.lab.boot(self.lab.admin, networks=[{"port": port}], **more)
 
@@ -108,9 +112,16 @@ def test_a_hosts_networks_are_providers_below_it(site: Site) -> None:
 
 def test_a_server_goes_where_its_port_gets_what_it_asks_for(site: Site) -> None:
     site.give(h1={"public": {"egress": 1000}}, h2={"other": {"egress": 9000}}, h3={"public": {"egress": 100}})
-    server = site.boot(site.port("web"))
+    port = site.port("web")
+    assert site.shown(port)["binding:profile"] == {}
+    server = site.boot(port)
     assert (server["status"], server["OS-EXT-SRV-ATTR:host"]) == ("ACTIVE", "h1")
     assert site.used() == 600
+    (group,) = site.shown(port)["resource_request"]["request_groups"]
+    headers = {"OpenStack-API-Version": "placement 1.39"}
+    taken = site.lab.admin.get(f"/placement/allocations/{server['id']}", **headers).json["allocations"]
+    (provider,) = [key for key, each in taken.items() if EGRESS in each["resources"]]
+    assert site.shown(port)["binding:profile"] == {"allocation": {group["id"]: provider}}
     # A second does not fit beside it, and is told why; one without minimum goes anywhere.
     late = site.boot(site.port("late"))
     assert late["status"] == "ERROR"

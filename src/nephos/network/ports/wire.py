@@ -15,9 +15,10 @@ from nephos.kernel.db.engine import Tx
 from nephos.network import addressing, problems, resource
 from nephos.network.networks.store import network
 from nephos.network.ports import actions
-from nephos.network.ports.store import port, port_group
+from nephos.network.ports.store import COMPUTE, port, port_group
 from nephos.network.qos import actions as qos
 from nephos.network.qos import needs
+from nephos.network.qos.needs import Need
 from nephos.network.resource import Item, Loaded, Noun, View
 from nephos.network.sharing import scope
 from nephos.network.subnets import addresses
@@ -181,6 +182,9 @@ def _render(row: Any, loaded: Loaded, view: View) -> Item:
     page: Page = loaded["page"]
     fixed = page.addresses.get(row.id, ())
     bound = row.host_id is not None
+    groups = needs.of_port(
+        row.id, row.vnic_type, row.network_physical, page.limits.get(row.qos_policy_id or row.network_policy_id, ())
+    )
     item: Item = {
         "id": row.id,
         "name": row.name,
@@ -200,12 +204,12 @@ def _render(row: Any, loaded: Loaded, view: View) -> Item:
         "dns_assignment": _assignment(row, fixed, view.cloud.settings.network.dns_domain),
         "binding:vnic_type": row.vnic_type,
         "binding:host_id": page.hosts.get(row.host_id, "") if bound else "",
-        "binding:profile": row.profile or {},
+        "binding:profile": {**(row.profile or {}), **_allocation(row, groups)},
         "binding:vif_type": ("binding_failed" if row.wiring_error else "bridge") if bound else "unbound",
         "binding:vif_details": vif_details(row) if bound else {},
         "qos_policy_id": row.qos_policy_id,
         "qos_network_policy_id": row.network_policy_id,
-        "resource_request": _request(row, page.limits.get(row.qos_policy_id or row.network_policy_id, ())),
+        "resource_request": _request(groups),
         **_extras(row.extras or {}),
         **resource.standard(row),
     }
@@ -258,13 +262,19 @@ def _extras(given: dict[str, Any]) -> Item:
     }
 
 
-def _request(row: Any, rules: Sequence[Any]) -> Item | None:
+def _request(found: Sequence[Need]) -> Item | None:
     """What a scheduler has to find for the port's minimum rules (extension port-resource-request-groups)."""
-    found = needs.of_port(row.id, row.vnic_type, row.network_physical, rules)
     if not found:
         return None
     groups = [{"id": each.id, "required": list(each.required), "resources": each.resources} for each in found]
     return {"request_groups": groups, "same_subtree": [each.id for each in found]}
+
+
+def _allocation(row: Any, found: Sequence[Need]) -> Item:
+    """Which resource provider gives each group to the port of a server on a host, where Nova tells it (2.72)."""
+    if not found or row.host_id is None or not row.device_owner.startswith(COMPUTE):
+        return {}
+    return {"allocation": {each.id: needs.provider_id(row.host_id, each.provider) for each in found}}
 
 
 def vif_details(row: Any) -> dict[str, Any]:

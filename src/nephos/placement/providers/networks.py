@@ -3,9 +3,6 @@ Neutron's agents are. They are as the host says when it arrives; ratios and rese
 
 from __future__ import annotations
 
-import hashlib
-from uuid import UUID
-
 from sqlalchemy import bindparam, delete, or_, select, update
 
 from nephos.hosts import actions as hosts
@@ -32,12 +29,12 @@ def keep(tx: Tx, seen: Seen) -> None:
     """A host arrived: its networks are providers of what it says."""
     host = hosts.get(tx, seen.id)
     wanted = needs.provided(host.network_capacity or {})
-    top = provider_id(host.id, "")
+    top = needs.provider_id(host.id, "")
     if wanted and wanted[0].name:
         wanted = [needs.Provided("", (needs.vnic_trait("normal"),), {}), *wanted]
     known = [row.id for row in tx.all(_mine, {"top": top})]
     for each in wanted:
-        key = provider_id(host.id, each.name)
+        key = needs.provider_id(host.id, each.name)
         if key not in known:
             tx.insert(
                 provider,
@@ -55,15 +52,10 @@ def keep(tx: Tx, seen: Seen) -> None:
                 traits.create(tx, name)
             traits.replace(tx, key, each.traits)
         _have(tx, key, dict(each.resources))
-    left = {provider_id(host.id, each.name) for each in wanted}
+    left = {needs.provider_id(host.id, each.name) for each in wanted}
     for key in known:
         if key not in left:
             _remove(tx, key)
-
-
-def provider_id(host_id: str, name: str) -> str:
-    """Of a network of a host; "" is for the host's packets."""
-    return str(UUID(bytes=hashlib.sha256(f"{host_id} {name}".encode()).digest()[:16], version=4))
 
 
 def _have(tx: Tx, key: str, resources: dict[str, int]) -> None:
