@@ -288,6 +288,7 @@ BODIES: dict[str, Any] = {
     "PUT network /v2.0/agents/{id}": {"agent": {"admin_state_up": True}},
     "POST network /v2.0/agents/{id}/dhcp-networks": {"network_id": "{network/networks}"},
     "POST network /v2.0/agents/{id}/l3-routers": {"router_id": "{network/routers}"},
+    "PUT network /v2.0/agents/{id}/l3-routers/{router_id}": {"ha_chassis_priority": 7},
     "PUT network /v2.0/subnetpools/{id}/add_prefixes": {"prefixes": ["10.250.0.0/16"]},
     "PUT network /v2.0/subnetpools/{id}/remove_prefixes": {"prefixes": ["10.251.0.0/16"]},
     "PUT network /v2.0/subnetpools/{id}/onboard_network_subnets": {"network_id": "{spare/network}"},

@@ -351,7 +351,9 @@ class World:
         made("security-group-rules", "security_group_rule", port_range_max=23)
         made("ports", "port")
         found["spare/port"] = made("ports", "port")
-        found["network/l3-routers"] = router = made("routers", "router")
+        highly = {"name": "highly available", "project_id": found["project"], "ha": True}
+        reply = self._made(self.admin, "/network/v2.0/routers", {"router": highly})
+        found["network/l3-routers"] = router = str(reply["router"]["id"])
         joined = client.put(f"/network/v2.0/routers/{router}/add_router_interface", {"subnet_id": subnet})
         assert joined.status == 200, joined
         found["spare/router"] = made("routers", "router")

@@ -275,6 +275,16 @@ def test_a_highly_available_router_goes_on_when_its_host_is_lost(quarter: Quarte
     lab.hosts[active].run("sh", "-c", back)
     active = elected(quarter, router, inner)
     assert out.says("five") == "five"
+    # The other one is preferred from now on, and takes over at once from one that is active.
+    for host in (0, 1):
+        known = quarter.routers[host][router.id]
+        assert known.ha is not None
+        ranked = msgspec.structs.replace(known.ha, rank=2 if host != active else 1)
+        quarter.routers[host][router.id] = msgspec.structs.replace(known, ha=ranked)
+    quarter.wire(0, 1)
+    wait(lambda: quarter.states(1 - active, router)[-1] == "active", 20, "the preferred host to become active")
+    active = elected(quarter, router, inner)
+    assert out.says("six") == "six"
     # keepalived that is killed is back by the next pass; away from the desired state all of it goes.
     noted = cloud.wirings[active].state_dir / "vrrp" / router.id / "pid"
     pid = int(noted.read_text())

@@ -165,7 +165,9 @@ def test_when_the_other_host_becomes_active_the_legs_and_all_forwarding_follow(s
     assert host_of(site, made) == other
     shown = site.admin.get(f"{V}/ports/{leg}").json["port"]
     assert (shown["binding:host_id"], shown["status"]) == (other, "ACTIVE")
-    assert {tunnels[active], tunnels[other]} <= set(site.of(third, "network")[network].peers), "who stands by is believed"
+    assert {tunnels[active], tunnels[other]} <= set(site.of(third, "network")[network].peers), (
+        "who stands by is believed"
+    )
     (endpoint,) = [one for one in site.of(third, "network")[network].endpoints if one.port_id == leg]
     assert endpoint.tunnel == tunnels[other]
     assert guest in site.of(third, "port")
@@ -203,6 +205,15 @@ def test_operators_put_a_highly_available_router_on_hosts_and_take_it_away(site:
     reply = site.admin.post(f"{V}/agents/{l3_agent(site, third)}/l3-routers", {"router_id": made})
     assert reply.status == 201
     assert len(agents_of(site, made)) == 3
+    one, two = sorted(agents_of(site, made).keys() - {third})
+    prefer = {name: f"{V}/agents/{l3_agent(site, name)}/l3-routers/{made}" for name in (one, two, third)}
+    assert site.admin.put(prefer[one], {"ha_chassis_priority": 300}).status == 200
+    assert site.admin.put(prefer[two], {"ha_chassis_priority": 20}).status == 200
+    assert site.admin.put(prefer[third], {"ha_chassis_priority": 20}).status == 409
+    assert site.admin.put(prefer[third], {"ha_chassis_priority": 32768}).status == 400
+    assert [site.of(name, "router")[made].ha.rank for name in (one, two, third)] == [2, 1, 0]
+    agents = site.admin.get(f"{V}/routers/{made}/l3-agents").json["agents"]
+    assert {each["host"]: each["ha_chassis_priority"] for each in agents} == {one: 300, two: 20, third: None}
     active = str(host_of(site, made))
     assert site.admin.delete(f"{V}/agents/{l3_agent(site, active)}/l3-routers/{made}").status == 204
     assert active not in agents_of(site, made) and len(agents_of(site, made)) == 2

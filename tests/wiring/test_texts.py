@@ -203,6 +203,9 @@ def test_keepalived_is_told_of_every_gateways_table() -> None:
     number, wanted = {"port1": 5, "port2": 9}, {"qg-port1": {"192.0.1.2/24"}, "qg-port2": {"192.0.2.2/24"}}
     ways = gateways.ways(router, wanted, number)
     text = vrrp.configuration(router, ha, {}, wanted, ways, Path("/f"), "ha-ha")
+    assert "priority 50\n    nopreempt\n" in text
+    preferred = msgspec.structs.replace(ha, rank=2)
+    assert "priority 52\n    advert_int" in vrrp.configuration(router, preferred, {}, wanted, ways, Path("/f"), "ha-ha")
     routes = text.split("virtual_routes {")[1].split("}")[0].split("\n")
     assert [line.strip() for line in routes if line.strip()] == [
         "0.0.0.0/0 protocol 78 no_track nexthop via 192.0.1.1 dev qg-port1 weight 1 "
@@ -296,9 +299,7 @@ def test_what_was_loaded_before_a_reboot_counts_for_nothing(tmp_path: Path) -> N
 )  # fmt: skip
 def test_dhcpv6_answers_where_guests_ask_for_something(ra: str | None, address: str | None, served: bool) -> None:
     """As Neutron's agent decides by ipv6_ra_mode and ipv6_address_mode."""
-    six = Subnet(
-        id="s6", cidr="2001:db8::/64", version=6, dhcp_address="2001:db8::2", ra_mode=ra, address_mode=address
-    )
+    six = Subnet(id="s6", cidr="2001:db8::/64", version=6, dhcp_address="2001:db8::2", ra_mode=ra, address_mode=address)
     own = Address(address="2001:db8::11", prefix=64, subnet_id="s6")
     options = (("59", "tftp://[2001:db8::5]/x"), ("bad;name", "x"), ("domain-search", "a\nb"))
     one = msgspec.structs.replace(ONE, addresses=(*ONE.addresses, own), dhcp6_options=options)

@@ -11,7 +11,7 @@ from nephos.hosts import actions as hosts
 from nephos.kernel import clock
 from nephos.kernel.cloud import Cloud
 from nephos.kernel.db.engine import Tx
-from nephos.network import problems
+from nephos.network import problems, touch
 from nephos.network.agents import disabled
 from nephos.network.agents.disabled import L3, key_of
 from nephos.network.agents.store import agent, binding
@@ -21,6 +21,7 @@ from nephos.network.routers.store import STANDBY, router, router_host
 from nephos.network.segments.types import TUNNELS
 from nephos.network.subnets.store import subnet
 
+MOST_PRIORITY = 32767
 BRIDGE, DHCP, METADATA = "Linux bridge agent", "DHCP agent", "Metadata agent"
 _silent = select(binding.c.network_id).where(binding.c.host_id == bindparam("host"), binding.c.serves.is_(False))
 TYPES = (BRIDGE, DHCP, L3, METADATA)
@@ -150,6 +151,42 @@ def hosts_of_router(tx: Tx, row: Any) -> dict[str, str | None]:
     """Agent id → its state for a highly available router (active or standby), None for another router."""
     states = {one.host_id: one.state for one in tx.all(select(router_host).where(router_host.c.router_id == row.id))}
     return {key_of(host_id, L3): states.get(host_id) for host_id in placing.hosts_of(tx, row)}
+
+
+def priorities_of(tx: Tx, row: Any) -> dict[str, int | None]:
+    """Agent id → the host's priority for a highly available router."""
+    found = tx.all(select(router_host).where(router_host.c.router_id == row.id))
+    return {key_of(one.host_id, L3): one.priority for one in found}
+
+
+def prefer(tx: Tx, cloud: Cloud, host_id: str, row: Any, priority: int) -> None:
+    """The host of a highly available router that has the highest priority is to be the active one.
+
+    Raises InvalidHAChassisPriority, RouterNotHostedByL3Agent and HAChassisPriorityAlreadyAssigned (409), and
+    RouterDoesntSupportScheduling (409) for a router that is on one host only.
+    """
+    if not 0 <= priority <= MOST_PRIORITY:
+        raise problems.bad(f"HA Chassis priority must be between 0 and {MOST_PRIORITY}.", "InvalidHAChassisPriority")
+    if not row.ha:
+        raise problems.refused(
+            f"Router {row.id} does not support agent scheduling: it is not highly available.",
+            "RouterDoesntSupportScheduling",
+        )
+    present = priorities_of(tx, row)
+    own = key_of(host_id, L3)
+    if own not in present:
+        raise problems.refused(f"The router {row.id} is not hosted by L3 agent {own}.", "RouterNotHostedByL3Agent")
+    if any(each == priority for agent_id, each in present.items() if agent_id != own):
+        raise problems.refused(
+            f"HA Chassis priority {priority} is already assigned.", "HAChassisPriorityAlreadyAssigned"
+        )
+    tx.execute(
+        update(router_host)
+        .where(router_host.c.router_id == row.id, router_host.c.host_id == host_id)
+        .values(priority=priority)
+    )
+    for each in placing.hosts_of(tx, row):
+        touch.router(tx, cloud, each, row.id)
 
 
 def add_router(tx: Tx, cloud: Cloud, host_id: str, row: Any) -> None:

@@ -37,6 +37,11 @@ class _Network(resource.Base, kw_only=True):
 
 class _Router(resource.Base, kw_only=True):
     router_id: str
+    ha_chassis_priority: int | None = None
+
+
+class _Priority(resource.Base, kw_only=True):
+    ha_chassis_priority: int
 
 
 def index(call: Call) -> Reply:
@@ -166,14 +171,29 @@ def routers(call: Call) -> Reply:
 
 
 def add_router(call: Call) -> Reply:
-    view, router_id = View(call), _decode(call, _Router).router_id
+    view, model = View(call), _decode(call, _Router)
 
     def work(tx: Tx) -> None:
-        row, _ = actions.find(tx, call.params["id"], disabled.L3)
-        actions.add_router(tx, view.cloud, row.id, resource.fetch(tx, ROUTER, view, router_id))
+        host, _ = actions.find(tx, call.params["id"], disabled.L3)
+        row = resource.fetch(tx, ROUTER, view, model.router_id)
+        actions.add_router(tx, view.cloud, host.id, row)
+        if model.ha_chassis_priority is not None:
+            actions.prefer(tx, view.cloud, host.id, row, model.ha_chassis_priority)
 
     view.cloud.database.write(work)
     return Reply(_NULL, 201)
+
+
+def update_router(call: Call) -> Reply:
+    view, priority = View(call), _decode(call, _Priority).ha_chassis_priority
+
+    def work(tx: Tx) -> None:
+        host, _ = actions.find(tx, call.params["id"], disabled.L3)
+        row = resource.fetch(tx, ROUTER, view, call.params["router_id"])
+        actions.prefer(tx, view.cloud, host.id, row, priority)
+
+    view.cloud.database.write(work)
+    return Reply(_NULL)
 
 
 def remove_router(call: Call) -> Reply:
@@ -192,8 +212,10 @@ def l3_agents(call: Call) -> Reply:
     with view.cloud.database.read() as tx:
         row = resource.fetch(tx, ROUTER, view, call.params["id"])
         states = actions.hosts_of_router(tx, row)
+        priorities = actions.priorities_of(tx, row)
         found = [each for each in actions.all_agents(tx, view.cloud) if each["id"] in states]
-        return Reply({"agents": [{**each, "ha_state": states[each["id"]]} for each in found]})
+        more = {key: {"ha_state": state, "ha_chassis_priority": priorities.get(key)} for key, state in states.items()}
+        return Reply({"agents": [{**each, **more[each["id"]]} for each in found]})
 
 
 _ONE = V + "/agents/{id}"
@@ -207,6 +229,7 @@ ROUTES = (
     Route("DELETE", _ONE + "/dhcp-networks/{network_id}", remove_network, "delete_dhcp-network", 204),
     Route("GET", _ONE + "/l3-routers", routers, "get_l3-routers"),
     Route("POST", _ONE + "/l3-routers", add_router, "create_l3-router", 201),
+    Route("PUT", _ONE + "/l3-routers/{router_id}", update_router, "update_l3-router"),
     Route("DELETE", _ONE + "/l3-routers/{router_id}", remove_router, "delete_l3-router", 204),
     Route("GET", V + "/networks/{id}/dhcp-agents", dhcp_agents, "get_dhcp-agents"),
     Route("GET", V + "/routers/{id}/l3-agents", l3_agents, "get_l3-agents"),

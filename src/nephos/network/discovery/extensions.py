@@ -90,6 +90,12 @@ ALL = tuple(
             "2017-11-28T09:00:00-00:00",
         ),
         ("l3_agent_scheduler", "L3 Agent Scheduler", "Which host carries a router.", "2013-02-07T10:00:00-00:00"),
+        (
+            "l3-agent-scheduler-ha-chassis-priority",
+            "L3 Agent Scheduler HA Chassis Priority",
+            "Which host of a highly available router is preferred.",
+            "2026-03-31T00:00:00-00:00",
+        ),
         ("multi-provider", "Multi Provider Network", "Networks of several segments.", "2013-06-27T10:00:00-00:00"),
         ("net-mtu", "Network MTU", "The MTU of a network.", "2015-03-25T10:00:00-00:00"),
         ("net-mtu-writable", "Network MTU (writable)", "The MTU of a network can be set.", "2017-07-12T00:00:00-00:00"),

@@ -214,6 +214,7 @@ def _gateway(leg: Any, taken: Loaded, limits: Mapping[str, base.Limits], *, snat
 
 def _ha(row: Any, host_id: str, legs: Sequence[Any], taken: Loaded, bindings: Sequence[Any]) -> base.RouterHa | None:
     own = {binding.host_id: binding.port_id for binding in bindings}.get(host_id)
+    priorities = {binding.host_id: binding.priority for binding in bindings if binding.priority is not None}
     leg = next((leg for leg in legs if leg.id == own), None)
     if leg is None or row.ha_number is None:
         return None
@@ -221,7 +222,14 @@ def _ha(row: Any, host_id: str, legs: Sequence[Any], taken: Loaded, bindings: Se
         leg=_interface(leg, taken),
         number=row.ha_number,
         virtual=base.Address(address=f"169.254.0.{row.ha_number}", prefix=24, subnet_id=""),
+        rank=_rank(priorities, host_id) if priorities else None,
     )
+
+
+def _rank(priorities: Mapping[str, int], host_id: str) -> int:
+    """How many hosts come after this one; those without a priority are the last."""
+    own = priorities.get(host_id)
+    return 0 if own is None else 1 + sum(each < own for each in priorities.values())
 
 
 def _forwarding(row: Any) -> base.Forwarding:

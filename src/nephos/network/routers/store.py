@@ -44,9 +44,11 @@ router_host = Table(
     text("port_id"),
     text("state"),
     when("since"),
+    integer("priority", null=True),
 )
 """The hosts of a highly available router: `port_id` is its leg in the HA network there, `state` what the host said last,
-since when (0: it has said nothing yet)."""
+since when (0: it has said nothing yet). The host with the highest `priority`, 0 to 32767, is to be the active one; where
+none has any, none is preferred."""
 
 ha_network = Table(
     "network_ha_network", metadata, key("project_id"), text("network_id"), UniqueConstraint("network_id")

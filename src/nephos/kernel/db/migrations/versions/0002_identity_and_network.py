@@ -332,6 +332,7 @@ def upgrade() -> None:
     sa.Column('port_id', sa.Text(), nullable=False),
     sa.Column('state', sa.Text(), nullable=False),
     sa.Column('since', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), nullable=False),
+    sa.Column('priority', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), nullable=True),
     sa.ForeignKeyConstraint(['router_id'], ['network_router.id'], ondelete='CASCADE'),
     sa.PrimaryKeyConstraint('router_id', 'host_id', name=op.f('pk_network_router_host'))
     )
@@ -443,6 +444,7 @@ def upgrade() -> None:
         batch_op.add_column(sa.Column('switch', sa.Text(), nullable=True))
         batch_op.add_column(sa.Column('tunnel_fallback', sa.Text(), nullable=True))
         batch_op.add_column(sa.Column('network_capacity', sa.Text(), nullable=True))
+        batch_op.add_column(sa.Column('trusts', sa.Text(), nullable=True))
 
     with op.batch_alter_table('identity_credential', schema=None) as batch_op:
         batch_op.add_column(sa.Column('key_id', sa.Text(), nullable=True))
