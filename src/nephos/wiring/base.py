@@ -138,6 +138,7 @@ class Limits(Wire, frozen=True):
     """What a port is limited to, as the guest sees it: `to` is what it gets, `sent` what it sends. None is no limit.
 
     Rates are kbit/s and packets a second, bursts kbit and packets (0: what fits the rate). `dscp` marks what it sends.
+    `least_sent_kbits` it may send whatever others do, on a physical network whose uplink is shared.
     """
 
     to_kbits: int | None = None
@@ -149,6 +150,7 @@ class Limits(Wire, frozen=True):
     sent_packets: int | None = None
     sent_packets_burst: int = 0
     dscp: int | None = None
+    least_sent_kbits: int | None = None
 
 
 class LocalIp(Wire, frozen=True):
@@ -244,12 +246,14 @@ class RouterHa(Wire, frozen=True):
     """How the hosts of a highly available router elect the active one by VRRP (RFC 5798).
 
     `leg` is this host's in the project's HA network, `number` the virtual router's (1 to 255) there and `virtual` its
-    address, which the active host has. All hosts are equal, and none takes over from one that is active.
+    address, which the active host has. Without `rank` all hosts are equal, and none takes over from one that is active;
+    with it the host of the highest, from 0, is active whenever it can be.
     """
 
     leg: RouterInterface
     number: int
     virtual: Address
+    rank: int | None = None
 
 
 class RouterEdge(Wire, frozen=True):
@@ -342,7 +346,8 @@ class WiringSettings(msgspec.Struct, frozen=True, kw_only=True):
     `switch` is what joins the networks' bridges to other hosts: the kernel's own devices or Open vSwitch. `underlay` is
     a bridge that carries the tunnels' packets, for hosts where `tunnel_address` is on no device yet: with its uplink and
     `address`. Where Open vSwitch runs without its kernel module it can tunnel over nothing else.
-    `meter_seconds` is how often it is told what metering labels counted.
+    `meter_seconds` is how often it is told what metering labels counted. `bandwidths` are kbit/s that the uplinks of
+    physical networks carry to the outside, where ports may have a minimum of it.
     """
 
     tunnel_address: str | None = None
@@ -352,6 +357,7 @@ class WiringSettings(msgspec.Struct, frozen=True, kw_only=True):
     switch: Literal["linux", "openvswitch"] = "linux"
     underlay: Physical | None = None
     meter_seconds: float = 60.0
+    bandwidths: dict[str, int] = {}
 
 
 class Fact(msgspec.Struct, frozen=True, kw_only=True):
