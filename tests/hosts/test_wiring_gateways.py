@@ -83,7 +83,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
                 node.run(f"ip link set eth{number} up")
             lab.internet.run(f"ip address add {base}.1/24 dev eth{number}")
         physical = {name: Physical(bridge=f"br-{name}", interface=f"eth{at}") for at, name in enumerate(RANGES, 1)}
-        settings = WiringSettings(tunnel_address=lab.hosts[0].address, physical=physical, meter_seconds=1)
+        settings = WiringSettings(tunnel_address=lab.hosts[0].address, physical=physical, meter_seconds=1, bandwidths={"public": 8000})
         cloud = Cloud([HostWiring(lab.hosts[0], settings=settings)])
         outer = {
             name: cloud.network(
@@ -286,3 +286,60 @@ def test_what_crosses_the_gateways_is_counted_and_told(site: Site) -> None:
     wait(lambda: counted(back, 6), 20, "the second report")
     assert told == {out: [6, 6 * 84], back: [6, 6 * 84]}
     assert lab.internet.pings("172.24.4.10")
+
+
+# ---- minimum bandwidth ----------------------------------------------------------------------------------------------
+
+FLOOD = """
+import socket, time
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+print('ready', flush=True)
+end = time.monotonic() + 30
+while time.monotonic() < end:
+    s.sendto(b'x' * 1200, ('172.24.4.1', 9))
+"""
+
+
+def test_a_guest_keeps_its_minimum_whatever_others_send(site: Site) -> None:
+    lab, cloud, public = site.lab, site.cloud, site.outer["public"]
+    group = cloud.group(Rule(direction="ingress", version=4))
+    guests, ports = [], []
+    for number in (51, 52):
+        ports.append(cloud.port(public, number, group))
+        cloud.wire()
+        guests.append(cloud.wirings[0].guest(ports[-1], mtu=1500))
+        guests[-1].run("sh", "-c", f"ip address add 172.24.4.{number}/24 dev eth0; ip link set eth0 up")
+    kept, loud = guests
+    uplink = lambda: lab.hosts[0].out("tc", "qdisc", "show", "dev", "eth1")  # noqa: E731
+    assert "htb" not in uplink(), "without a minimum the uplink is as it was"
+    least = msgspec.structs.replace(ports[0], limits=Limits(least_sent_kbits=6000))
+    cloud.ports[least.id] = (0, least)
+    cloud.wire()
+    assert cloud.wirings[0].wire(cloud.desired())["changes"] == 0
+    flood = loud.popen("/usr/bin/python3", "-c", FLOOD)
+    assert flood.stdout is not None and flood.stdout.readline() == "ready\n"
+    rate = kbits(kept, lab.internet, "172.24.4.1", 7201, 4)
+    other = msgspec.structs.replace(ports[1], limits=Limits(least_sent_kbits=6500))
+    cloud.ports.update({least.id: (0, ports[0]), other.id: (0, other)})
+    cloud.wire()
+    without = kbits(kept, lab.internet, "172.24.4.1", 7202, 3)
+    print(f"of 8000 kbit/s beside a flood: {rate:.0f} with a minimum of 6000, {without:.0f} without")
+    assert 3500 < rate < 8500 and without < 2500
+    cloud.ports.update({least.id: (0, least), other.id: (0, ports[1])})
+    cloud.wire()
+    lab.hosts[0].run("tc qdisc delete dev eth1 root")
+    cloud.wire()
+    assert "htb" in uplink()
+    # A discipline of somebody else's is let be, and the port says that it has no guarantee.
+    lab.hosts[0].run("tc qdisc replace dev eth1 root handle 7: tbf rate 1gbit burst 100k latency 50ms")
+    errors = cloud.wirings[0].apply(cloud.desired())["errors"]
+    assert list(errors) == [f"port {least.id}"] and "somebody else's (tbf 7:)" in errors[f"port {least.id}"]
+    lab.hosts[0].run("tc qdisc delete dev eth1 root")
+    cloud.wire()
+    cloud.ports[least.id] = (0, ports[0])
+    cloud.wire()
+    assert "htb" not in uplink()
+    flood.kill()
+    for port in ports:
+        cloud.remove(port)
+    cloud.wire()

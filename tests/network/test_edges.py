@@ -40,7 +40,7 @@ def test_limits_reach_the_host_and_the_ports_own_come_first(site: Site) -> None:
         sent_kbits=1000, sent_burst=10, dscp=26, to_packets=2000, to_packets_burst=0
     )
     site.put(f"ports/{port}", {"port": {"qos_policy_id": least}})
-    assert site.of("h2", "port")[port].limits is None, "a minimum is no limit"
+    assert site.of("h2", "port")[port].limits == base.Limits(least_sent_kbits=5)
     shown = site.admin.get(f"{V}/ports/{port}").json["port"]
     (asked,) = shown["resource_request"]["request_groups"]
     assert asked["required"] == ["CUSTOM_NETWORK_TUNNEL_PROVIDER", "CUSTOM_VNIC_TYPE_NORMAL"], "it is of the tunnels"

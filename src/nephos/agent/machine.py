@@ -34,6 +34,7 @@ def real_drivers(chosen: Settings) -> tuple[LibvirtHypervisor, LinuxWiring, daem
             switch=chosen.host.switch,
             underlay=chosen.host.underlay,
             meter_seconds=chosen.host.meter_seconds,
+            bandwidths={name: each.egress for name, each in chosen.host.bandwidths.items()},
         ),
         state_dir=chosen.agent_dir / "wiring",
         cloud_id=chosen.cloud_id,

@@ -17,7 +17,19 @@ from nephos.network import problems, resource, touch
 from nephos.network.floatingips.store import floatingip
 from nephos.network.networks.store import SHARED, network, rbac
 from nephos.network.ports.store import FLOATING, GATEWAY, port
-from nephos.network.qos.kinds import ANY, BANDWIDTH, BY_NAME, DSCP, INGRESS, MARKS, MOST, PACKETS, Kind
+from nephos.network.qos.kinds import (
+    ANY,
+    BANDWIDTH,
+    BY_NAME,
+    DSCP,
+    EGRESS,
+    INGRESS,
+    LEAST_BANDWIDTH,
+    MARKS,
+    MOST,
+    PACKETS,
+    Kind,
+)
 from nephos.network.qos.store import policy, rule
 from nephos.network.routers.store import router
 from nephos.network.sharing.grants import share
@@ -164,6 +176,8 @@ def _limits(rules: Iterable[Any]) -> base.Limits | None:
             found |= {f"{side}_packets": each.amount * 1000, f"{side}_packets_burst": each.burst * 1000}
         elif each.kind == DSCP.name:
             found["dscp"] = each.amount
+        elif each.kind == LEAST_BANDWIDTH.name and each.direction == EGRESS:
+            found["least_sent_kbits"] = each.amount
     return base.Limits(**found) if found else None
 
 

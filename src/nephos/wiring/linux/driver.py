@@ -27,6 +27,7 @@ from nephos.wiring.linux import detour, dhcp, firewall, inventory, localip, name
 from nephos.wiring.linux.bridging import KernelSwitch
 from nephos.wiring.linux.flows import Flows
 from nephos.wiring.linux.foreign import ForeignChains
+from nephos.wiring.linux.guarantees import Guarantees
 from nephos.wiring.linux.host import Host
 from nephos.wiring.linux.legacy import LegacyChains
 from nephos.wiring.linux.metadata import MetadataServer
@@ -71,6 +72,7 @@ class LinuxWiring:
         self._foreign_seen: tuple[int, tuple[str, ...]] | None = None
         self._flows = Flows()
         self._qos = Qos(self._host)
+        self._guarantees = Guarantees(self._host)
         self._sightings = Sightings(self._table)
         self._meters = Meters(settings.meter_seconds)
         self._vet = Vetting()
@@ -123,8 +125,9 @@ class LinuxWiring:
             served = {net for net, one in desired.networks.items() if net in self._bridges and inventory.serves(one, desired)}
             self._led = localip.led(self._host.record, well, served)
             self._firewall(desired, errors)
-            wired = (port for port in desired.ports.values() if Key(Kind.PORT, port.id) not in errors)
+            wired = [port for port in desired.ports.values() if Key(Kind.PORT, port.id) not in errors]
             self._qos.ensure(wired, errors.__setitem__)
+            self._guarantees.ensure(desired, wired, errors.__setitem__)
             for network_id, network in desired.networks.items():
                 if network_id in scope.networks and network_id in self._bridges:
                     with self._item(errors, Key(Kind.NETWORK, network_id)):
@@ -145,6 +148,7 @@ class LinuxWiring:
         nothing to."""
         return (
             self._host.changes + self._ruleset.loads + self._foreign.changes + self._legacy.changes + self._qos.changes
+            + self._guarantees.changes
         )
 
     def tap_name(self, port_id: str) -> str:
@@ -214,6 +218,7 @@ class LinuxWiring:
             self._sweep(Desired(), failed)
             if failed:
                 raise HostFault("; ".join(failed.values()))
+            self._guarantees.purge()
             self._switch.purge()
             inventory.purge(self._host, self._table)
             self._ruleset.forget()
