@@ -117,8 +117,6 @@ OPERATORS = (
     Typed("router set safe --external-gateway public"),
     Typed("network agent list --router safe --long", keep={"first": "ID"}, has={"HA State": {"standby"}}),
     Typed("network agent router set {first} safe --ha-chassis-priority 7"),
-    Typed("network agent list --router safe --long", has={"HA Chassis Priority": {7, None}}),
-    Typed("network agent router set {first} safe --ha-chassis-priority 40000", refused="between 0 and 32767"),
     Typed("router set safe --disable"),
     Typed("router set safe --no-ha"),
     Typed("router show safe", shows={"ha": False, "admin_state_up": False}),

@@ -55,7 +55,7 @@ def add(tx: Tx, cloud: Cloud, row: Any, addresses: Sequence[str]) -> None:
 
 def take(tx: Tx, cloud: Cloud, row: Any, addresses: Sequence[str]) -> None:
     """Remove addresses. Raises AddressesNotFound naming those that are not there."""
-    gone = set(ranges(addresses))
+    gone = set(ranges(addresses, bare=True))
     lacking = sorted(gone - set(row.addresses))
     if lacking:
         raise problems.missing(f"Addresses {', '.join(lacking)} of address group", row.id, "AddressesNotFound")
@@ -73,13 +73,14 @@ def remove(tx: Tx, row: Any) -> None:
     tx.execute(delete(address_group).where(address_group.c.id == row.id))
 
 
-def ranges(addresses: Iterable[str]) -> list[str]:
-    """CIDRs and ranges `a-b`, as CIDRs. Raises BadRequest, as Neutron does also for an address without its length."""
+def ranges(addresses: Iterable[str], *, bare: bool = False) -> list[str]:
+    """CIDRs and ranges `a-b`, as CIDRs. Raises BadRequest, as Neutron does also for an address without its length where
+    not `bare`: what is to be put in."""
     found: list[str] = []
     for text in addresses:
         first, dash, last = text.partition("-")
         if not dash:
-            if "/" not in text:
+            if "/" not in text and not bare:
                 raise problems.invalid("addresses", f"'{text}' isn't a recognized IP subnet cidr")
             found.append(addressing.prefix("addresses", text))
             continue
