@@ -11,6 +11,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from websockets.exceptions import ConnectionClosed, WebSocketException
@@ -23,7 +24,7 @@ from nephos.hosts import actions as hosts
 from nephos.hosts import wire
 from nephos.kernel import clock
 from nephos.kernel.tls import authority as ca
-from nephos.kernel.tls import contexts
+from nephos.kernel.tls import contexts, rollover
 from nephos.kernel.tls.authority import SERVER_NAME, Authority
 from nephos.settings import Tls
 from tests.hosts_protocol.cluster import LINK, Cluster, Raw, network, until
@@ -180,6 +181,41 @@ def test_the_server_changes_its_certificate_and_connections_stay(cluster: Cluste
     cluster.put(A, "network", "net-1", network(1))
     until(lambda: set(agent._hosts[A].state.wiring.networks) == {"net-1"})
     assert agent._connection._socket is socket_
+
+
+def test_one_authority_follows_another_and_no_host_is_lost(cluster: Cluster) -> None:
+    keeper, directory = cluster.keeper, cluster.settings.tls_dir
+    assert keeper is not None
+    agent, trust = cluster.agent(tcp=True), cluster.settings.agent_dir / "ca.pem"
+    first = keeper.authority.pin
+
+    def standing() -> tuple[str, ...]:
+        return tuple(cluster.row(A).trusts or ())
+
+    until(lambda: standing() == (first, first))
+    rollover.stage(directory, "cloud-1", 30)
+    keeper.look()
+    second = ca.pin_of(ca.load(directory / ca.NEXT))
+    until(lambda: standing() == (first, *sorted((first, second))))
+    rollover.change(directory)
+    rollover.change(directory)  # interrupted and begun again it does no more
+    keeper.look()
+    assert keeper.authority.pin == second and ca.signed_by(ca.load(keeper.own.certificate), keeper.authority.certificate)
+    until(lambda: standing() == (second, *sorted((first, second))))
+    assert [ca.pin_of(each) for each in x509.load_pem_x509_certificates(trust.read_bytes())] == [second, first]
+    rollover.finish(directory)
+    keeper.look()
+    until(lambda: standing() == (second, second))
+    assert not (directory / "next.key").exists() and rollover.state(directory) == rollover.DONE
+    # the host is served as before, also by a server and an agent that start anew
+    cluster.streams.stop()
+    cluster.serve()
+    cluster.put(A, "network", "net-1", network(1))
+    until(lambda: set(agent._hosts[A].state.wiring.networks) == {"net-1"})
+    agent.stop()
+    again = cluster.agent(tcp=True)
+    cluster.put(A, "network", "net-2", network(2))
+    until(lambda: "net-2" in again._hosts[A].state.wiring.networks)
 
 
 def test_an_expired_certificate_of_the_host_is_refused_and_named(

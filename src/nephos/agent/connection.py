@@ -227,8 +227,11 @@ class Connection:
     def _renewed(self, message: wire.Renewed) -> None:
         try:
             if self._dial.trust is not None and message.certificate:
-                self._dial.trust.take(message.certificate)
+                before = self._dial.trust.standing
+                self._dial.trust.take(message.certificate, message.authorities)
                 log.info("the certificate of host %s is renewed", message.host)
+                if self._dial.trust.standing != before and self._socket is not None:
+                    self._socket.close()  # the next connection tells the server
         except errors.SettingsError as wrong:
             log.error("the certificate of host %s is not renewed: %s", message.host, wrong.message)
 

@@ -171,6 +171,7 @@ class Agent:
                     self._settings.host.switch,
                     str(self._settings.host.tunnel_fallback or "") or None,
                     self._settings.host.network_capacity,
+                    self._dial.trust.standing if self._dial.trust is not None else (),
                 )
             )
         return wire.Hello(tuple(hosts), __version__)

@@ -35,12 +35,24 @@ class Trust:
         return contexts.dialling(self._authority, self._own)
 
     @property
+    def standing(self) -> tuple[str, ...]:
+        """Who certified this host and whom it trusts, by their pins."""
+        return ca.standing(self._certificate, self._authority.read_bytes())
+
+    @property
     def due(self) -> bool:
         """Whether it is time to ask for another certificate."""
         return ca.show(self._certificate).due(ca.now())
 
-    def take(self, certificate: bytes) -> None:
-        """Keep a renewed certificate. Raises SettingsError for one that is not for this host's key."""
+    def take(self, certificate: bytes, authorities: bytes = b"") -> None:
+        """Keep a renewed certificate, and whom to trust from now on. Raises SettingsError for a certificate that is not for
+        this host's key, and for authorities that can none be read."""
+        if authorities:
+            try:
+                x509.load_pem_x509_certificates(authorities)
+            except ValueError as wrong:
+                raise SettingsError(f"The server sent no authorities: {wrong}") from wrong
+            ca.write(self._authority, authorities, 0o644)
         keep(self._own, self._key, certificate)
         self._certificate = self._load()
 

@@ -21,9 +21,12 @@ def options(parser: argparse.ArgumentParser) -> None:
   show                 the authority and the server's certificates: names, fingerprints, validity
   export               print the authority's certificate, for clients to trust
   renew                issue the server's certificate anew; a running server changes to it by itself
+  rollover             take the next step to another authority: it is trusted beside the present one, then it issues,
+                       then the former one is trusted no more; a step waits until every host is ready for it
   issue NAME…          key and certificate for something else of this cloud: a proxy, a database, a broker"""
-    parser.add_argument("verb", choices=("show", "export", "renew", "issue"), help="what to do")
+    parser.add_argument("verb", choices=("show", "export", "renew", "rollover", "issue"), help="what to do")
     parser.add_argument("name", nargs="*", help="of issue: names and addresses that it is good for")
+    parser.add_argument("--force", action="store_true", help="of rollover: do not wait for hosts; they join again later")
     parser.add_argument("--days", type=int, help="of issue: how long it lasts (as the server's)")
     parser.add_argument("--out", type=Path, metavar="FILE", help="of issue and export: the PEM file to write")
 
@@ -40,6 +43,9 @@ def run(options: argparse.Namespace) -> None:
         raise SettingsError(f"`nephos ca {options.verb}` needs root: only the server and root may read the keys.")
     if not (settings.tls_dir / "ca.pem").exists():
         raise SettingsError(f"The cloud in {settings.state} has no authority: it speaks plain HTTP, or was never up.")
+    if options.verb == "rollover":
+        _rollover(options, settings)
+        return
     keeper = _keeper(settings)
     if options.verb == "show":
         _show(options, settings, keeper)
@@ -82,6 +88,43 @@ def _show(options: argparse.Namespace, settings: Settings, keeper: Keeper) -> No
     if local.exists():
         found["host"] = authority.show(authority.load(local))
     _say(options, found)
+
+
+def _rollover(options: argparse.Namespace, settings: Settings) -> None:
+    """Source: requirement S2-04. Raises SettingsError naming the hosts that are not ready for the next step."""
+    from nephos.cli.client import Client
+    from nephos.kernel.tls import authority, rollover
+
+    directory, now = settings.tls_dir, rollover.state(settings.tls_dir)
+    # hosts that dial by TLS say who certified them, and then whom they trust
+    hosts = {each["name"]: each["trusts"] for each in Client(settings).get("/nephos/v1/hosts")["hosts"] if each["trusts"]}
+    if now == rollover.DONE:
+        rollover.stage(directory, settings.cloud_id, settings.tls.authority_days)
+        words = "The next authority is trusted beside the present one. Give clients `nephos ca export`, then take the next step."
+    elif now == rollover.STAGED:
+        following = authority.pin_of(authority.load(directory / authority.NEXT))
+        _wait_for(options, [name for name, trusts in hosts.items() if following not in trusts[1:]])
+        rollover.change(directory)
+        words = "The next authority issues, and the former one is still trusted. Take the last step when hosts have renewed."
+    else:
+        present = authority.pin_of(authority.load(directory / "ca.pem"))
+        _wait_for(options, [name for name, trusts in hosts.items() if trusts[0] != present])
+        rollover.finish(directory)
+        words = "The former authority is trusted no more; a server that runs takes its hosts until its next start."
+    keeper = _keeper(settings)
+    keeper.ensure()
+    authority.write(settings.authority_file, keeper.authority.trusted, 0o644)
+    print(json.dumps({"state": rollover.state(directory)}) if options.json else words)
+
+
+def _wait_for(options: argparse.Namespace, hosts: list[str]) -> None:
+    from nephos.errors import SettingsError
+
+    if hosts and not options.force:
+        raise SettingsError(
+            f"Not ready yet: {', '.join(sorted(hosts))}. A host that is connected is so within seconds; with --force those "
+            "that are not join again."
+        )
 
 
 def _issue(options: argparse.Namespace, settings: Settings, keeper: Keeper) -> None:

@@ -119,7 +119,7 @@ def trust(settings: Settings) -> None:
         for above in (path, *path.absolute().parents):
             if not (_may_read if above == path else _may_enter)(above, user):
                 raise SettingsError(f"The server runs as {user.pw_name!r}, which cannot read {path}: see to {above}.")
-    authority.write(settings.authority_file, kept.authority.pem.read_bytes(), 0o644)
+    authority.write(settings.authority_file, kept.authority.trusted, 0o644)
 
 
 def _may_read(path: Path, user: pwd.struct_passwd) -> bool:

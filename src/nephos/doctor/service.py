@@ -39,6 +39,7 @@ def list_hosts(call: Call) -> Reply:
                     **{name: getattr(row, name) for name in names},
                     "up": hosts.up(row, now),
                     "disabled": row.disabled,
+                    "trusts": row.trusts,
                     "tunnels": proved.get(row.id, []),
                 }
                 for row in rows

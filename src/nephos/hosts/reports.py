@@ -67,6 +67,7 @@ def arrive(cloud: Cloud, hello: wire.Hello, ids: dict[str, str]) -> None:
                 "switch": host.switch,
                 "tunnel_fallback": host.tunnel_fallback,
                 "network_capacity": host.network_capacity,
+                "trusts": list(host.trusts) or None,
             }
             table = store.host
             old = tx.first(select(table).where(table.c.id == ids[host.name]))

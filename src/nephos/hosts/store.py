@@ -25,6 +25,7 @@ host = Table(
     text("switch", null=True),
     text("tunnel_fallback", null=True),
     document("network_capacity"),
+    document("trusts"),
     boolean("disabled"),
     text("disabled_reason", null=True),
     boolean("forced_down"),

@@ -61,6 +61,7 @@ class Connection:
         self.rung: deque[str] = deque()
         self.answers: dict[int, asyncio.Future[wire.Answer]] = {}
         self.pulled: dict[str, int] = {}
+        self.trusts: dict[str, tuple[str, ...]] = {}
         self.heard = clock.monotonic()
 
     async def send(self, message: wire.Message) -> None:
@@ -169,7 +170,7 @@ class Streams:
         tls = None
         if self._keeper is not None:
             tls = Listening(self._keeper)
-            self._keeper.on_change(lambda: self._in_loop(tls.renew))
+            self._keeper.on_change(lambda: self._in_loop(lambda: self._trust(tls)))
         context = tls.context if tls else None
         self._servers.append(await serve(self._serve, *self._address, ssl=context, **options))
         self._socket.unlink(missing_ok=True)
@@ -277,8 +278,32 @@ class Streams:
         ids = await self._in_pool(reports.prove, self._cloud, nonce, hello, certified)
         await self._in_pool(reports.arrive, self._cloud, hello, ids)
         connection = Connection(socket, ids)
+        connection.trusts = {host.name: host.trusts for host in hello.hosts if host.trusts}
         await connection.send(wire.Welcome(ids))
+        await self._entrust(connection)
         return connection
+
+    async def _entrust(self, connection: Connection) -> None:
+        """Tell hosts that trust others than they should, or are certified by another than they should be."""
+        for name, trusts in connection.trusts.items():
+            if self._keeper is not None and trusts != self._keeper.standing:
+                await self._renew(connection, name)
+                return  # an agent has one key and one certificate, whatever hosts it speaks for
+
+    async def _renew(self, connection: Connection, name: str) -> None:
+        authority = self._keeper.authority if self._keeper is not None else None
+        certificate = await self._in_pool(enrolment.renew, self._cloud, authority, connection.ids[name])
+        await connection.send(wire.Renewed(name, certificate, authority.trusted if authority is not None else b""))
+
+    def _trust(self, tls: Listening) -> None:
+        """The certificates or the authorities are others than before."""
+        tls.renew()
+        for connection in set(self._by_host.values()):
+            self._loop.create_task(self._tell(connection))
+
+    async def _tell(self, connection: Connection) -> None:
+        with contextlib.suppress(websockets.ConnectionClosed):
+            await self._entrust(connection)
 
     async def _join(self, socket: ServerConnection) -> None:
         """Enrol one host that was invited, and give it its certificate."""
@@ -304,9 +329,7 @@ class Streams:
             stale = await self._in_pool(self._report, connection, message)
             await connection.send(wire.Ack(message.number, stale))
         elif isinstance(message, wire.Renew) and message.host in connection.ids:
-            authority = self._keeper.authority if self._keeper is not None else None
-            certificate = await self._in_pool(enrolment.renew, self._cloud, authority, connection.ids[message.host])
-            await connection.send(wire.Renewed(message.host, certificate))
+            await self._renew(connection, message.host)
         elif isinstance(message, wire.Answer):
             waiting = connection.answers.pop(message.number, None)
             if waiting is not None and not waiting.done():

@@ -27,7 +27,8 @@ class HostHello(msgspec.Struct, frozen=True):
     """One host that the agent speaks for. `signature` is Ed25519 over b"nephos-agent:" + nonce + name.
 
     `network_capacity` is what ports with minimum rules may have: name of a physical network → direction → kbit/s, and
-    under "" thousands of packets a second.
+    under "" thousands of packets a second. `trusts` is its standing among authorities (`kernel.tls.authority`), of a
+    host that dials by TLS.
     """
 
     name: str
@@ -43,6 +44,7 @@ class HostHello(msgspec.Struct, frozen=True):
     switch: str = "linux"
     tunnel_fallback: str | None = None
     network_capacity: dict[str, dict[str, int]] = {}
+    trusts: tuple[str, ...] = ()
 
 
 class Hello(Message, frozen=True):
@@ -65,10 +67,12 @@ class Renew(Message, frozen=True):
 
 
 class Renewed(Message, frozen=True):
-    """Server: the certificate, PEM; empty from a server that has no authority."""
+    """Server, asked or not: the certificate, and the authorities to trust from now on, PEM; empty from a server that has
+    no authority."""
 
     host: str
     certificate: bytes
+    authorities: bytes = b""
 
 
 class Join(Message, frozen=True):

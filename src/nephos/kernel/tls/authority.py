@@ -35,6 +35,8 @@ from nephos.kernel import clock
 
 SERVER_NAME = "nephos-server"
 """What agents call every server of their cloud, wherever it is: only servers' certificates carry it."""
+NEXT, FORMER = "next.pem", "former.pem"
+"""The authority that follows, and the one that was before: see `rollover`."""
 SKEW = timedelta(minutes=5)
 """Certificates begin so much earlier, for hosts whose clocks are behind."""
 
@@ -79,27 +81,15 @@ class Authority:
         """Open it, made on first use. Files get the directory's owner. Safe in several processes at once."""
         with alone(directory):
             if not (directory / "ca.pem").exists():
-                cls._make(directory, cloud_id, days)
+                make(directory, cloud_id, days)
         return cls(directory)
 
-    @classmethod
-    def _make(cls, directory: Path, cloud_id: str, days: int) -> None:
-        key = ec.generate_private_key(ec.SECP256R1())
-        name = x509.Name(
-            [
-                x509.NameAttribute(NameOID.ORGANIZATION_NAME, "Nephos"),
-                x509.NameAttribute(NameOID.COMMON_NAME, f"Nephos cloud {cloud_id[:8]}"),
-            ]
-        )
-        usage = _usage(key_cert_sign=True, crl_sign=True)
-        certificate = (
-            _builder(name, name, key.public_key(), key.public_key(), days)
-            .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-            .add_extension(usage, critical=True)
-            .sign(key, hashes.SHA256())
-        )
-        write(directory / "ca.key", _key_pem(key), 0o600)
-        write(directory / "ca.pem", certificate.public_bytes(Encoding.PEM), 0o644)
+    @property
+    def trusted(self) -> bytes:
+        """Everybody whom servers, hosts and clients believe, as PEM, this one first: while one authority follows another
+        (`rollover`) they are two."""
+        paths = (self.directory / NEXT, self.directory / FORMER)
+        return self.certificate.public_bytes(Encoding.PEM) + b"".join(each.read_bytes() for each in paths if each.exists())
 
     @property
     def pin(self) -> str:
@@ -145,6 +135,34 @@ class Authority:
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(_usage(digital_signature=True), critical=True)
         )
+
+
+def make(directory: Path, cloud_id: str, days: int, stem: str = "ca") -> None:
+    """Write key and certificate of a new authority: `<stem>.key` and `<stem>.pem`."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name(
+        [
+            x509.NameAttribute(NameOID.ORGANIZATION_NAME, "Nephos"),
+            x509.NameAttribute(NameOID.COMMON_NAME, f"Nephos cloud {cloud_id[:8]}"),
+        ]
+    )
+    usage = _usage(key_cert_sign=True, crl_sign=True)
+    certificate = (
+        _builder(name, name, key.public_key(), key.public_key(), days)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(usage, critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    write(directory / f"{stem}.key", _key_pem(key), 0o600)
+    write(directory / f"{stem}.pem", certificate.public_bytes(Encoding.PEM), 0o644)
+
+
+def standing(own: x509.Certificate, trusted: bytes) -> tuple[str, ...]:
+    """What who has a certificate believes, and is believed by: the pin of the certificate's issuer ("" when it is none of
+    them), then the pins of all who are trusted (PEM), in order."""
+    believed = x509.load_pem_x509_certificates(trusted)
+    issuer = next((pin_of(each) for each in believed if signed_by(own, each)), "")
+    return (issuer, *sorted(map(pin_of, believed)))
 
 
 def load(path: Path) -> x509.Certificate:

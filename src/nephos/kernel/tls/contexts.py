@@ -29,6 +29,9 @@ class Listening:
 
     def renew(self) -> None:
         """Serve what the files hold now, from the next connection on. To be called where connections are accepted."""
+        trusted = self._keeper.authority.trusted.decode()
+        for each in {self._own, self.context}:  # one who is trusted no more goes with the next start
+            each.load_verify_locations(cadata=trusted)
         self._own.load_cert_chain(*self._keeper.own)
         if self._keeper.given is not None:
             self.context.load_cert_chain(*self._keeper.given)
@@ -37,7 +40,7 @@ class Listening:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.load_cert_chain(*files)
-        context.load_verify_locations(self._keeper.authority.pem)
+        context.load_verify_locations(cadata=self._keeper.authority.trusted.decode())
         context.verify_mode = ssl.CERT_OPTIONAL
         return context
 

@@ -60,6 +60,12 @@ class Keeper:
         """What the APIs are served with."""
         return self.given or self.own
 
+    @property
+    def standing(self) -> tuple[str, ...]:
+        """What hosts should say of whom they trust and who certified them."""
+        trusted = self.authority.trusted
+        return (self.authority.pin, *ca.standing(self.authority.certificate, trusted)[1:])
+
     def ensure(self) -> Shown:
         """Have an own certificate that is good for all names and not due. Safe in several processes at once."""
         with ca.alone(self.authority.directory):
@@ -88,13 +94,14 @@ class Keeper:
     def look(self) -> None:
         """Renew what is due; tell of a change, whoever made it. A pair that does not fit is not told of: the former
         one is served on. Raises SettingsError for that."""
+        self.authority = Authority(self.authority.directory)
         self.ensure()
         if self.given is not None:
             self._warn(self.given.certificate)
         stamps = self._stamps()
         if stamps != self._seen:
-            self._seen = stamps
             self.shown.check()
+            self._seen = stamps
             for call in self._listeners:
                 call()
 
@@ -108,7 +115,9 @@ class Keeper:
                 log.exception("looking after the server's certificates")
 
     def _stamps(self) -> tuple[int, ...]:
-        return tuple(_stamp(path) for path in {*self.own, *(self.given or ())})
+        directory = self.authority.directory
+        trusted = (directory / "ca.pem", directory / ca.NEXT, directory / ca.FORMER)
+        return tuple(_stamp(path) for path in dict.fromkeys((*self.own, *(self.given or ()), *trusted)))
 
     def _warn(self, path: Path) -> None:
         """Say once a day that the operator's own certificate is to be renewed: only they can."""
