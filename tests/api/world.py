@@ -351,7 +351,8 @@ class World:
         made("security-group-rules", "security_group_rule", port_range_max=23)
         made("ports", "port")
         found["spare/port"] = made("ports", "port")
-        highly = {"name": "highly available", "project_id": found["project"], "ha": True}
+        outer = {"network_id": found["public/network"]}
+        highly = {"name": "r", "project_id": found["project"], "ha": True, "external_gateway_info": outer}
         reply = self._made(self.admin, "/network/v2.0/routers", {"router": highly})
         found["network/l3-routers"] = router = str(reply["router"]["id"])
         joined = client.put(f"/network/v2.0/routers/{router}/add_router_interface", {"subnet_id": subnet})
