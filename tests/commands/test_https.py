@@ -136,6 +136,32 @@ def test_another_machine_joins_is_lost_and_comes_back(cloud: RunningCloud) -> No
         wait_for(lambda: up() == {"fake-0001", "far-1"}, 60, "both hosts again")
         again = far("join", invitation["server"], invitation["ticket"], "--name", "far-1", "--hypervisor", "fake")
         assert "used already" in again.stderr
+        other = json.loads(cloud.nephos("invite", "--json"))["ticket"]
+        assert cloud.nephos("invite", "--withdraw", other) == "Withdrawn: the invitation of any new host.\n"
+        again = far("join", invitation["server"], other, "--name", "far-1", "--hypervisor", "fake")
+        assert "was withdrawn" in again.stderr
+        # Another authority, step by step, and no host and no client is lost.
+        before = ca(cloud, "show")["authority"]["fingerprint"]
+        assert ca(cloud, "rollover") == {"state": "staged"}
+        assert (cloud.state / "ca.pem").read_text().count("BEGIN") == 2
+        kept = context(cloud)
+
+        def step() -> bool:
+            done = subprocess.run(
+                [str(NEPHOS), "ca", "--state", str(cloud.state), "rollover"], capture_output=True, text=True, check=False
+            )
+            assert done.returncode == 0 or "Not ready yet: far-1" in done.stderr, done
+            return done.returncode == 0
+
+        for each in ("what the host trusts", "the host's certificate"):
+            wait_for(step, 60, each)
+            wait_for(lambda: up() == {"fake-0001", "far-1"}, 30, "both hosts")
+            assert get(cloud, "/v3")[0] == 200
+        assert ca(cloud, "show")["authority"]["fingerprint"] != before
+        authorities = [each / "ca.pem" for each in (cloud.state, state / "agent")]
+        wait_for(lambda: len({each.read_text() for each in authorities}) == 1, 30, "the last step at the host")
+        with socket.create_connection(("127.0.0.1", cloud.port), timeout=10) as plain:
+            kept.wrap_socket(plain, server_hostname="127.0.0.1").close()  # who took the export in time sees nothing
     finally:
         far("down", "--purge")
         shutil.rmtree(state, ignore_errors=True)
