@@ -45,7 +45,9 @@ def test_a_local_ip_is_told_where_its_ports_are(site: Site) -> None:
     local = site.make("local_ips", network_id=network, local_ip_address="10.20.0.77")["id"]
     settled(site)
     for port in (first, second):
-        reply = site.demo.post(f"{V}/local_ips/{local}/port_associations", {"port_association": {"fixed_port_id": port}})
+        reply = site.demo.post(
+            f"{V}/local_ips/{local}/port_associations", {"port_association": {"fixed_port_id": port}}
+        )
         assert reply.status == 201, reply
     told = site.of("h2", "port")
     assert told[first].local == (base.LocalIp(address="10.20.0.77", fixed="10.20.0.3"),)
@@ -194,6 +196,18 @@ def test_a_new_tunnel_address_reaches_the_peers(site: Site) -> None:
     site.agent.arrive()
     settled(site)
     assert site.of("h2", "network")[network].peers == ("10.9.9.9",)
+
+
+def test_a_dhcp_port_that_is_switched_off_answers_nowhere(site: Site) -> None:
+    network, _ = site.network()
+    assert site.server("s1", "h2", NetworkRequest(network_id=network))
+    (port,) = site.demo.get(f"{V}/ports?network_id={network}&device_owner=network:dhcp").json["ports"]
+    assert port["status"] == "ACTIVE" and site.of("h2", "network")[network].subnets[0].dhcp
+    off = site.put(f"ports/{port['id']}", {"port": {"admin_state_up": False}})["port"]
+    item = site.of("h2", "network")[network]
+    assert (off["status"], item.dhcp_mac, item.subnets[0].dhcp) == ("DOWN", None, False)
+    on = site.put(f"ports/{port['id']}", {"port": {"admin_state_up": True}})["port"]
+    assert on["status"] == "ACTIVE" and site.of("h2", "network")[network].subnets[0].dhcp
 
 
 def test_dhcp_is_silent_where_an_operator_said_so(site: Site) -> None:

@@ -58,6 +58,7 @@ _bound = (
         port.c.host_id,
         port.c.dns_name,
         port.c.dhcp_options,
+        port.c.admin_state_up,
         hosts.host.c.tunnel_address,
         hosts.host.c.physical,
     )
@@ -220,7 +221,7 @@ def _network(ends: _Ends, host: Any, detours: frozenset[str], silent: bool) -> b
     here = {one.id for one in subnets}
     dhcp = ends.dhcp[0] if ends.dhcp else None
     served: dict[str, str] = {}
-    if dhcp is not None and not silent:
+    if dhcp is not None and dhcp.admin_state_up and not silent:
         served = {one.subnet_id: one.address for one in ends.dhcp_addresses[dhcp.id] if one.subnet_id in here}
         if dhcp.host_id not in (None, host.id):
             peers.add(dhcp.tunnel_address)

@@ -381,6 +381,10 @@ def change(
             )
         if tx.first(_mac_taken, {"network": row.network_id, "mac": mac}) is not None:
             raise mac_in_use(row.network_id, mac)
+    if row.device_owner == DHCP and "admin_state_up" in values:
+        # Hosts answer as this port, which is theirs and nobody's guest: it is down when they are not to.
+        values["status"] = ACTIVE if values["admin_state_up"] else DOWN
+        touch.networks(tx, cloud, [row.network_id])
     if "host_id" in values:
         host_id = values.pop("host_id")
         if host_id != row.host_id:
