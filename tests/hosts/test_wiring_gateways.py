@@ -30,7 +30,7 @@ from nephos.wiring.base import (
     Subnet,
     WiringSettings,
 )
-from tests.hosts.lab import OUTSIDE, Guest, Lab, Node, wait
+from tests.hosts.lab import DNS, OUTSIDE, Guest, Lab, Node, wait
 from tests.hosts.test_wiring_routers import Flow
 from tests.hosts.wiring_lab import Cloud, HostWiring, new_id
 
@@ -255,8 +255,8 @@ def test_what_crosses_the_gateways_is_counted_and_told(site: Site) -> None:
     lab, guest, wiring = site.lab, site.guest, site.cloud.wirings[0]
     out, back = new_id(), new_id()
     meters = (
-        Meter(id=out, rules=(("egress", True, None, "172.24.4.0/24"), ("egress", False, "10.1.0.0/24", None))),
-        Meter(id=back, rules=(("ingress", False, f"{OUTSIDE}/32", None),)),
+        Meter(id=out, rules=(("egress", True, None, "172.24.4.0/24"), ("egress", False, "10.1.0.0/24", f"{DNS}/32"))),
+        Meter(id=back, rules=(("ingress", False, f"{DNS}/32", None),)),
     )
     router = site.router(site.gateway("public"), meters=meters)
     wiring.restart()
@@ -276,13 +276,13 @@ def test_what_crosses_the_gateways_is_counted_and_told(site: Site) -> None:
         before = len(found)
         return told[label][0] >= packets
 
-    assert guest.pings(OUTSIDE, count=4) and guest.pings("172.24.4.1", count=3)
+    assert guest.pings(DNS, count=4) and guest.pings("172.24.4.1", count=3)
     wait(lambda: counted(back, 4), 20, "the first report")
     assert told == {out: [4, 4 * 84], back: [4, 4 * 84]}
     # The next report holds only what is new, also from an agent that was started again.
     wiring.restart()
     before = len(wiring.facts())
-    assert guest.pings(OUTSIDE, count=2)
+    assert guest.pings(DNS, count=2)
     wait(lambda: counted(back, 6), 20, "the second report")
     assert told == {out: [6, 6 * 84], back: [6, 6 * 84]}
     assert lab.internet.pings("172.24.4.10")
