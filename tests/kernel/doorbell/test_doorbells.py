@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Protocol
@@ -12,6 +13,7 @@ import pytest
 
 from nephos.kernel.doorbell import postgres
 from nephos.kernel.doorbell.base import Doorbell
+from nephos.kernel.doorbell.broker import BrokerDoorbell
 from nephos.kernel.doorbell.memory import MemoryDoorbell
 from nephos.kernel.doorbell.postgres import PostgresDoorbell
 from nephos.kernel.doorbell.rabbitmq import EXCHANGE, RabbitDoorbell
@@ -38,12 +40,17 @@ class OneProcess:
         """Nothing to do."""
 
 
-class OverRabbit:
-    def __init__(self, url: str) -> None:
-        self._url, self._made = url, list[RabbitDoorbell]()
+class Remote(ABC):
+    """Doorbells of one process each, of servers that are connected."""
 
-    def new(self) -> RabbitDoorbell:
-        bell = RabbitDoorbell(self._url, ping_seconds=0.3)
+    def __init__(self) -> None:
+        self._made: list[BrokerDoorbell] = []
+
+    @abstractmethod
+    def _make(self) -> BrokerDoorbell: ...
+
+    def new(self) -> BrokerDoorbell:
+        bell = self._make()
         bell.listen(lambda topic: None)
         self._made.append(bell)
         eventually(lambda: bell.connected)
@@ -54,20 +61,25 @@ class OverRabbit:
             bell.close()
 
 
-class OverPostgres:
+class OverRabbit(Remote):
+    def __init__(self, url: str) -> None:
+        super().__init__()
+        self._url = url
+
+    def _make(self) -> RabbitDoorbell:
+        return RabbitDoorbell(self._url, ping_seconds=0.3)
+
+
+class OverPostgres(Remote):
     """On a database of its own."""
 
     def __init__(self, path: Path) -> None:
+        super().__init__()
         self._ledger = engines.ledger("postgresql", path, tables=False)
         self.url = self._ledger.__enter__()
-        self._made: list[PostgresDoorbell] = []
 
-    def new(self) -> PostgresDoorbell:
-        bell = PostgresDoorbell(self.url, ping_seconds=0.3)
-        bell.listen(lambda topic: None)
-        self._made.append(bell)
-        eventually(lambda: bell.connected)
-        return bell
+    def _make(self) -> PostgresDoorbell:
+        return PostgresDoorbell(self.url, ping_seconds=0.3)
 
     def cut(self) -> None:
         """End every doorbell's connection."""
@@ -78,8 +90,7 @@ class OverPostgres:
             )
 
     def close(self) -> None:
-        for bell in self._made:
-            bell.close()
+        super().close()
         self._ledger.__exit__(None, None, None)
 
 
