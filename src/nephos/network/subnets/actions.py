@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -22,6 +23,7 @@ from nephos.network.subnetpools import cutting
 from nephos.network.subnets import addresses, plan
 from nephos.network.subnets.store import address, subnet
 
+_OWNER = re.compile(r"[a-z][a-z0-9_-]*:")
 _by_id = select(subnet).where(subnet.c.id == bindparam("id"))
 _users = (
     select(ports.port.c.id, ports.port.c.device_owner, address.c.address)
@@ -237,8 +239,9 @@ def _unless_pooled(gateway: str | None, pools: Sequence[Sequence[str]]) -> str |
 
 
 def _service_types(wanted: Sequence[str]) -> list[str]:
+    """Beginnings of ports' device owners, which clients make up as they like. Raises InvalidSubnetServiceType."""
     for each in wanted:
-        if not isinstance(each, str) or len(each) > 255 or not each.startswith(("network:", "compute:", "baremetal:")):
+        if not isinstance(each, str) or len(each) > 255 or not _OWNER.match(each):
             raise problems.bad(
                 f"Subnet service type {each!r} does not correspond to a valid device owner.", "InvalidSubnetServiceType"
             )

@@ -116,7 +116,7 @@ def add(tx: Tx, cloud: Cloud, row: Any, subs: Sequence[Sub]) -> None:
                 "SubPortMtuGreaterThanTrunkPortMtu",
             )
         taken.add(number)
-        tx.insert(subport, {"port_id": child.id, "trunk_id": row.id, "kind": sub.kind, "number": number})
+        tx.insert(subport, {"port_id": child.id, "trunk_id": row.id, "kind": VLAN, "number": number})
         resource.revise(tx, port, child.id, {"device_owner": SUBPORT})
         if parent.host_id is not None:
             ports.bind(tx, cloud, ports.get(tx, child.id), parent.host_id)
