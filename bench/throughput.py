@@ -33,7 +33,7 @@ from nephos.wiring.base import Port
 from tests.hosts.lab import Host, Lab, wait
 from tests.hosts.wiring_lab import Cloud, HostWiring
 
-LEAST = 0.75
+LEAST = 0.78
 _HOLD = (
     "import fcntl,os,struct,sys,time\n"
     "h=os.open('/dev/net/tun',os.O_RDWR)\n"

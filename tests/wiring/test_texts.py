@@ -28,7 +28,7 @@ from nephos.wiring.base import (
     Subnet,
     WiringSettings,
 )
-from nephos.wiring.linux import advertise, dhcp, firewall, gateways, names, vrrp
+from nephos.wiring.linux import advertise, dhcp, firewall, gateways, localip, names, vrrp
 from nephos.wiring.linux.flows import Flows
 from nephos.wiring.linux.groups import DEAD, protocol_number
 from nephos.wiring.linux.netlink import Flow, Netfilter
@@ -141,6 +141,47 @@ def test_members_of_a_remote_group_become_a_set() -> None:
     text, _ = inet(rule(remote_group_id="g2"), members=("10.1.0.7", "10.2.0.0/24", "fd00::1"))
     assert '"elem": ["10.1.0.7", {"prefix": {"addr": "10.2.0.0", "len": 24}}]' in text
     assert "fd00::1" not in text
+
+
+def chains(port: Port, *, stateful: bool = True, led: bool = False) -> dict[str, list[str]]:
+    """Family and name of a chain → its rules, of a host with this port and an uplink."""
+    groups = {"g1": Group(id="g1", stateful=stateful)}
+    desired = Desired(networks={"n1": NETWORK}, ports={port.id: port}, groups=groups)
+    found = [localip.Led(1, "n1", "10.1.0.77", port, "10.1.0.11", True)] if led else []
+    indexes = {"tapp1": 12, "vxlan-7": 13, "brqn1": 14}
+    plan = firewall.Plan(desired, {"n1": "fa:16:3e:00:00:d1"}, {"n1": ("vxlan-7",)}, {"n1": 3}, found, indexes)
+    rules: dict[str, list[str]] = {}
+    for table in (firewall.bridge_table("t", plan), firewall.inet_table("t", plan, WiringSettings())[0]):
+        for command in table.commands():
+            if "chain" in command["add" if "add" in command else "delete"]:
+                rules[f"{table.family} {command['add']['chain']['name']}"] = []
+            if rule := command.get("add", {}).get("rule"):
+                rules[f"{table.family} {rule['chain']}"].append(msgspec.json.encode(rule["expr"]).decode())
+    return rules
+
+
+def test_connections_are_known_before_receivers_where_no_packet_is_judged_by_itself() -> None:
+    limited = msgspec.structs.replace(PORT, limits=Limits(to_packets=100))
+    assert "inet connections" in chains(PORT)
+    assert "4294967295" in chains(PORT)["bridge forward"][0] and "65536" in chains(PORT)["bridge wire_3"][0]
+    for other in (chains(PORT, stateful=False), chains(PORT, led=True), chains(limited)):
+        assert "inet connections" not in other
+        assert "4294967295" not in json.dumps(other)
+        assert other["bridge wire_3"][0] == '[{"mangle":{"key":{"meta":{"key":"mark"}},"value":0}}]'
+
+
+def test_a_ports_chain_begins_with_what_is_surely_its_own() -> None:
+    six = Address(address="fd00::11", prefix=64, subnet_id="s2")
+    own = chains(msgspec.structs.replace(PORT, addresses=(*PORT.addresses, six)))["bridge from_5"]
+    assert len(own) == 4, "who it is, two addresses, everything else"
+    assert "0xfa163e0000010800" in own[1] and "0x0a01000b" in own[1] and "0xa9fea9fe" in own[1] and "67" in own[1]
+    assert "0xfa163e00000186dd" in own[2] and f"0xfd{'0' * 28}11" in own[2]
+    assert own[3] == '[{"jump":{"target":"from_guest"}}]'
+    loose = msgspec.structs.replace(PORT, port_security=False)
+    indexed = msgspec.structs.replace(PORT, mac="02:4e:50:00:00:07")
+    marked = msgspec.structs.replace(PORT, limits=Limits(dscp=10))
+    for other in (chains(loose), chains(indexed), chains(marked), chains(PORT, led=True)):
+        assert "accept" not in json.dumps(other["bridge from_5"])
 
 
 def test_what_a_port_may_send_from() -> None:

@@ -15,6 +15,8 @@ import ipaddress
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
+import msgspec
+
 from nephos.wiring.base import Desired, Network, Port, WiringSettings
 from nephos.wiring.linux import edge, guard, localip, names, nft
 from nephos.wiring.linux.groups import OURS, PASSED, Groups, stateless
@@ -138,7 +140,8 @@ def bridge_table(name: str, plan: Plan) -> Table:
     # A number is found sooner than a name, and is nobody else's; what was made anew has another, and its old name.
     table.rule("prerouting", {"vmap": {"key": meta("iif"), "data": "@senders_at"}})
     table.rule("prerouting", {"vmap": {"key": _IN, "data": "@senders"}})
-    if plan.quick:
+    quick = plan.quick
+    if quick:
         table.rule("forward", match(_MARK, PASSED), ACCEPT)
         table.rule("forward", match(_MARK, OURS), mangle(_MARK, 0))
     table.rule("forward", {"vmap": {"key": _OUT, "data": "@receivers"}})
@@ -153,12 +156,12 @@ def bridge_table(name: str, plan: Plan) -> Table:
         senders.append((names.tap(port.id), goto(_sender(table, port, quick=network.id not in led))))
         receivers.append((names.tap(port.id), jump(_receiver(table, port))))
     for net, uplinks in plan.uplinks.items():
-        into, out = _wire(table, plan, net)
+        into, out = _wire(table, plan, net, OURS if quick else 0)
         senders += [(uplink, goto(into)) for uplink in uplinks]
         receivers += [(uplink, jump(out)) for uplink in uplinks]
     table.map("senders", "ifname", "verdict", senders)
     at = [(plan.indexes[device], verdict) for device, verdict in senders if device in plan.indexes]
-    table.map("senders_at", "iface_index", "verdict", at, size=1024 << (len(at) // 512).bit_length())
+    table.map("senders_at", "iface_index", "verdict", at, size=nft.room(len(at)))
     table.map("receivers", "ifname", "verdict", receivers)
     return table
 
@@ -187,19 +190,20 @@ def _sender(table: Table, port: Port, *, quick: bool) -> str:
 
 
 @functools.lru_cache(1 << 16)
-def _surely(mac: str, address: str) -> tuple[Expression, ...]:
+def _surely(mac: str, address: str) -> tuple[msgspec.Raw, ...]:
     """Conditions of the quick way: source MAC and type at once, source and destination by place, so that nothing else of
     the packet is looked at."""
     source = ipaddress.ip_address(address)
     four = source.version == 4
     ether = f"0x{mac.replace(':', '')}{'0800' if four else '86dd'}"
     at, bits, metadata = (96, 32, METADATA) if four else (64, 128, METADATA6)
-    return (
+    conditions = (
         match(raw("ll", _SOURCE_AT, 64), ether),
         match(raw("nh", at, bits), f"0x{source.packed.hex()}"),
         match(raw("nh", at + bits, bits), f"0x{ipaddress.ip_address(metadata).packed.hex()}", "!="),
         match(raw("th", 0, 16), 67, "!=") if four else match(meta("l4proto"), _TCP),
     )
+    return tuple(map(nft.encoded, conditions))
 
 
 def _receiver(table: Table, port: Port) -> str:
@@ -225,16 +229,16 @@ def _index_mac(offset: int) -> Expression:
     return match(raw("ll", offset, 32), f"0x{names.INDEX_MAC_PREFIX.replace(':', '')[:8]}")
 
 
-def _wire(table: Table, plan: Plan, network_id: str) -> tuple[str, str]:
+def _wire(table: Table, plan: Plan, network_id: str, mark: int) -> tuple[str, str]:
     """The chains of what comes from a network's tunnels and uplinks, and of what leaves by them.
 
-    What comes has nobody's mark. Nobody out there asks this host's DHCP port, which is on every host, and nobody here another's:
+    What comes has `mark`, nobody's. Nobody out there asks this host's DHCP port, which is on every host, and nobody here another's:
     the bridge keeps it from tunnels and uplinks, and what is asked of all is stopped here. The mark of IP packets is needed
     until groups have judged them, and goes then.
     """
     number, mac = plan.zones[network_id], plan.dhcp_macs.get(network_id)
     into, out = table.chain(f"wire_{number}"), table.chain(f"out_{number}")
-    table.rule(into, mangle(_MARK, OURS if plan.quick else 0))
+    table.rule(into, mangle(_MARK, mark))
     for chain in (into, out):
         table.rule(chain, match(meta("l4proto"), _TCP), RETURN)
     for place in (_SOURCE_AT, _TARGET_AT):
@@ -331,16 +335,15 @@ def inet_table(name: str, plan: Plan, settings: WiringSettings) -> tuple[Table, 
     table = Table("inet", name)
     bridges = [(plan.indexes.get(names.bridge(network)), zone) for network, zone in plan.zones.items()]
     zones = [(index, zone) for index, zone in bridges if index is not None]
-    table.hook("before", "prerouting", _BEFORE_BRIDGE)
-    table.chain("zones")
-    table.rule("before", match(meta("l4proto"), _TCP), goto("zones"))
-    if guard.write(table, settings, plan.desired.networks.values()):
-        table.rule("before", jump(guard.CHAIN))
-    table.rule("before", goto("zones"))
+    table.hook("zones", "prerouting", _BEFORE_BRIDGE)
     if zones:
         choice = {"map": {"key": meta("iif"), "data": {"set": [list(pair) for pair in zones]}}}
         table.rule("zones", mangle({"ct": {"key": "zone"}}, choice))
     localip.answer(table, plan.led)
     groups = Groups(table, plan.desired)
-    groups.write(plan.secured(), quick=plan.quick)
+    table.hook("forward", "forward", 0)
+    if plan.quick:
+        groups.connections()
+    guard.write(table, settings, plan.desired.networks.values())
+    groups.write(plan.secured())
     return table, groups.unclear

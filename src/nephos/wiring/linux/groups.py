@@ -58,7 +58,7 @@ def stateless(port: Port, desired: Desired) -> bool:
 
 
 class Groups:
-    """Writes the judging part of the inet table: the base chain forward, egress and ingress after it, and all that they jump to."""
+    """Writes the judging part of the inet table: the chain forward, egress and ingress after it, and all that they jump to."""
 
     def __init__(self, table: Table, desired: Desired) -> None:
         self._table = table
@@ -68,16 +68,23 @@ class Groups:
         self.unclear: dict[str, str] = {}
         """Groups with a rule that cannot be written, and why; such a rule lets nothing pass."""
 
-    def write(self, ports: list[tuple[Port, Network]], *, quick: bool) -> None:
-        """Judge these ports, each a secured one with its network. `quick`: whether connections are judged by themselves."""
+    def connections(self) -> None:
+        """Mark what belongs to a connection before it is looked up where it goes, which costs as much as all of this: most
+        packets do. But not what is for or from a DHCP server, of which there are rules for single packets."""
+        self._table.hook("connections", "prerouting", _AFTER_TRACKING)
+        self._table.rule("connections", match(_MARK, 0), ACCEPT)
+        self._table.rule("connections", match(meta("l4proto"), 17), jump(self._table.chain("datagrams")))
+        self._table.rule("datagrams", match(field("udp", "sport"), 67), ACCEPT)
+        self._table.rule("datagrams", match(field("udp", "dport"), {"set": [67, 547]}), ACCEPT)
+        self._table.rule("connections", match({"ct": {"key": "mark"}}, DEAD, "!="), _ANSWERS, mangle(_MARK, PASSED))
+        # From here on it may leave the host, where no mark of ours may mean anything.
+        self._table.rule("forward", match(_MARK, PASSED), mangle(_MARK, 0), ACCEPT)
+
+    def write(self, ports: list[tuple[Port, Network]]) -> None:
+        """Judge these ports, each a secured one with its network."""
         # What the sender may send, then what the receiver may get.
-        self._table.hook("forward", "forward", 0)
         for chain in ("egress", "ingress"):
             self._table.chain(chain)
-        if quick:
-            self._connections()
-            # From here on it may leave the host, where no mark of ours may mean anything.
-            self._table.rule("forward", match(_MARK, PASSED), mangle(_MARK, 0), ACCEPT)
         self._table.rule("forward", match(_MARK, 0), ACCEPT)
         self._table.rule("forward", goto("egress"))
         self._table.rule("egress", match(_SENDER, 0), goto("ingress"))
@@ -97,16 +104,6 @@ class Groups:
             by_port = self._table.map(f"{chain}_stateful", "mark", "verdict", stateful)
             self._table.rule(chain, {"vmap": {"key": mark, "data": by_port}})
             self._table.rule(chain, DROP)
-
-    def _connections(self) -> None:
-        """Mark what belongs to a connection before it is looked up where it goes, which costs as much as all of this: most
-        packets do. But not what is for or from a DHCP server, of which there are rules for single packets."""
-        self._table.hook("connections", "prerouting", _AFTER_TRACKING)
-        self._table.rule("connections", match(_MARK, 0), ACCEPT)
-        self._table.rule("connections", match(meta("l4proto"), 17), jump(self._table.chain("datagrams")))
-        self._table.rule("datagrams", match(field("udp", "sport"), 67), ACCEPT)
-        self._table.rule("datagrams", match(field("udp", "dport"), {"set": [67, 547]}), ACCEPT)
-        self._table.rule("connections", match({"ct": {"key": "mark"}}, DEAD, "!="), _ANSWERS, mangle(_MARK, PASSED))
 
     def _always_sent(self) -> None:
         sport, dport, let = field("udp", "sport"), field("udp", "dport"), _LET["egress"]

@@ -13,56 +13,44 @@ from collections.abc import Iterable
 
 from nephos.wiring.base import Network, WiringSettings
 from nephos.wiring.linux.detour import GENEVE_PORT
-from nephos.wiring.linux.nft import ACCEPT, DROP, Expression, Table, field, jump, match, meta, raw
+from nephos.wiring.linux.nft import ACCEPT, DROP, Table, field, jump, match, meta, raw, room
 
-CHAIN = "tunnels"
-"""What packets of other protocols than TCP go through before anything else."""
 _GRE = 47
 """By number: its name is in a file that a small system may lack."""
 _IN = meta("iifname")
 _NUMBER = raw("th", 96, 24)
 """VXLAN's network identifier, by its place in bits after the start of the UDP header."""
-_HERE: Expression = match({"fib": {"result": "type", "flags": ["daddr"]}}, "local")
-_NOTRACK: Expression = {"notrack": None}
 
 
-def write(table: Table, settings: WiringSettings, networks: Iterable[Network]) -> bool:
-    """Add the chain to a table of the inet family; answers whether there is anything to guard. VXLAN of somebody else on
-    the same port, told by its numbers, passes.
-
-    Packets between tunnels' ends are not tracked as connections: what they carry is, and the look for one would be their
-    greatest cost. A guest's own packets pass by on their bridge, whatever they are.
-    """
+def write(table: Table, settings: WiringSettings, networks: Iterable[Network]) -> None:
+    """Add the rules to a table of the inet family, to its chain forward among others. VXLAN of somebody else on the same
+    port, told by its numbers, passes."""
     if settings.tunnel_address is None:
-        return False
+        return
     own = ipaddress.ip_address(settings.tunnel_address)
     family = "ip" if own.version == 4 else "ip6"
     tunnelled = [network for network in networks if network.kind in ("vxlan", "gre", "geneve")]
     peers = {peer for network in tunnelled for peer in network.peers}
     reachable = sorted(peer for peer in peers if ipaddress.ip_address(peer).version == own.version)
-    ends = table.set("tunnel_ends", f"ipv{own.version}_addr", reachable)
+    ends = table.set("tunnel_ends", f"ipv{own.version}_addr", reachable, size=room(len(reachable)))
     guests = sorted(
         physical.bridge
         for physical in settings.physical.values()
         if physical.address is not None and own not in ipaddress.ip_interface(physical.address).network
     )
-    table.chain(CHAIN)
+    from_guest = match(_IN, {"set": guests})
     vxlan = match(field("udp", "dport"), settings.tunnel_port)
-    others = [match(_IN, "brq*", "!="), *([match(_IN, {"set": guests}, "!=")] if guests else [])]
-    here, peer = match(field(family, "daddr"), str(own)), match(field(family, "saddr"), ends)
-    table.rule(CHAIN, vxlan, here, peer, *others, _NOTRACK, ACCEPT)
-    table.hook("to_peers", "output", -300)
-    table.rule("to_peers", vxlan, match(field(family, "daddr"), ends), _NOTRACK)
-    bridged = match(_IN, "brq*")
-    table.rule(CHAIN, bridged, {"return": None})
-    if guests:
-        table.rule(CHAIN, match(_IN, {"set": guests}), jump(table.chain("guests_tunnels")))
-        fallback = {settings.tunnel_fallback.port} if settings.tunnel_fallback is not None else set()
-        ports = {"set": sorted({settings.tunnel_port, GENEVE_PORT} | fallback)}
-        for tunnel in (match(field("udp", "dport"), ports), match(meta("l4proto"), _GRE)):
-            table.rule("guests_tunnels", tunnel, match(field(family, "daddr"), ends), DROP)
-            table.rule("guests_tunnels", tunnel, _HERE, DROP)
+    peer = [match(field(family, "daddr"), str(own)), match(field(family, "saddr"), ends)]
+    table.hook("to_tunnels", "input", 0)
+    # First what is right and most of all: then nothing else is looked at.
+    table.rule("to_tunnels", vxlan, *peer, *([match(_IN, {"set": guests}, "!=")] if guests else []), ACCEPT)
     numbers = sorted(net.segment for net in tunnelled if net.kind == "vxlan" and net.segment is not None)
     if numbers:
-        table.rule(CHAIN, vxlan, match(_NUMBER, {"set": numbers}), _HERE, DROP)
-    return True
+        table.rule("to_tunnels", vxlan, match(_NUMBER, {"set": numbers}), DROP)
+    if guests:
+        table.rule("to_tunnels", from_guest, jump(table.chain("guests_tunnels")))
+        table.rule("forward", from_guest, match(field(family, "daddr"), ends), jump("guests_tunnels"))
+        fallback = {settings.tunnel_fallback.port} if settings.tunnel_fallback is not None else set()
+        ports = {"set": sorted({settings.tunnel_port, GENEVE_PORT} | fallback)}
+        table.rule("guests_tunnels", match(field("udp", "dport"), ports), DROP)
+        table.rule("guests_tunnels", match(meta("l4proto"), _GRE), DROP)

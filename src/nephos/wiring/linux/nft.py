@@ -46,6 +46,11 @@ def raw(base: str, offset: int, bits: int) -> Expression:
     return {"payload": {"base": base, "offset": offset, "len": bits}}
 
 
+def encoded(expression: Expression) -> msgspec.Raw:
+    """An expression that is kept, as the text that would be made of it again and again."""
+    return msgspec.Raw(_ENCODER.encode(expression))
+
+
 def masked(left: Value, mask: Value) -> Expression:
     return {"&": [left, mask]}
 
@@ -83,6 +88,12 @@ def note(known: str, *parts: Value) -> Expression:
     return {"set": {"op": "update", "elem": concat(*parts), "set": known, "stmt": [{"counter": None}]}}
 
 
+def room(count: int) -> int:
+    """The size to give a set of so many numbers or IPv4 addresses: the kernel finds sooner in one whose size it knows. It
+    changes seldom, because that takes a new table."""
+    return 1024 << (count // 512).bit_length()
+
+
 def jump(chain: str) -> Expression:
     return {"jump": {"target": chain}}
 
@@ -99,7 +110,7 @@ class Table:
         self.family, self.name = family, name
         self._chains: dict[str, dict[str, Any]] = {}
         self._sets: dict[str, tuple[str, dict[str, Any], list[Value]]] = {}
-        self._rules: dict[str, list[list[Expression]]] = {}
+        self._rules: dict[str, list[list[Expression | msgspec.Raw]]] = {}
 
     def _of(self, more: dict[str, Any]) -> dict[str, Any]:
         return {"family": self.family, "table": self.name, **more}
@@ -118,9 +129,11 @@ class Table:
         self._rules[name] = []
         return name
 
-    def set(self, name: str, kind: str | list[str], elements: Iterable[Value], *, interval: bool = False) -> str:
-        """A set; an interval one holds networks, overlapping ones too when it has one field."""
-        more: dict[str, Any] = {"type": kind}
+    def set(
+        self, name: str, kind: str | list[str], elements: Iterable[Value], *, interval: bool = False, size: int = 0
+    ) -> str:
+        """A set; an interval one holds networks, overlapping ones too when it has one field. `size`: see `room`."""
+        more: dict[str, Any] = {"type": kind, **({"size": size} if size else {})}
         if interval:
             more["flags"] = ["interval"]
             if isinstance(kind, str):
@@ -137,7 +150,7 @@ class Table:
     def map(
         self, name: str, kind: str | list[str], target: str, elements: Iterable[tuple[Value, Value]], *, size: int = 0
     ) -> str:
-        """A map. One with a `size`, the most that it may ever hold, is found in sooner."""
+        """A map. `size`: see `room`."""
         more: dict[str, Any] = {"type": kind, "map": target, **({"size": size} if size else {})}
         self._sets[name] = ("map", more, [list(pair) for pair in elements])
         return f"@{name}"
@@ -150,11 +163,15 @@ class Table:
         """A counter of packets and bytes, for rules to refer to."""
         self._sets[name] = ("counter", {}, [])
 
-    def rule(self, chain: str, *expressions: Expression) -> None:
+    def rule(self, chain: str, *expressions: Expression | msgspec.Raw) -> None:
         self._rules[chain].append(list(expressions))
 
     def chains(self) -> list[str]:
         return list(self._chains)
+
+    def content(self) -> list[Any]:
+        """All that it is, to tell it from another."""
+        return [self.family, self.name, self._chains, self._sets, self._rules]
 
     def commands(self) -> list[dict[str, Any]]:
         table = {"table": {"family": self.family, "name": self.name}}
@@ -262,8 +279,7 @@ class Ruleset:
         The record holds the digests of what was wanted and of how the kernel lists it, and the kernel's count. The
         listing is read only when somebody else's change has moved the count, because it costs as much as loading.
         """
-        whole = [command for table in tables for command in table.commands()]
-        wanted = hashlib.sha256(_ENCODER.encode(whole)).hexdigest()
+        wanted = hashlib.sha256(_ENCODER.encode([table.content() for table in tables])).hexdigest()
         generation = self._netfilter.generation()
         known, listed, seen = self._record.value.loaded.get(self._key, ("", "", -1))
         self.chains = {(table.family, name) for table in tables for name in table.chains()}
@@ -277,7 +293,7 @@ class Ruleset:
                 return False
         commands = None if moved or seen != generation else self._difference(tables)
         self._loaded = []
-        self._send(whole, commands)
+        self._send(tables, commands)
         self._loaded = tables
         self.loads += 1
         after = self._netfilter.generation()
@@ -286,7 +302,7 @@ class Ruleset:
         self._remember(wanted, self._listing(tables) if moved else "", after if undisturbed else -1)
         return True
 
-    def _send(self, whole: list[dict[str, Any]], commands: list[dict[str, Any]] | None) -> None:
+    def _send(self, tables: list[Table], commands: list[dict[str, Any]] | None) -> None:
         """The commands, or everything when there are none or the kernel takes them not."""
         if commands is not None:
             try:
@@ -295,6 +311,7 @@ class Ruleset:
             except HostFault as fault:
                 log.warning("a change of the ruleset was refused, so it is replaced: %s", fault)
         self.replaced += 1
+        whole = [command for table in tables for command in table.commands()]
         run(self._namespace, "-j", "-f", "-", text=_ENCODER.encode({"nftables": whole}).decode())
 
     def _difference(self, tables: list[Table]) -> list[dict[str, Any]] | None:
