@@ -19,27 +19,17 @@ from nephos.network.floatingips.store import floatingip
 from nephos.network.ndpproxies.store import ndp_proxy
 from nephos.network.networks import actions as networks
 from nephos.network.ports import actions as ports
-from nephos.network.ports.store import GATEWAY, ROUTER, port
+from nephos.network.ports.store import GATEWAY, ROUTER
 from nephos.network.quotas import actions as quotas
 from nephos.network.routers import ha as net
+from nephos.network.routers import routes
 from nephos.network.routers.placing import displace, place
 from nephos.network.routers.store import router
 from nephos.network.subnets import actions as subnets
 from nephos.network.subnets import addresses
 from nephos.network.subnets.addresses import Wanted
-from nephos.network.subnets.store import address, subnet
 
-MOST_ROUTES = 30
 _by_id = select(router).where(router.c.id == bindparam("id"))
-_attached = (
-    select(
-        port.c.id, port.c.network_id, address.c.address, subnet.c.id.label("subnet_id"), subnet.c.cidr, subnet.c.version
-    )
-    .join(address, address.c.port_id == port.c.id)
-    .join(subnet, subnet.c.id == address.c.subnet_id)
-    .where(port.c.device_id == bindparam("router"), port.c.device_owner.in_(bindparam("owners", expanding=True)))
-    .order_by(port.c.created_at, port.c.id, address.c.place)
-)
 
 
 class Gateway(msgspec.Struct, frozen=True, kw_only=True):
@@ -132,7 +122,7 @@ def update(tx: Tx, cloud: Cloud, row: Any, values: dict[str, Any]) -> None:
     RouterGatewayNotValid for NDP proxy without an IPv6 gateway.
     """
     if "routes" in values:
-        values["routes"] = checked_routes(tx, row.id, values["routes"] or [])
+        values["routes"] = routes.checked(tx, row.id, values["routes"] or [])
     if values.get("ndp_proxy"):
         _check_ndp_gateway(tx, row)
     _check_one_form(ha=values.get("ha", row.ha), distributed=values.get("distributed", row.distributed))
@@ -185,7 +175,7 @@ def _change_ha(tx: Tx, cloud: Cloud, row: Any, values: dict[str, Any]) -> None:
 
 
 def _check_ndp_gateway(tx: Tx, row: Any) -> None:
-    outer = tx.all(_attached, {"router": row.id, "owners": [GATEWAY]})
+    outer = tx.all(routes.attached, {"router": row.id, "owners": [GATEWAY]})
     scope = row.gateway_network_id and addressscopes.of_network(tx, row.gateway_network_id, 6)
     if scope is None or not any(each.version == 6 for each in outer):
         raise problems.refused(
@@ -385,9 +375,9 @@ def _check_no_floating(tx: Tx, row: Any, network_id: str) -> None:
 
 
 def _check_gateway_ranges(tx: Tx, row: Any, network_id: str) -> None:
-    mine = tx.all(_attached, {"router": row.id, "owners": [ROUTER]})
+    mine = tx.all(routes.attached, {"router": row.id, "owners": [ROUTER]})
     others = [
-        each for each in tx.all(_attached, {"router": row.id, "owners": [GATEWAY]}) if each.network_id != network_id
+        each for each in tx.all(routes.attached, {"router": row.id, "owners": [GATEWAY]}) if each.network_id != network_id
     ]
     for outer in addresses.subnets_of(tx, network_id):
         for each in (*mine, *others):
@@ -469,7 +459,7 @@ def _check_new_subnets(tx: Tx, row: Any, rows: Sequence[Any]) -> None:
                 "added to a router.",
                 "BadRequest",
             )
-    for each in tx.all(_attached, {"router": row.id, "owners": [ROUTER, GATEWAY]}):
+    for each in tx.all(routes.attached, {"router": row.id, "owners": [ROUTER, GATEWAY]}):
         for sub in rows:
             if sub.id == each.subnet_id:
                 raise problems.bad(f"Bad router request: Router already has a port on subnet {sub.id}.", "BadRequest")
@@ -479,7 +469,7 @@ def _check_new_subnets(tx: Tx, row: Any, rows: Sequence[Any]) -> None:
 def _ipv6_leg(tx: Tx, router_id: str, network_id: str) -> str | None:
     """The router's leg in a network that has only IPv6 addresses: it takes those of all IPv6 subnets."""
     versions: dict[str, set[int]] = {}
-    for each in tx.all(_attached, {"router": router_id, "owners": [ROUTER]}):
+    for each in tx.all(routes.attached, {"router": router_id, "owners": [ROUTER]}):
         if each.network_id == network_id:
             versions.setdefault(each.id, set()).add(each.version)
     return next((key for key, found in versions.items() if found == {6}), None)
@@ -498,14 +488,14 @@ def drop_interface(tx: Tx, cloud: Cloud, row: Any, *, port_id: str | None, subne
     """Raises RouterInterfaceNotFound, RouterInterfaceInUseByFloatingIP, RouterInterfaceInUseByRoute, BadRequest."""
     found = [
         each
-        for each in tx.all(_attached, {"router": row.id, "owners": [ROUTER]})
+        for each in tx.all(routes.attached, {"router": row.id, "owners": [ROUTER]})
         if (port_id is None or each.id == port_id) and (subnet_id is None or each.subnet_id == subnet_id)
     ]
     if not found:
         if (
             port_id is not None
             and subnet_id is not None
-            and any(each.id == port_id for each in tx.all(_attached, {"router": row.id, "owners": [ROUTER]}))
+            and any(each.id == port_id for each in tx.all(routes.attached, {"router": row.id, "owners": [ROUTER]}))
         ):
             raise problems.bad(
                 f"Subnet on port {port_id} does not match the requested subnet {subnet_id}.", "SubnetMismatchForPort"
@@ -514,7 +504,7 @@ def drop_interface(tx: Tx, cloud: Cloud, row: Any, *, port_id: str | None, subne
         code = "RouterInterfaceNotFound" if port_id is not None else "RouterInterfaceNotFoundForSubnet"
         raise problems.missing(f"Router {row.id} interface for", what, code)
     leg = found[0]
-    gone = [each for each in tx.all(_attached, {"router": row.id, "owners": [ROUTER]}) if each.id == leg.id]
+    gone = [each for each in tx.all(routes.attached, {"router": row.id, "owners": [ROUTER]}) if each.id == leg.id]
     if subnet_id is not None and leg.version == 6 and len(gone) > 1 and port_id is None:
         kept = [each for each in gone if each.subnet_id != subnet_id]
         gone = [each for each in gone if each.subnet_id == subnet_id]
@@ -562,39 +552,10 @@ def _check_not_needed(tx: Tx, row: Any, leg: Any) -> None:
 # --- routes ----------------------------------------------------------------------------------------------------------
 
 
-def checked_routes(tx: Tx, router_id: str, wanted: Sequence[tuple[str, str]]) -> list[list[str]]:
-    """(destination, next hop) pairs in their own form. Raises BadRequest for a next hop that no leg reaches."""
-    if len(wanted) > MOST_ROUTES:
-        raise problems.bad(
-            f"Unable to complete operation for {router_id}. The number of routes exceeds the maximum {MOST_ROUTES}.",
-            "RoutesExhausted",
-        )
-    legs = tx.all(_attached, {"router": router_id, "owners": [ROUTER, GATEWAY]})
-    ranges = [ipaddress.ip_network(leg.cidr) for leg in legs]
-    own = {leg.address for leg in legs}
-    found: list[list[str]] = []
-    for destination, nexthop in wanted:
-        to, hop = addressing.network("routes", destination), addressing.address("routes", nexthop)
-        why = None
-        if to.version != hop.version:
-            why = "the destination and the nexthop are of different IP versions"
-        elif not any(hop in range_ for range_ in ranges):
-            why = "the nexthop is not connected with router"
-        elif str(hop) in own:
-            why = "the nexthop is used by router"
-        if why:
-            raise problems.bad(f"Invalid format for routes: {destination} via {nexthop}, {why}.", "InvalidRoutes")
-        pair = [str(to), str(hop)]
-        if pair in found:
-            raise problems.invalid("routes", f"Duplicate items in the list: {destination} via {nexthop}")
-        found.append(pair)
-    return found
-
-
 def add_routes(tx: Tx, cloud: Cloud, row: Any, wanted: Sequence[tuple[str, str]]) -> None:
     """Add routes; those that are there stay (extraroute-atomic)."""
     have = [(to, by) for to, by in row.routes or ()]
-    new = [pair for pair in checked_routes(tx, row.id, wanted) if tuple(pair) not in have]
+    new = [pair for pair in routes.checked(tx, row.id, wanted) if tuple(pair) not in have]
     update(tx, cloud, row, {"routes": [*have, *((to, by) for to, by in new)]})
 
 

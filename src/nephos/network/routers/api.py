@@ -19,7 +19,7 @@ from nephos.network.ports.wire import NOUN as PORT
 from nephos.network.ports.wire import FixedIp
 from nephos.network.qos import actions as qos
 from nephos.network.resource import V, View
-from nephos.network.routers import actions
+from nephos.network.routers import actions, routes
 from nephos.network.routers.wire import NOUN, Create, GatewayInfo, Gateways, InterfaceBody, Routes, Update
 from nephos.network.subnets.addresses import Wanted
 from nephos.network.subnets.wire import NOUN as SUBNET
@@ -134,7 +134,7 @@ def _change(tx: Tx, view: View, row: Any, model: Update) -> None:
         else:
             actions.set_gateway(tx, view.cloud, row, wanted)
         if row.routes:
-            actions.checked_routes(tx, row.id, row.routes)
+            routes.checked(tx, row.id, row.routes)
     if late:
         actions.update(tx, view.cloud, actions.get(tx, row.id), late)
 
@@ -287,7 +287,7 @@ def _gateways(call: Call, rule: str, work: Callable[..., None]) -> Reply:
         work(tx, view, row, wanted)
         row = actions.get(tx, key)
         if row.routes:
-            actions.checked_routes(tx, key, row.routes)
+            routes.checked(tx, key, row.routes)
         return resource.reply(tx, NOUN, view, [key])[0]
 
     return Reply({"router": view.cloud.database.write(one)})
