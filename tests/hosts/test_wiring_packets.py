@@ -5,6 +5,7 @@ Most tests share one town, built once; each uses guests of its own where it chan
 
 from __future__ import annotations
 
+import re
 import signal
 import time
 from collections.abc import Iterator
@@ -379,8 +380,22 @@ def test_a_guest_cannot_borrow_an_address_or_a_mac(town: Town) -> None:
     assert town.ports["thief"].mac not in b.out("ip neigh show 10.1.0.13")
     assert town.ports["x"].mac in b.out("ip neigh show 10.1.0.13")
     thief.run("ip address del 10.1.0.13/24 dev eth0")
-    thief.run(f"ip link set eth0 address {town.ports['x'].mac}")
+    # Nor in the middle of a connection that groups have let pass.
+    borrowed = town.ports["x"].mac
+    capture = b.popen("tcpdump", "-lni", "eth0", f"icmp and src host 10.1.0.70 and ether src {borrowed}")
+    going = thief.popen("ping", "-i", "0.2", "10.1.0.12")
+    assert capture.stdout is not None and going.stdout is not None
+    while "listening on" not in capture.stdout.readline():
+        pass
+    while "bytes from" not in going.stdout.readline():
+        pass
+    thief.run(f"ip link set eth0 address {borrowed}")
     assert not thief.pings("10.1.0.12", wait=1)
+    for process in (going, capture):
+        process.send_signal(signal.SIGINT)
+    sent, received = map(int, re.findall(r"(\d+) (?:packets transmitted|received)", going.communicate(timeout=10)[0]))
+    assert sent - received > 3, "it went on sending"
+    assert "\n0 packets captured" in capture.communicate(timeout=10)[0]
 
 
 def test_a_guest_cannot_speak_to_the_tunnels_of_hosts(town: Town) -> None:
