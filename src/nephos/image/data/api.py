@@ -78,7 +78,8 @@ def stage(call: Call) -> Reply:
 
 def _incoming(call: Call, take: Callable[[Incoming], None]) -> Reply:
     """Run `take` with the request's body, in one of the places for transfers; read what it refused to read."""
-    incoming = Incoming(call.stream, _length(call.environ.get("CONTENT_LENGTH") or None))
+    environ = call.environ
+    incoming = Incoming(call.stream, _length(environ.get("CONTENT_LENGTH") or None), int(environ["SERVER_PORT"]))
     with parts(call.cloud).transfers.begin():
         try:
             take(incoming)

@@ -31,10 +31,11 @@ class Received(msgspec.Struct, frozen=True):
 
 
 class Incoming:
-    """A request body that may be large. `length` is None for one that is chunked."""
+    """A request body that may be large, sent to a port. `length` is None for one that is chunked."""
 
-    def __init__(self, stream: IO[bytes], length: int | None) -> None:
+    def __init__(self, stream: IO[bytes], length: int | None, port: int) -> None:
         self._stream, self._length, self._left = stream, length, length
+        self._port = port
         self._count = 0
 
     def blocks(self) -> Iterator[bytes]:
@@ -47,7 +48,7 @@ class Incoming:
 
     def finish(self) -> None:
         """To be called before the bytes are believed. Raises BadRequest when the client went away in a chunked body."""
-        if self._length is None and connections.broke_off(self._count):
+        if self._length is None and connections.broke_off(self._port, self._count):
             raise errors.BadRequest(f"The upload broke off after {self._count} bytes.")
 
     def drain(self) -> None:

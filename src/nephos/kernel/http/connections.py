@@ -23,25 +23,27 @@ _STATE, _RECEIVED = struct.Struct("B"), struct.Struct("128xQ")
 """Of Linux's struct tcp_info (tcp(7)): tcpi_state, and tcpi_bytes_received of everything so far."""
 
 
-def broke_off(count: int) -> bool:
-    """Whether a request of this process that sent `count` bytes of body and waits for its answer may have no client.
+def broke_off(port: int, count: int) -> bool:
+    """Whether a request to this port that sent `count` bytes of body and waits for its answer may have no client.
 
     Never False for one whose client closed or was cut off. True for a whole one only while another that sent as much
     died in the same second. A client that keeps its connection and sends nonsense for a chunk is not found.
     """
     end = clock.monotonic() + WAIT_SECONDS
-    while (found := _dead(count)) and clock.monotonic() < end:
+    while (found := _dead(port, count)) and clock.monotonic() < end:
         clock.sleep(0.05)
     return found
 
 
-def _dead(count: int) -> bool:
+def _dead(port: int, count: int) -> bool:
     for entry in Path("/proc/self/fd").iterdir():
         with suppress(OSError):
             if not entry.is_socket():
                 continue
             with socket.socket(fileno=os.dup(int(entry.name))) as held:
                 if held.type != socket.SOCK_STREAM or held.family not in (socket.AF_INET, socket.AF_INET6):
+                    continue
+                if held.getsockname()[1] != port:
                     continue
                 info = held.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _RECEIVED.size)
             if _STATE.unpack_from(info)[0] not in (_ESTABLISHED, _LISTEN) and _RECEIVED.unpack(info)[0] >= count:
