@@ -72,8 +72,8 @@ fi
 
 printf '[identity]\nuse_system_token = %s\n' "$system" > "$work/extra.ini"
 if [ "$compliance" = 1 ]; then
-    mkdir "$state"
-    printf '[security]\nlockout_attempts = 2\nlockout_seconds = 5\npassword_history = 2\n' > "$state/nephos.toml"
+    mkdir -p "$state"
+    printf '[security]\nlockout_attempts = 2\nlockout_seconds = 5\npassword_history = 2\n' >> "$state/nephos.toml"
     cat >> "$work/extra.ini" <<'CONF'
 user_lockout_failure_attempts = 2
 user_lockout_duration = 5
@@ -81,6 +81,17 @@ user_unique_last_password_count = 2
 user_minimum_password_age = 0
 [identity-feature-enabled]
 security_compliance = true
+CONF
+fi
+if [ "$validation" = 0 ]; then
+    # what ports with minimum rules may have of each simulated host
+    mkdir -p "$state"
+    rates='egress = 1000000, ingress = 1000000'
+    printf '[host.bandwidths]\npublic = {%s}\nrp_tunnelled = {%s}\n[host.packet_rate]\nany = 10000\n' "$rates" "$rates" >> "$state/nephos.toml"
+    cat >> "$work/extra.ini" <<'CONF'
+[network-feature-enabled]
+qos_placement_physnet = public
+qos_min_bw_and_pps = true
 CONF
 fi
 
