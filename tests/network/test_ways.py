@@ -66,7 +66,7 @@ def test_a_guest_asks_for_what_its_ipv6_subnet_has(site: Site) -> None:
 def test_ipv6_is_for_ports_without_ipv4_and_for_whom_it_is_asked(site: Site) -> None:
     network, subnet = site.network("10.20.0.0/24")
     four = port(site, network, "s1", "h1")
-    refused(site, four, "metadata6", "has no IPv6 address to send from")
+    refused(site, four, "dhcp6", "has no IPv6 address to ask for")
     refused(site, four, "fd00::9", "has no IPv6 address to send from")
     values = {"network_id": network, "ip_version": 6, "cidr": "fd00:2::/64"}
     second = site.make("subnets", **values, ipv6_ra_mode=SLAAC, ipv6_address_mode=SLAAC)["id"]

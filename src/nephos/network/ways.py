@@ -114,13 +114,15 @@ def way(tx: Tx, port_id: str, target: str) -> Way:
     if target == "dhcp":
         mac = tx.scalar(_dhcp_mac, {"network": row.network_id})
         return Way(row.id, row.mac, "0.0.0.0", net.mtu, "dhcp", "", "", mac, (tap, here), "DHCP")
+    if target == "metadata":
+        if not own and version == 4:
+            raise errors.Conflict(f"Port {port_id} has no IPv4 address to send from.")
+        # Over IPv6 it is on the link, where a guest always has an address.
+        source, to = own[0].address if version == 4 else _on_link(row), METADATA[version]
+        return Way(row.id, row.mac, source, net.mtu, "metadata", to, to, None, (tap, here), "the metadata server")
     if not own:
         raise errors.Conflict(f"Port {port_id} has no IPv{version} address to send from.")
     home = own[0]
-    if target == "metadata":
-        who = "the metadata server"
-        source, to = home.address if version == 4 else _on_link(row), METADATA[version]
-        return Way(row.id, row.mac, source, net.mtu, "metadata", to, to, None, (tap, here), who)
     to, who = _target(tx, row, home, target)
     stops, nexthop, mac, who = _route(tx, row, net, own, to, who)
     edge = here if localips.led_to(tx, row, to) is not None else _edge(tx, row, nexthop)
