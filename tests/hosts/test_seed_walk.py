@@ -122,9 +122,13 @@ def _as_the_guest(cloud: LabCloud, kept: dict[str, str]) -> None:
     assert seen.stdout is not None
     while "listening on" not in seen.stdout.readline():
         pass
+
+    def arrives(target: str) -> bool:
+        return bool(cloud.get(f"/nephos/v1/ports/{kept['port']}/trace?to={target}")["trace"]["ok"])
+
     for target in ("dhcp", "metadata", "gateway", "internet"):
-        trace = cloud.get(f"/nephos/v1/ports/{kept['port']}/trace?to={target}")["trace"]
-        assert trace["ok"], trace
+        # The first packet to a host may be lost while its switch finds out that one's MAC; a guest asks again.
+        wait(lambda target=target: arrives(target), 30, f"the guest's packets to {target}")  # type: ignore[misc]
     assert "key=0x1," in seen.stdout.readline()
     seen.kill()
     seen.communicate()
