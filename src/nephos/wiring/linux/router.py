@@ -121,6 +121,9 @@ class Routers:
             # several gateways share connections, and not only pairs of hosts
             room.stack.write("net.ipv4.fib_multipath_hash_policy", "1")
             room.stack.write("net.ipv6.fib_multipath_hash_policy", "1")
+            # A connection that comes back to a host of a highly available router has gone on elsewhere meanwhile: it is
+            # not the one that this host remembers the windows of.
+            room.stack.write("net.netfilter.nf_conntrack_tcp_be_liberal", "1")
             room.stack.write("net.ipv6.conf.default.accept_ra", "0")
             room.stack.write("net.ipv6.conf.all.forwarding", "1")
             room.stack.write(setting, mode)
