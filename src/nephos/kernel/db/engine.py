@@ -94,6 +94,7 @@ class Tx:
 
     def execute(self, statement: Executable, parameters: Any = None) -> CursorResult[Any]:
         """Raises Unavailable when the engine cannot do it now, BadRequest for a value that a column cannot hold."""
+        self._check_there()
         self.queries += 1
         try:
             return cast(CursorResult[Any], self._connection.execute(statement, parameters))
@@ -105,6 +106,11 @@ class Tx:
             if explained is None:
                 raise
             raise explained from wrong
+
+    def _check_there(self) -> None:
+        """Raises Unavailable when the transaction is lost: MariaDB would keep what is written after that by itself."""
+        if self.met in LOSES_ALL:
+            raise away(self.met.value)
 
     def all(self, statement: Executable, parameters: Any = None) -> Sequence[Row[Any]]:
         return self.execute(statement, parameters).fetchall()
@@ -169,6 +175,7 @@ class Tx:
     @contextmanager
     def savepoint(self) -> Iterator[None]:
         """What is written inside is taken back when the block raises; the work may go on."""
+        self._check_there()
         waiting = len(self._after)
         self._parts += 1
         # one inside another has a name of its own: MariaDB forgets the outer one else
