@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -301,6 +302,38 @@ def test_one_that_is_always_met_gives_up_with_words(served: Servers) -> None:
         assert wrong.value.retry_after == 2
         assert len(attempts) == 10
         assert values(one) == {"a": 10}
+
+
+def test_a_work_that_goes_on_after_it_was_lost_keeps_nothing(served: Servers) -> None:
+    """Two works wait for each other, so one of them is ended by the engine; what it does then is not kept by itself."""
+    one, other = served.two()
+    one.write(put("a"))
+    one.write(put("b"))
+    both, lost = threading.Barrier(2), []
+
+    def work(first: str, second: str) -> Callable[[Tx], None]:
+        def body(tx: Tx) -> None:
+            bump = update(counter).values(value=counter.c.value + 1)
+            tx.execute(bump.where(counter.c.id == first))
+            if not both.broken:
+                with suppress(threading.BrokenBarrierError):
+                    both.wait(5)
+                both.abort()
+            try:
+                tx.execute(bump.where(counter.c.id == second))
+            except errors.Unavailable:
+                lost.append(first)
+                with suppress(errors.Unavailable), tx.savepoint():
+                    tx.insert(counter, {"id": "stray", "value": 1})
+
+        return body
+
+    with ThreadPoolExecutor(2) as threads:
+        works = threads.submit(one.write, work("a", "b")), threads.submit(other.write, work("b", "a"))
+        for each in works:
+            each.result(30)
+    assert lost
+    assert values(one) == {"a": 2, "b": 2}
 
 
 def test_a_work_that_goes_on_after_a_failure_is_a_fault_not_a_loss(served: Servers) -> None:
