@@ -159,9 +159,12 @@ def test_cards_come_and_go_while_it_runs(lab: Lab, net: Net) -> None:
     assert (
         lab.demo.get(url).json == {"interfaceAttachments": []} and lab.demo.delete(f"{url}/{port['id']}").status == 404
     )
-    history = lab.demo.get(f"/compute/v2.1/servers/{server['id']}/os-instance-actions").json["instanceActions"]
+    actions = f"/compute/v2.1/servers/{server['id']}/os-instance-actions"
+    history = lab.demo.get(actions).json["instanceActions"]
     names = [each["action"] for each in history]
     assert names == ["detach_interface"] * 2 + ["attach_interface"] * 2 + ["create"]
+    last = lab.demo.get(f"{actions}/{history[0]['request_id']}").json["instanceAction"]["events"]
+    assert ("compute_detach_interface", "Success") in {(each["event"], each["result"]) for each in last}
 
 
 def test_a_card_that_a_host_does_not_take_leaves_no_port(lab: Lab, net: Net) -> None:

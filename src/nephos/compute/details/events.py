@@ -26,6 +26,8 @@ from nephos.kernel.operations.store import event, operation
 
 _o, _e = operation, event
 _NOTED = {lifecycle.LOCK: "lock", lifecycle.UNLOCK: "unlock", lifecycle.RESET: "resetState"}
+_AS_NOVA = {"port released": "compute_detach_interface"}
+"""Steps whose end clients wait for under Nova's name."""
 _EVENTS = "os_compute_api:os-instance-actions:events"
 
 
@@ -141,7 +143,7 @@ def _ordered(rows: Iterable[Any], events: Iterable[Any]) -> list[dict[str, Any]]
 
 def _event(call: Call, found: dict[str, Any], project_id: str, *, whole: bool, details: bool) -> dict[str, Any]:
     shown = {
-        "event": found["name"],
+        "event": _AS_NOVA.get(found["name"], found["name"]),
         "start_time": fine_moment(found["started_at"]),
         "finish_time": fine_moment(found["finished_at"]),
         "result": found["result"],
