@@ -354,7 +354,8 @@ class World:
         outer = {"network_id": found["public/network"]}
         highly = {"name": "r", "project_id": found["project"], "ha": True, "external_gateway_info": outer}
         reply = self._made(self.admin, "/network/v2.0/routers", {"router": highly})
-        found["network/l3-routers"] = router = str(reply["router"]["id"])
+        found["network/routers"] = found["network/l3-routers"] = router = str(reply["router"]["id"])
+        assert client.put(f"/network/v2.0/routers/{router}/tags", {"tags": ["red"]}).status == 200
         joined = client.put(f"/network/v2.0/routers/{router}/add_router_interface", {"subnet_id": subnet})
         assert joined.status == 200, joined
         found["spare/router"] = made("routers", "router")
