@@ -223,3 +223,35 @@ def test_rules_that_change_are_counted_or_refused(site: Site) -> None:
     assert site.used() == 900
     assert site.lab.admin.delete(f"{base}/{rule['id']}").status == 204
     assert site.used() == 0
+
+
+def test_what_a_running_servers_port_did_not_ask_for_is_not_counted_later(site: Site) -> None:
+    site.give(h1={"public": {"egress": 1000}, "": {"any": 30}})
+    first, port = site.policy, site.port("web")
+    site.policy = site.made("qos/policies", "policy", name="more", shared=True)["id"]
+    site.rule("minimum_bandwidth", min_kbps=700)
+    site.rule("minimum_packet_rate", min_kpps=20, direction="any")
+    server = site.boot(port)
+    plain = site.port("plain", policy=False)
+    second = site.boot(plain)
+    used = lambda: (site.used(), site.providers("h1")["h1:network"]["used"])  # noqa: E731
+    none = {"NET_PACKET_RATE_KILOPACKET_PER_SEC": 0}
+    assert used() == (600, none)
+
+    def police(which: str, policy: str | None) -> None:
+        assert site.lab.admin.put(f"{V}/ports/{which}", {"port": {"qos_policy_id": policy}}).status == 200
+
+    police(port, site.policy)
+    assert used() == (700, none), "bandwidth it had before, packets not"
+    assert len(site.shown(port)["resource_request"]["request_groups"]) == 2
+    assert len(site.shown(port)["binding:profile"]["allocation"]) == 1
+    police(plain, site.policy)
+    assert used() == (700, none) and "allocation" not in site.shown(plain)["binding:profile"]
+    police(port, first)
+    assert used() == (600, none)
+    # On its next host it asks for everything.
+    for each in (server, second):
+        assert site.lab.admin.delete(f"/compute/v2.1/servers/{each['id']}").status == 204
+    site.lab.agent.settle()
+    assert site.boot(plain)["status"] == "ACTIVE"
+    assert used() == (700, {"NET_PACKET_RATE_KILOPACKET_PER_SEC": 20})

@@ -46,6 +46,7 @@ _place = (
         host_index=bindparam("index"),
         status=bindparam("state"),
         wiring_error=None,
+        uncounted=[],
         updated_at=bindparam("now"),
         revision=port.c.revision + 1,
     )

@@ -121,6 +121,8 @@ def _change(tx: Tx, view: View, row: Any, model: Update) -> None:
         if values["qos_policy_id"] != row.qos_policy_id:
             qos.check_removable(tx, row.qos_policy_id, view.project_id, admin=view.sees_all)
         values["qos_policy_id"] = qos.usable(tx, values["qos_policy_id"], row.project_id, admin=view.sees_all)
+        if policed and row.host_index is not None:
+            values["uncounted"] = needs.uncounted(tx, row, values["qos_policy_id"])
     actions.change(
         tx,
         view.cloud,

@@ -28,6 +28,7 @@ port = Table(
     document("dhcp_options"),
     document("pairs"),
     text("qos_policy_id", null=True, index=True),
+    document("uncounted"),
     document("extras"),
     boolean("made_by_compute"),
     text("nic_tag", null=True),
@@ -52,7 +53,8 @@ port = Table(
 API reads: dns_domain, data_plane_status, propagate_uplink_status, numa_affinity_policy, hints and trusted, as set. A `deferred`
 port of a routed network gets its addresses when it is bound to a host. `learned` are the (MAC, address) pairs seen
 behind the port beside its own (S0-10), `rogue` the servers that were blocked there: (what, MAC, address, frames), and
-when last (S3-54). `wiring_error` is why its host could not wire it."""
+when last (S3-54). `uncounted` are the kinds of minimum rules that the port's policy brought while the port was on its host:
+nothing is taken for these there, as Neutron has it. `wiring_error` is why its host could not wire it."""
 
 port_group = Table(
     "network_port_group",

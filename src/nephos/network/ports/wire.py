@@ -182,9 +182,9 @@ def _render(row: Any, loaded: Loaded, view: View) -> Item:
     page: Page = loaded["page"]
     fixed = page.addresses.get(row.id, ())
     bound = row.host_id is not None
-    groups = needs.of_port(
-        row.id, row.vnic_type, row.network_physical, page.limits.get(row.qos_policy_id or row.network_policy_id, ())
-    )
+    rules = page.limits.get(row.qos_policy_id or row.network_policy_id, ())
+    groups = needs.of_port(row.id, row.vnic_type, row.network_physical, rules)
+    taken = needs.of_port(row.id, row.vnic_type, row.network_physical, needs.counted(row, rules))
     item: Item = {
         "id": row.id,
         "name": row.name,
@@ -204,7 +204,7 @@ def _render(row: Any, loaded: Loaded, view: View) -> Item:
         "dns_assignment": _assignment(row, fixed, view.cloud.settings.network.dns_domain),
         "binding:vnic_type": row.vnic_type,
         "binding:host_id": page.hosts.get(row.host_id, "") if bound else "",
-        "binding:profile": {**(row.profile or {}), **_allocation(row, groups)},
+        "binding:profile": {**(row.profile or {}), **_allocation(row, taken)},
         "binding:vif_type": ("binding_failed" if row.wiring_error else "bridge") if bound else "unbound",
         "binding:vif_details": vif_details(row) if bound else {},
         "qos_policy_id": row.qos_policy_id,

@@ -43,6 +43,7 @@ _ports = (
         port.c.name,
         port.c.vnic_type,
         port.c.qos_policy_id,
+        port.c.uncounted,
         network.c.physical,
         network.c.qos_policy_id.label("network_policy_id"),
     )
@@ -104,7 +105,7 @@ def of_ports(tx: Tx, port_ids: Sequence[str], network_ids: Sequence[str] = ()) -
     rules = actions.rules_of(tx, policies - {None}) if policies - {None} else {}
     found = []
     for row in rows:
-        own = rules.get(row.qos_policy_id or row.network_policy_id, ())
+        own = counted(row, rules.get(row.qos_policy_id or row.network_policy_id, ()))
         found += of_port(row.id, row.vnic_type, row.physical, own, f"port {row.name or row.id}")
     for place, key in enumerate(network_ids):
         if key in nets:
@@ -112,6 +113,23 @@ def of_ports(tx: Tx, port_ids: Sequence[str], network_ids: Sequence[str] = ()) -
             own = rules.get(row.qos_policy_id, ())
             found += of_port(f"{place} {key}", "normal", row.physical, own, f"a port on network {row.name or row.id}")
     return found
+
+
+def counted(row: Any, rules: Iterable[Any]) -> list[Any]:
+    """The rules that something is taken for on the port's host."""
+    return [each for each in rules if each.kind not in (row.uncounted or ())]
+
+
+def uncounted(tx: Tx, row: Any, policy_id: str | None) -> list[str]:
+    """The kinds of minimum rules that another policy brings to a port on its host, which nothing will be taken for.
+
+    As Neutron has it: policies could be changed there before anything was counted, so a change may not fail for want of
+    what the port did not ask for when its host was chosen.
+    """
+    before, after = row.qos_policy_id or row.network_policy_id, policy_id or row.network_policy_id
+    rules = actions.rules_of(tx, [each for each in (before, after) if each])
+    had = {each.kind for each in counted(row, rules.get(before or "", ()))}
+    return sorted({each.kind for each in rules.get(after or "", ()) if (each.kind, each.direction) in CLASSES} - had)
 
 
 def changed(tx: Tx, cloud: Cloud, what: str, key: str) -> None:

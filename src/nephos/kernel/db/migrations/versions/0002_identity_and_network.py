@@ -466,6 +466,7 @@ def upgrade() -> None:
 
     with op.batch_alter_table('network_port', schema=None) as batch_op:
         batch_op.add_column(sa.Column('qos_policy_id', sa.Text(), nullable=True))
+        batch_op.add_column(sa.Column('uncounted', sa.Text(), nullable=True))
         batch_op.add_column(sa.Column('extras', sa.Text(), nullable=True))
         batch_op.add_column(sa.Column('deferred', sa.Boolean(), server_default=sa.false(), nullable=False))
         batch_op.add_column(sa.Column('learned', sa.Text(), nullable=True))
