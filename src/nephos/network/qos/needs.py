@@ -105,7 +105,7 @@ def of_ports(tx: Tx, port_ids: Sequence[str], network_ids: Sequence[str] = ()) -
     rules = actions.rules_of(tx, policies - {None}) if policies - {None} else {}
     found = []
     for row in rows:
-        own = counted(row, rules.get(row.qos_policy_id or row.network_policy_id, ()))
+        own = counted(row, rules.get(row.qos_policy_id or row.network_policy_id, []))
         found += of_port(row.id, row.vnic_type, row.physical, own, f"port {row.name or row.id}")
     for place, key in enumerate(network_ids):
         if key in nets:
