@@ -110,7 +110,7 @@ def of_ports(tx: Tx, port_ids: Sequence[str], network_ids: Sequence[str] = ()) -
     for place, key in enumerate(network_ids):
         if key in nets:
             row = nets[key]
-            own = rules.get(row.qos_policy_id, ())
+            own = rules.get(row.qos_policy_id, [])
             found += of_port(f"{place} {key}", "normal", row.physical, own, f"a port on network {row.name or row.id}")
     return found
 
