@@ -16,6 +16,7 @@ from nephos.agent import trust
 from nephos.errors import HostFault
 from nephos.hosts import enrolment, wire
 from nephos.kernel.tls import authority as ca
+from nephos.kernel.tls import contexts
 from nephos.kernel.tls.authority import SERVER_NAME
 
 SECONDS = 20.0
@@ -34,8 +35,7 @@ def join(directory: Path, key: Ed25519PrivateKey, server: str, word: str, name: 
             f"{server} is not a server of the cloud that the ticket is of: its authority is "
             f"{ca.pin_of(x509.load_pem_x509_certificate(pem))}, the ticket's is {ticket.pin.hex()}."
         )
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context = contexts.client()
     context.load_verify_locations(cadata=pem.decode())
     asked = wire.Join(word, name, key.public_key().public_bytes_raw().hex())
     try:

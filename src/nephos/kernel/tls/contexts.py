@@ -11,6 +11,7 @@ from cryptography import x509
 from nephos.kernel.tls import authority as ca
 from nephos.kernel.tls.authority import SERVER_NAME
 from nephos.kernel.tls.keeper import Files, Keeper
+from nephos.kernel.tls.sockets import SharedSocket
 
 
 class Listening:
@@ -42,6 +43,7 @@ class Listening:
         context.load_cert_chain(*files)
         context.load_verify_locations(cadata=self._keeper.authority.trusted.decode())
         context.verify_mode = ssl.CERT_OPTIONAL
+        context.num_tickets = 0  # connections last, nobody takes one up again
         return context
 
     def _choose(self, connection: ssl.SSLObject, name: str | None, _: ssl.SSLContext) -> None:
@@ -55,10 +57,17 @@ def peer_key(connection: ssl.SSLObject | None) -> str | None:
     return ca.ed25519_of(x509.load_der_x509_certificate(raw)) if raw else None
 
 
-def dialling(authority: Path, own: Path | None) -> ssl.SSLContext:
-    """The agent's side: trusts the cloud's authority and nothing else; `own` holds its key and certificate."""
+def client() -> ssl.SSLContext:
+    """Of whoever dials a server of the cloud: checks its name, and trusts nobody yet."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.sslsocket_class = SharedSocket
+    return context
+
+
+def dialling(authority: Path, own: Path | None) -> ssl.SSLContext:
+    """The agent's side: trusts the cloud's authority and nothing else; `own` holds its key and certificate."""
+    context = client()
     context.load_verify_locations(authority)
     if own is not None:
         context.load_cert_chain(own)
