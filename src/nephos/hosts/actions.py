@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
-from sqlalchemy import bindparam, delete, select, text, update
+from sqlalchemy import Select, bindparam, delete, select, text, update
 
 from nephos import errors
 from nephos.hosts import store, wire
@@ -159,6 +159,11 @@ def enrol(tx: Tx, name: str, public_key: str) -> str:
 def all_hosts(tx: Tx) -> Sequence[Any]:
     """Every host row, by name. `up(row, now)` tells whether it is there."""
     return tx.all(select(_h).order_by(_h.c.name))
+
+
+def named(names: Sequence[str]) -> Select[Any]:
+    """The ids of the hosts that have these names, for use in a statement."""
+    return select(_h.c.id).where(_h.c.name.in_(names))
 
 
 def get(tx: Tx, host_id: str) -> Any:

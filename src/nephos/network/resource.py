@@ -213,6 +213,11 @@ def show(call: Call, noun: Noun, key: str, view: View | None = None) -> Reply:
     return Reply({noun.word or noun.name: shown(noun, row, loaded, view, frozenset(call.query.many("fields")) - {""})})
 
 
+def readers(noun: Noun) -> tuple[Callable[[Call], Reply], Callable[[Call], Reply]]:
+    """The handlers of GET of the collection, and of one by the URL's `id`."""
+    return lambda call: index(call, noun), lambda call: show(call, noun, call.params["id"])
+
+
 def fetch(tx: Tx, noun: Noun, view: View, key: str, rule: str | None = None) -> Any:
     """The row, if the viewer may see it and `rule` allows. Raises NotFound, Forbidden."""
     row = tx.first(noun.one, {**view.bind, "key": key})

@@ -25,14 +25,7 @@ class _Addresses(resource.Base, kw_only=True):
 
 
 _addresses = msgspec.json.Decoder(_Addresses)
-
-
-def index(call: Call) -> Reply:
-    return resource.index(call, NOUN)
-
-
-def show(call: Call) -> Reply:
-    return resource.show(call, NOUN, call.params["id"])
+index, show = resource.readers(NOUN)
 
 
 def create(call: Call) -> Reply:

@@ -25,14 +25,7 @@ _update_flavor = resource.Body(FLAVOR, UpdateFlavor)
 _create_profile = resource.Body(PROFILE, CreateProfile, bulk=True)
 _update_profile = resource.Body(PROFILE, UpdateProfile)
 _bind = resource.Body(PROFILE, Binding)
-
-
-def flavors(call: Call) -> Reply:
-    return resource.index(call, FLAVOR)
-
-
-def show_flavor(call: Call) -> Reply:
-    return resource.show(call, FLAVOR, call.params["id"])
+flavors, show_flavor = resource.readers(FLAVOR)
 
 
 def create_flavor(call: Call) -> Reply:
@@ -82,14 +75,7 @@ def unbind(call: Call) -> Reply:
 
     call.cloud.database.write(work)
     return Reply(status=204)
-
-
-def profiles(call: Call) -> Reply:
-    return resource.index(call, PROFILE)
-
-
-def show_profile(call: Call) -> Reply:
-    return resource.show(call, PROFILE, call.params["id"])
+profiles, show_profile = resource.readers(PROFILE)
 
 
 def create_profile(call: Call) -> Reply:

@@ -116,9 +116,7 @@ def _association(row: Any, loaded: Loaded, view: View) -> Item:
 
 
 def _host(values: list[str], view: View) -> ColumnElement[bool]:
-    with view.cloud.database.read() as tx:
-        ids = [row.id for row in hosts.all_hosts(tx) if row.name in values]
-    return port.c.host_id.in_(ids)
+    return port.c.host_id.in_(hosts.named(values))
 
 
 ASSOCIATION = Noun(

@@ -12,14 +12,7 @@ from nephos.network.resource import V, View
 
 _create_label = resource.Body(LABEL, CreateLabel, bulk=True)
 _create_rule = resource.Body(RULE, CreateRule, bulk=True)
-
-
-def labels(call: Call) -> Reply:
-    return resource.index(call, LABEL)
-
-
-def show_label(call: Call) -> Reply:
-    return resource.show(call, LABEL, call.params["id"])
+labels, show_label = resource.readers(LABEL)
 
 
 def create_label(call: Call) -> Reply:
@@ -37,14 +30,7 @@ def delete_label(call: Call) -> Reply:
     return resource.remove(
         call, LABEL, call.params["id"], lambda tx, view, row: actions.remove_label(tx, view.cloud, row)
     )
-
-
-def rules(call: Call) -> Reply:
-    return resource.index(call, RULE)
-
-
-def show_rule(call: Call) -> Reply:
-    return resource.show(call, RULE, call.params["id"])
+rules, show_rule = resource.readers(RULE)
 
 
 def create_rule(call: Call) -> Reply:

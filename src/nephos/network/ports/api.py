@@ -29,14 +29,7 @@ MOST_ADDRESSES, MOST_PAIRS = 5, 10
 _VNIC = ("normal", "direct", "macvtap", "baremetal", "direct-physical", "virtio-forwarder", "smart-nic")
 _create = resource.Body(NOUN, Create, bulk=True)
 _update = resource.Body(NOUN, Update)
-
-
-def index(call: Call) -> Reply:
-    return resource.index(call, NOUN)
-
-
-def show(call: Call) -> Reply:
-    return resource.show(call, NOUN, call.params["id"])
+index, show = resource.readers(NOUN)
 
 
 def create(call: Call) -> Reply:

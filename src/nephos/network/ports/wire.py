@@ -321,9 +321,8 @@ def _groups(values: list[str], view: View) -> ColumnElement[bool]:
 
 
 def _host(values: list[str], view: View) -> ColumnElement[bool]:
-    with view.cloud.database.read() as tx:
-        ids = [row.id for row in hosts.all_hosts(tx) if row.name in values]
-    return port.c.host_id.in_(ids) if "" not in values else or_(port.c.host_id.is_(None), port.c.host_id.in_(ids))
+    there = port.c.host_id.in_(hosts.named(values))
+    return there if "" not in values else or_(port.c.host_id.is_(None), there)
 
 
 _c = port.c

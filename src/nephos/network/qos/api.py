@@ -22,14 +22,7 @@ _update_rule: dict[Kind, resource.Body[Any]] = {kind: resource.Body(RULES[kind],
 _update_alias: dict[Kind, resource.Body[Any]] = {
     kind: resource.Body(noun, MODELS[kind][1]) for kind, noun in ALIASES.items()
 }
-
-
-def index(call: Call) -> Reply:
-    return resource.index(call, POLICY)
-
-
-def show(call: Call) -> Reply:
-    return resource.show(call, POLICY, call.params["id"])
+index, show = resource.readers(POLICY)
 
 
 def create(call: Call) -> Reply:

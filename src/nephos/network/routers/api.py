@@ -28,14 +28,7 @@ _create = resource.Body(NOUN, Create, bulk=True)
 _update = resource.Body(NOUN, Update)
 _routes = resource.Body(NOUN, Routes)
 _external_gateways = resource.Body(NOUN, Gateways)
-
-
-def index(call: Call) -> Reply:
-    return resource.index(call, NOUN)
-
-
-def show(call: Call) -> Reply:
-    return resource.show(call, NOUN, call.params["id"])
+index, show = resource.readers(NOUN)
 
 
 def create(call: Call) -> Reply:

@@ -16,14 +16,7 @@ from nephos.network.segments.wire import NOUN, Create, Update
 
 _create = resource.Body(NOUN, Create, bulk=True)
 _update = resource.Body(NOUN, Update)
-
-
-def index(call: Call) -> Reply:
-    return resource.index(call, NOUN)
-
-
-def show(call: Call) -> Reply:
-    return resource.show(call, NOUN, call.params["id"])
+index, show = resource.readers(NOUN)
 
 
 def create(call: Call) -> Reply:

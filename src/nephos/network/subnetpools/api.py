@@ -19,14 +19,7 @@ from nephos.network.subnetpools.wire import NOUN, Create, Update
 
 _create = resource.Body(NOUN, Create, bulk=True)
 _update = resource.Body(NOUN, Update)
-
-
-def index(call: Call) -> Reply:
-    return resource.index(call, NOUN)
-
-
-def show(call: Call) -> Reply:
-    return resource.show(call, NOUN, call.params["id"])
+index, show = resource.readers(NOUN)
 
 
 def create(call: Call) -> Reply:

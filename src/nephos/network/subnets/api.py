@@ -20,14 +20,7 @@ _create = resource.Body(NOUN, Create, bulk=True)
 _update = resource.Body(NOUN, Update)
 DELEGATION = "prefix_delegation"
 """What stands for a subnet pool where the prefix is asked for outside (neutron-lib: IPV6_PD_POOL_ID)."""
-
-
-def index(call: Call) -> Reply:
-    return resource.index(call, NOUN)
-
-
-def show(call: Call) -> Reply:
-    return resource.show(call, NOUN, call.params["id"])
+index, show = resource.readers(NOUN)
 
 
 def create(call: Call) -> Reply:

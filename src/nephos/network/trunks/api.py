@@ -28,14 +28,7 @@ class _SubPorts(resource.Base, kw_only=True):
 
 
 _sub_ports = msgspec.json.Decoder(_SubPorts, strict=False)
-
-
-def index(call: Call) -> Reply:
-    return resource.index(call, NOUN)
-
-
-def show(call: Call) -> Reply:
-    return resource.show(call, NOUN, call.params["id"])
+index, show = resource.readers(NOUN)
 
 
 def create(call: Call) -> Reply:
