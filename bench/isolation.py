@@ -35,7 +35,7 @@ from typing import NamedTuple
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from nephos.wiring.base import Network, Port, Router, Rule
-from nephos.wiring.linux import names
+from nephos.wiring.linux.system import names
 from tests.hosts.lab import OUTSIDE, UNDERLAY, Guest, Host, Lab, wait
 from tests.hosts.test_switches import settings_of
 from tests.hosts.wiring_lab import Cloud, HostWiring

@@ -19,7 +19,8 @@ from pathlib import Path
 import msgspec
 
 from nephos.wiring.base import Address, Desired, Group, Key, Kind, Network, Port, Rule, Subnet, WiringSettings
-from nephos.wiring.linux import LinuxWiring, nft
+from nephos.wiring.linux import LinuxWiring
+from nephos.wiring.linux.system import nft
 
 CLOUD = "4e657068-6f73-4000-8000-000000000002"
 NETWORKS = 10

@@ -165,6 +165,24 @@ def test_parts_of_the_drivers_import_what_is_below_them() -> None:
     assert wrong == [], "\n".join(wrong)
 
 
+def test_rooms_of_the_linux_driver_import_what_is_below_them() -> None:
+    """The kernel's own words know no network; rules know what they guard."""
+    rooms = ("system", "rates", "switch", "serving", "routers", "rules", "")
+    home, wrong = "wiring.linux.", []
+    for module in modules():
+        if not module.name.startswith(home):
+            continue
+        room = module.name.removeprefix(home).rpartition(".")[0]
+        if room not in rooms:
+            continue
+        below = rooms.index(room)
+        for used in sorted(ours(module)):
+            name = used.removeprefix(home).rpartition(".")[0]
+            if used.startswith(home) and name in rooms and rooms.index(name) > below:
+                wrong.append(f"{module.name} imports {used}")
+    assert wrong == [], "\n".join(wrong)
+
+
 def test_exceptions_are_still_needed() -> None:
     used = {module.name: ours(module) for module in modules()}
     assert [pair for pair in ALLOWED if pair[1] not in used.get(pair[0], set())] == []

@@ -19,7 +19,7 @@ import pytest
 
 from nephos.cli.trace import drawing
 from nephos.wiring.base import Floating, Physical, Port, Router, RouterEdge, Rule, Subnet, WiringSettings
-from nephos.wiring.linux.edge import door
+from nephos.wiring.linux.routers.edge import door
 from tests.hosts.lab import OUTSIDE, Guest, Lab, Node, wait
 from tests.hosts.lab_cloud import LabCloud
 from tests.hosts.test_switches import settings_of

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from nephos.wiring.linux.overlay import DEVICE
+from nephos.wiring.linux.switch.overlay import DEVICE
 from tests.hosts.lab import Lab, wait
 from tests.hosts.wiring_lab import Cloud, HostWiring
 

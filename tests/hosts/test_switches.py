@@ -14,7 +14,7 @@ import msgspec
 import pytest
 
 from nephos.wiring.base import Fallback, LocalIp, Network, Physical, Port, WiringSettings
-from nephos.wiring.linux.netlink import has_generic_family
+from nephos.wiring.linux.system.netlink import has_generic_family
 from tests.hosts.lab import OUTSIDE, SLOW, Guest, Host, Lab, wait
 from tests.hosts.wiring_lab import PING, PUBLIC_HOST, WEB, Cloud, HostWiring
 

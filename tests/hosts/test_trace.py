@@ -18,7 +18,7 @@ from nephos.doctor.trace import follow, verdict
 from nephos.doctor.trace.verdict import Look, Trace
 from nephos.network.ways import METADATA, Stop, Way
 from nephos.wiring.base import Address, Network, Physical, Port, Subnet, WiringSettings
-from nephos.wiring.linux.firewall import link_local
+from nephos.wiring.linux.system.names import link_local
 from nephos.wiring.probe import At, Point, Watch, Watched
 from tests.hosts.lab import UNDERLAY, Guest, Host, Lab, wait
 from tests.hosts.wiring_lab import OPEN, PING, PING6, PUBLIC_HOST, Cloud, HostWiring, new_id

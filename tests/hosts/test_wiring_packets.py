@@ -15,7 +15,7 @@ import msgspec
 import pytest
 
 from nephos.wiring.base import Address, Group, Port, Route, Router, Rule, Subnet
-from nephos.wiring.linux.firewall import link_local
+from nephos.wiring.linux.system.names import link_local
 from tests.hosts.lab import DNS, LARGE_NAME, OUTSIDE, OUTSIDE_NAME, Failed, Guest, Host, Lab, wait
 from tests.hosts.wiring_lab import PING, PUBLIC_HOST, WEB, Cloud, HostWiring, new_id
 

@@ -6,7 +6,7 @@ import pytest
 
 from nephos.errors import HostFault
 from nephos.wiring.base import Desired, Fallback, Key, Kind, Network, WiringSettings
-from nephos.wiring.linux import detour
+from nephos.wiring.linux.switch import detour
 from nephos.wiring.linux.vet import Vetting
 from nephos.wiring.openvswitch.flows import TUNNELS, Rules, Tunnel
 

@@ -10,10 +10,10 @@ import pytest
 
 from nephos.errors import HostFault
 from nephos.wiring.base import Limits
-from nephos.wiring.linux import nft
-from nephos.wiring.linux.nft import ACCEPT, DROP, Table, jump, match, meta
-from nephos.wiring.linux.qos import Queue
-from nephos.wiring.linux.record import Record
+from nephos.wiring.linux.rates.qos import Queue
+from nephos.wiring.linux.system import nft
+from nephos.wiring.linux.system.nft import ACCEPT, DROP, Table, jump, match, meta
+from nephos.wiring.linux.system.record import Record
 from nephos.wiring.linux.vet import _limits
 
 

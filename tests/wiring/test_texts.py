@@ -28,11 +28,14 @@ from nephos.wiring.base import (
     Subnet,
     WiringSettings,
 )
-from nephos.wiring.linux import advertise, dhcp, firewall, gateways, localip, names, vrrp
-from nephos.wiring.linux.flows import Flows
-from nephos.wiring.linux.groups import DEAD, protocol_number
-from nephos.wiring.linux.netlink import Flow, Netfilter
-from nephos.wiring.linux.record import Record
+from nephos.wiring.linux.routers import advertise, gateways, vrrp
+from nephos.wiring.linux.rules import firewall, localip
+from nephos.wiring.linux.rules.flows import Flows
+from nephos.wiring.linux.rules.groups import DEAD, protocol_number
+from nephos.wiring.linux.serving import dhcp
+from nephos.wiring.linux.system import names
+from nephos.wiring.linux.system.netlink import Flow, Netfilter
+from nephos.wiring.linux.system.record import Record
 from nephos.wiring.linux.vet import Vetting
 
 SUBNET = Subnet(

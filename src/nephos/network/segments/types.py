@@ -34,7 +34,7 @@ class Type(msgspec.Struct, frozen=True):
         return self.most > 0
 
 
-# VXLAN's last number carries the proof that hosts reach each other (wiring.linux.overlay).
+# VXLAN's last number carries the proof that hosts reach each other (wiring.linux.switch.overlay).
 TYPES = {
     each.name: each
     for each in (

@@ -23,24 +23,28 @@ from nephos.wiring.base import (
     Port,
     WiringSettings,
 )
-from nephos.wiring.linux import detour, dhcp, firewall, inventory, localip, names, nft, services, sysctl
-from nephos.wiring.linux.bridging import KernelSwitch
-from nephos.wiring.linux.flows import Flows
-from nephos.wiring.linux.foreign import ForeignChains
-from nephos.wiring.linux.guarantees import Guarantees
-from nephos.wiring.linux.host import Host
-from nephos.wiring.linux.legacy import LegacyChains
-from nephos.wiring.linux.metadata import MetadataServer
-from nephos.wiring.linux.meters import Meters
-from nephos.wiring.linux.netlink import NTF_STICKY, Link
-from nephos.wiring.linux.networks import Networks, Switch
-from nephos.wiring.linux.nft import Ruleset, Table
-from nephos.wiring.linux.overlay import Overlay
+from nephos.wiring.linux import inventory
 from nephos.wiring.linux.probe.follow import Prober
-from nephos.wiring.linux.qos import Qos
-from nephos.wiring.linux.reactor import Reactor
-from nephos.wiring.linux.router import Routers
-from nephos.wiring.linux.sightings import Sightings
+from nephos.wiring.linux.rates.guarantees import Guarantees
+from nephos.wiring.linux.rates.qos import Qos
+from nephos.wiring.linux.routers.meters import Meters
+from nephos.wiring.linux.routers.router import Routers
+from nephos.wiring.linux.rules import firewall, localip
+from nephos.wiring.linux.rules.flows import Flows
+from nephos.wiring.linux.rules.foreign import ForeignChains
+from nephos.wiring.linux.rules.legacy import LegacyChains
+from nephos.wiring.linux.rules.sightings import Sightings
+from nephos.wiring.linux.serving import dhcp, services
+from nephos.wiring.linux.serving.metadata import MetadataServer
+from nephos.wiring.linux.switch import detour
+from nephos.wiring.linux.switch.bridging import KernelSwitch
+from nephos.wiring.linux.switch.networks import Networks, Switch
+from nephos.wiring.linux.switch.overlay import Overlay
+from nephos.wiring.linux.system import names, nft, sysctl
+from nephos.wiring.linux.system.host import Host
+from nephos.wiring.linux.system.netlink import NTF_STICKY, Link
+from nephos.wiring.linux.system.nft import Ruleset, Table
+from nephos.wiring.linux.system.reactor import Reactor
 from nephos.wiring.linux.vet import Vetting
 from nephos.wiring.openvswitch import OpenVSwitch
 from nephos.wiring.probe import Watch, Watched

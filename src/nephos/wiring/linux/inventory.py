@@ -9,10 +9,11 @@ from typing import Any, NamedTuple
 
 from nephos.errors import HostFault
 from nephos.wiring.base import Desired, Leftover, Network
-from nephos.wiring.linux import advertise, daemon, names, netns, nft, vrrp
-from nephos.wiring.linux.host import Host
-from nephos.wiring.linux.names import Mark
-from nephos.wiring.linux.netlink import Link
+from nephos.wiring.linux.routers import advertise, vrrp
+from nephos.wiring.linux.system import daemon, names, netns, nft
+from nephos.wiring.linux.system.host import Host
+from nephos.wiring.linux.system.names import Mark
+from nephos.wiring.linux.system.netlink import Link
 
 _FAMILIES = ("bridge", "inet", "ip")
 _KEPT = ("physical", "overlay", "probe")

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Mapping
 
 from nephos.wiring.base import Address, Desired, Item, Key, Kind, Limits, Network, Port, Route, Router
-from nephos.wiring.linux.names import checked
+from nephos.wiring.linux.system.names import checked
 
 _BITS = {"vlan": 12, "gre": 32}
 _MAC = re.compile(r"([0-9a-f]{2}:){5}[0-9a-f]{2}\Z")

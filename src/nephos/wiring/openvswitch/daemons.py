@@ -14,7 +14,7 @@ from pathlib import Path
 
 from nephos.errors import HostFault
 from nephos.kernel import clock
-from nephos.wiring.linux import netlink
+from nephos.wiring.linux.system import netlink
 
 log = logging.getLogger(__name__)
 _SCHEMA = Path("/usr/share/openvswitch/vswitch.ovsschema")

@@ -11,10 +11,11 @@ from collections.abc import Iterator, Mapping
 
 from nephos.errors import HostFault
 from nephos.wiring.base import Leftover, Network, Physical
-from nephos.wiring.linux import detour, ethtool, names, underlay
-from nephos.wiring.linux.host import Host
-from nephos.wiring.linux.netlink import Forward, Link
-from nephos.wiring.linux.networks import Joined, mapped, numbered
+from nephos.wiring.linux.switch import detour, underlay
+from nephos.wiring.linux.switch.networks import Joined, mapped, numbered
+from nephos.wiring.linux.system import ethtool, names
+from nephos.wiring.linux.system.host import Host
+from nephos.wiring.linux.system.netlink import Forward, Link
 from nephos.wiring.openvswitch import database
 from nephos.wiring.openvswitch.daemons import OFCTL, Daemons
 from nephos.wiring.openvswitch.database import Bridge, Bridges, Port

@@ -8,7 +8,7 @@ import struct
 from typing import NamedTuple
 
 from nephos.kernel import clock
-from nephos.wiring.linux import netns
+from nephos.wiring.linux.system import netns
 
 _ALL = 3
 """ETH_P_ALL."""

@@ -7,9 +7,11 @@ from pathlib import Path
 
 from nephos.errors import HostFault
 from nephos.wiring.base import Network
-from nephos.wiring.linux import detour, dhcp, names, netns, nft
-from nephos.wiring.linux.netlink import NTF_SELF
 from nephos.wiring.linux.probe.places import Place, Places
+from nephos.wiring.linux.serving import dhcp
+from nephos.wiring.linux.switch import detour
+from nephos.wiring.linux.system import names, netns, nft
+from nephos.wiring.linux.system.netlink import NTF_SELF
 from nephos.wiring.probe import At, Fault
 
 _TUNNEL_OVERHEAD = 50

@@ -9,15 +9,15 @@ from contextlib import ExitStack, suppress
 from nephos.errors import HostFault
 from nephos.kernel import clock
 from nephos.wiring.base import Desired, Network
-from nephos.wiring.linux import names, netns
-from nephos.wiring.linux.host import Host
-from nephos.wiring.linux.names import Mark
 from nephos.wiring.linux.probe import faults, frames, rules
 from nephos.wiring.linux.probe.capture import Capture
 from nephos.wiring.linux.probe.places import Places
 from nephos.wiring.linux.probe.rules import Tracing
 from nephos.wiring.linux.probe.sender import Sender
 from nephos.wiring.linux.probe.strays import Strays
+from nephos.wiring.linux.system import names, netns
+from nephos.wiring.linux.system.host import Host
+from nephos.wiring.linux.system.names import Mark
 from nephos.wiring.probe import Arp, Echo, Sighting, Solicit, Syn, Watch, Watched
 
 LEAD_SECONDS = 0.5

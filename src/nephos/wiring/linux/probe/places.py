@@ -8,9 +8,10 @@ from typing import Any, NamedTuple
 
 from nephos.errors import HostFault
 from nephos.wiring.base import Desired, Network, WiringSettings
-from nephos.wiring.linux import detour, names, netns
-from nephos.wiring.linux.netlink import Forward, Netlink
 from nephos.wiring.linux.probe.sender import run
+from nephos.wiring.linux.switch import detour
+from nephos.wiring.linux.system import names, netns
+from nephos.wiring.linux.system.netlink import Forward, Netlink
 from nephos.wiring.probe import At, Point
 
 

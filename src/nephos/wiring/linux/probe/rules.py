@@ -13,8 +13,8 @@ from contextlib import suppress
 from typing import Any, NamedTuple
 
 from nephos.errors import HostFault
-from nephos.wiring.linux import netns, nft
 from nephos.wiring.linux.probe import frames
+from nephos.wiring.linux.system import netns, nft
 from nephos.wiring.probe import Arp, Dhcp, Dhcp6, Eaten, Echo, Packet, RouterSolicit, Solicit
 
 PREFIX = "nephos_trace"

@@ -7,7 +7,7 @@ import subprocess
 from types import TracebackType
 
 from nephos.errors import HostFault
-from nephos.wiring.linux.names import Mark
+from nephos.wiring.linux.system.names import Mark
 
 PREFIX = "trc"
 

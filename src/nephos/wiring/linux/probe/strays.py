@@ -5,9 +5,9 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterator, Sequence
 
-from nephos.wiring.linux.firewall import sources
 from nephos.wiring.linux.probe.capture import Frame
 from nephos.wiring.linux.probe.places import Place, Places
+from nephos.wiring.linux.rules.firewall import sources
 from nephos.wiring.probe import At, Fault
 
 MOST = 4

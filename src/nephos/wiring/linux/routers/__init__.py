@@ -1,0 +1,1 @@
+"""Router namespaces: ways out, translation, advertisements, election of the active host."""

@@ -1,0 +1,1 @@
+"""Who may send what to whom: spoofing, security groups, the hosts' tunnels, and other people's firewalls."""

@@ -1,0 +1,1 @@
+"""A network's bridge and what joins it to other hosts."""
