@@ -9,10 +9,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Protocol
 
+import msgspec
 import pytest
 
 from nephos.errors import HostFault
-from nephos.hypervisor.base import Boot, Guest, Hypervisor, ImageFile, Nic, Power
+from nephos.hypervisor.base import Boot, Guest, Hypervisor, ImageFile, Nic, Part, Power
 from nephos.hypervisor.fake import FakeHypervisor
 from nephos.hypervisor.libvirt.domain import tap_name
 from nephos.kernel import clock
@@ -34,6 +35,10 @@ class Kind(Protocol):
         """The ports of the cards that the guest has, by what holds it."""
         ...
 
+    def disks(self, guest: Guest) -> tuple[object, object]:
+        """Which root disk and which ephemeral disk it has: others after each that was made anew."""
+        ...
+
 
 class Fake:
     boot = Boot()
@@ -53,6 +58,9 @@ class Fake:
 
     def cards(self, driver: Hypervisor, guest: Guest) -> set[str]:
         return set(FakeHypervisor(state_dir=self._folder, cloud_id="cloud-a").cards(guest.id))
+
+    def disks(self, guest: Guest) -> tuple[object, object]:
+        return FakeHypervisor(state_dir=self._folder, cloud_id="cloud-a").disks(guest.id)
 
 
 class Libvirt:
@@ -80,6 +88,11 @@ class Libvirt:
         assert len(taps) == len(kept)
         xml = self._host.virsh("dumpxml", "--inactive", guest.name)
         return {port_id for tap, port_id in self._ports.items() if tap in xml}
+
+    def disks(self, guest: Guest) -> tuple[object, object]:
+        home = self._host.folder / "state" / "instances" / guest.id
+        root, ephemeral = ((home / name).stat() for name in ("disk", "disk.eph0"))
+        return (root.st_ino, root.st_ctime_ns), ephemeral.st_ino
 
 
 @pytest.fixture(scope="module")
@@ -141,6 +154,30 @@ def test_a_create_again_does_nothing_more(driver: Hypervisor, kind: Kind, new_gu
     marks: list[str] = []
     driver.create(guest, kind.boot, marks.append)
     assert marks == ["running"]
+    assert driver.guests() == {guest.id: Power.RUNNING}
+
+
+def test_a_rebuild_gives_up_the_old_disk_and_keeps_the_guest(
+    driver: Hypervisor, kind: Kind, new_guest: Callable[..., Guest]
+) -> None:
+    guest = new_guest(ephemeral_gb=1)
+    driver.create(guest, kind.boot, ignore)
+    first = kind.disks(guest)
+    marks: list[str] = []
+    driver.rebuild(guest, kind.boot, marks.append, keep_ephemeral=True, start=True)
+    assert marks == ["disk removed", "disk", "domain", "running"]
+    second = kind.disks(guest)
+    assert second[0] != first[0] and second[1] == first[1]
+    assert driver.guests() == {guest.id: Power.RUNNING}
+    driver.stop(guest.id, timeout=0)
+    for again in (1, 2):
+        marks.clear()
+        driver.rebuild(guest, kind.boot, marks.append, keep_ephemeral=False, start=False)
+        assert marks == ["disk removed", "disk", "domain"], again
+        assert driver.guests() == {guest.id: Power.SHUTDOWN}
+    driver.start(guest.id)
+    driver.destroy(guest.id)
+    driver.rebuild(guest, kind.boot, ignore, keep_ephemeral=False, start=True)
     assert driver.guests() == {guest.id: Power.RUNNING}
 
 
@@ -207,6 +244,69 @@ def test_a_stop_that_the_guest_ignores_pulls_the_plug(
     driver.create(guest, kind.boot, ignore)
     driver.stop(guest.id, timeout=0.3)
     assert driver.guests() == {guest.id: Power.SHUTDOWN}
+
+
+class Source:
+    """The parts of a guest that is set aside by a driver, counted."""
+
+    def __init__(self, driver: Hypervisor, guest_id: str) -> None:
+        self._driver, self._guest_id = driver, guest_id
+        self.asked: list[str] = []
+
+    def parts(self) -> tuple[Part, ...]:
+        return self._driver.parts(self._guest_id)
+
+    def piece(self, name: str, offset: int, length: int) -> bytes:
+        self.asked.append(name)
+        return self._driver.piece(self._guest_id, name, offset, length)
+
+
+def test_a_guest_is_set_aside_received_larger_and_comes_back(
+    driver: Hypervisor, kind: Kind, new_guest: Callable[..., Guest]
+) -> None:
+    guest = new_guest(config_drive=True, ephemeral_gb=1)
+    driver.create(guest, kind.boot, ignore)
+    for _ in range(2):
+        driver.leave(guest.id, timeout=0)
+        assert driver.guests() == {}
+        assert driver.leftovers(set(), {guest.id}) == [] and driver.leftovers({guest.id})
+    before = {part.name: part for part in driver.parts(guest.id)}
+    assert all(part.size >= sum(length for _, length in part.extents) for part in before.values())
+    larger = msgspec.structs.replace(guest, root_gb=2, ephemeral_gb=2, ram_mb=96)
+    marks: list[str] = []
+    driver.receive(larger, Boot(), Source(driver, guest.id), marks.append, start=True)
+    assert marks == ["disk", "domain", "running"] and driver.guests() == {guest.id: Power.RUNNING}
+    again = Source(driver, guest.id)
+    driver.receive(larger, Boot(), again, ignore, start=True)
+    assert not again.asked and driver.guests() == {guest.id: Power.RUNNING}
+    with pytest.raises(HostFault, match=guest.id):
+        driver.come_back(guest.id, start=True)
+    driver.destroy(guest.id)
+    assert {part.name: part for part in driver.parts(guest.id)} == before
+    for _ in range(2):
+        driver.come_back(guest.id, start=True)
+        assert driver.guests() == {guest.id: Power.RUNNING}
+    with pytest.raises(HostFault, match=guest.id):
+        driver.parts(guest.id)
+    driver.leave(guest.id, timeout=0)
+    for _ in range(2):
+        driver.forget(guest.id)
+        assert driver.leftovers(set()) == []
+    with pytest.raises(HostFault, match=guest.id):
+        driver.leave(guest.id, timeout=0)
+
+
+def test_a_guest_that_was_off_is_received_and_stays_off(
+    driver: Hypervisor, kind: Kind, new_guest: Callable[..., Guest]
+) -> None:
+    guest = new_guest()
+    driver.create(guest, kind.boot, ignore)
+    driver.stop(guest.id, timeout=0)
+    driver.leave(guest.id, timeout=0)
+    driver.receive(guest, kind.boot, Source(driver, guest.id), ignore, start=False)
+    assert driver.guests() == {guest.id: Power.SHUTDOWN}
+    driver.start(guest.id)
+    assert driver.guests() == {guest.id: Power.RUNNING}
 
 
 def test_destroy_leaves_nothing_and_may_be_repeated(

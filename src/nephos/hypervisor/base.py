@@ -6,7 +6,7 @@ says otherwise. Drivers touch only guests that carry this cloud's id in their me
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Protocol
@@ -92,6 +92,31 @@ class Capacity(msgspec.Struct, frozen=True, kw_only=True):
     architectures: tuple[str, ...] = ("x86_64",)
 
 
+class Part(msgspec.Struct, frozen=True, kw_only=True):
+    """A file of a guest that is set aside. Bytes outside of `extents` (offset, length) are zeros.
+
+    `format` is how it is opened, of the part `image` (what the root disk lies over) as the guest was made with it.
+    """
+
+    name: str
+    size: int
+    extents: tuple[tuple[int, int], ...] = ()
+    format: str = "raw"
+
+
+class Parts(Protocol):
+    """Where a guest that moves comes from."""
+
+    def parts(self) -> tuple[Part, ...]: ...
+
+    def piece(self, name: str, offset: int, length: int) -> bytes:
+        """The bytes there. Raises HostFault when they cannot be had whole and unharmed."""
+        ...
+
+
+PIECE = 4 * 1024 * 1024
+"""The most bytes of a part that are asked for at once."""
+
 Note = Callable[[str], None]
 """Called with the name of each mark as it is passed: disk, config drive, domain, running."""
 
@@ -106,6 +131,11 @@ class Hypervisor(Protocol):
 
     def create(self, guest: Guest, boot: Boot, note: Note) -> None:
         """Make disks and domain and start it. Again on a running guest: nothing. After a half-made one: finishes it."""
+        ...
+
+    def rebuild(self, guest: Guest, boot: Boot, note: Note, *, keep_ephemeral: bool, start: bool) -> None:
+        """Give up the guest's domain, disks and console log, if there are any, and make it as `create` does. The
+        ephemeral disk stays with `keep_ephemeral`; without `start` the guest is left off. Again: once more anew."""
         ...
 
     def destroy(self, guest_id: str) -> None:
@@ -136,6 +166,32 @@ class Hypervisor(Protocol):
         """Take a card from the guest, at once and for every later start. One that it does not have: nothing."""
         ...
 
+    def leave(self, guest_id: str, *, timeout: float) -> None:
+        """Stop the guest (as `stop`) and set it aside: files and definition are kept, it is no guest of this host any
+        more, and another of its id may be received. One that is set aside already: nothing."""
+        ...
+
+    def come_back(self, guest_id: str, *, start: bool) -> None:
+        """Undo `leave`, and start the guest if it ran. One that came back already is only started."""
+        ...
+
+    def forget(self, guest_id: str) -> None:
+        """Remove what is set aside of a guest. Nothing when there is none."""
+        ...
+
+    def parts(self, guest_id: str) -> tuple[Part, ...]:
+        """The files of a guest that is set aside."""
+        ...
+
+    def piece(self, guest_id: str, name: str, offset: int, length: int) -> bytes: ...
+
+    def receive(self, guest: Guest, boot: Boot, source: Parts, note: Note, *, start: bool) -> None:
+        """Make a guest from the parts of one that was set aside, perhaps with larger disks, memory and processors.
+
+        `boot.root` is the image below its root disk when that is here already. Again: finishes what is half made.
+        """
+        ...
+
     def console_log(self, guest_id: str, *, limit: int | None = None) -> bytes:
         """The serial console from the first byte; with `limit`, its last bytes."""
         ...
@@ -148,8 +204,9 @@ class Hypervisor(Protocol):
         """Call `changed(guest id, power)` on each change that nobody asked for or that completes one."""
         ...
 
-    def leftovers(self, known: set[str]) -> list[tuple[str, str, str]]:
-        """(kind, name, why) of domains and files with this cloud's mark whose guest is not in `known`."""
+    def leftovers(self, known: set[str], kept_aside: Collection[str] = ()) -> list[tuple[str, str, str]]:
+        """(kind, name, why) of domains and files with this cloud's mark whose guest is not in `known`, and of guests that
+        are set aside and not in `kept_aside`."""
         ...
 
     def close(self) -> None: ...

@@ -8,14 +8,14 @@ stays open, so that one process can be a thousand hosts.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from threading import Lock
 
 import msgspec
 
 from nephos.errors import HostFault
-from nephos.hypervisor.base import Boot, Capacity, Guest, Nic, Note, Power
+from nephos.hypervisor.base import Boot, Capacity, Guest, Nic, Note, Part, Parts, Power
 from nephos.kernel import clock
 
 DEFAULT_CAPACITY = Capacity(
@@ -53,7 +53,8 @@ _COMPACT_ABOVE = 4096
 
 
 class FakeGuest(msgspec.Struct, omit_defaults=True):
-    """A line of the log: a guest as it is after a change. `boots` are the times of its boots, µs since the epoch."""
+    """A line of the log: a guest as it is after a change. `boots` are the times of its boots, µs since the epoch; `disk`
+    and `ephemeral` are others for each such disk that was made."""
 
     id: str
     power: Power
@@ -63,8 +64,11 @@ class FakeGuest(msgspec.Struct, omit_defaults=True):
     nics: int = 0
     cards: list[str] = []
     boots: list[int] = []
+    disk: str = ""
+    ephemeral: str = ""
     gone: bool = False
     indestructible: bool = False
+    aside: bool = False
 
 
 class FakeHypervisor:
@@ -74,7 +78,7 @@ class FakeHypervisor:
     `running`) or a call (`destroy`, `start`, `stop`, `reboot`) is done.
 
     A create fails with `HostFault` when the guest's name or one of its details contains `fake-fail-<mark>`, at that
-    mark; a destroy when it contains `fake-fail-destroy`.
+    mark; a destroy when it contains `fake-fail-destroy`, a receive when it contains `fake-fail-receive`.
     """
 
     def __init__(
@@ -93,6 +97,7 @@ class FakeHypervisor:
         self._watchers: list[Callable[[str, Power], None]] = []
         self._encoder = msgspec.json.Encoder()
         self._guests: dict[str, FakeGuest] = {}
+        self._aside: dict[str, FakeGuest] = {}
         self._lines = 0
         state_dir.mkdir(parents=True, exist_ok=True, mode=0o711)
         self._load()
@@ -105,29 +110,43 @@ class FakeHypervisor:
         if known is not None and known.power is Power.RUNNING:
             note("running")
             return
+        self._make(guest, note, boots=known.boots if known else [])
+
+    def rebuild(self, guest: Guest, boot: Boot, note: Note, *, keep_ephemeral: bool, start: bool) -> None:
+        self._wait("destroy")
+        known = self._guests.get(guest.id)
+        if known is not None:
+            self._save(FakeGuest(id=guest.id, power=Power.MISSING, gone=True))
+        note("disk removed")
+        kept = known.ephemeral if known is not None and keep_ephemeral else ""
+        self._make(guest, note, boots=[], ephemeral=kept, start=start)
+
+    def _make(self, guest: Guest, note: Note, *, boots: list[int], ephemeral: str = "", start: bool = True) -> None:
         words = (guest.name, *guest.details.values())
-        for mark in ("disk", "config drive", "domain", "running"):
-            if mark == "config drive" and not guest.config_drive:
-                continue
+        drive = ("config drive",) if guest.config_drive else ()
+        marks = ("disk", *drive, "domain", *(("running",) if start else ()))
+        for mark in marks:
             self._wait(mark)
             if any(f"fake-fail-{mark}" in word for word in words):
                 raise HostFault(f"cannot make guest {guest.id}: {mark}: it asked to fail here (fake-fail-{mark})")
-            if mark == "running":
+            if mark == marks[-1]:
                 self._save(
                     FakeGuest(
                         id=guest.id,
-                        power=Power.RUNNING,
+                        power=Power.RUNNING if start else Power.SHUTDOWN,
                         name=guest.name,
                         vcpus=guest.vcpus,
                         ram_mb=guest.ram_mb,
                         nics=len(guest.nics),
                         cards=[nic.port_id for nic in guest.nics],
-                        boots=[*(known.boots if known else ()), clock.now_us()],
+                        boots=[*boots, clock.now_us()] if start else boots,
+                        disk=clock.uuid4(),
+                        ephemeral=ephemeral or clock.uuid4(),
                         indestructible=any("fake-fail-destroy" in word for word in words),
                     )
                 )
             note(mark)
-        self._tell(guest.id, Power.RUNNING)
+        self._tell(guest.id, Power.RUNNING if start else Power.SHUTDOWN)
 
     def destroy(self, guest_id: str) -> None:
         known = self._guests.get(guest_id)
@@ -179,6 +198,61 @@ class FakeHypervisor:
         if port_id in known.cards:
             self._keep_cards(known, [each for each in known.cards if each != port_id])
 
+    def leave(self, guest_id: str, *, timeout: float) -> None:
+        if guest_id in self._aside:
+            return
+        known = self._get(guest_id)
+        self._wait("leave")
+        self._save(msgspec.structs.replace(known, power=Power.SHUTDOWN, aside=True))
+        self._save(FakeGuest(id=guest_id, power=Power.MISSING, gone=True))
+        self._tell(guest_id, Power.MISSING)
+
+    def come_back(self, guest_id: str, *, start: bool) -> None:
+        kept = self._aside.get(guest_id)
+        if kept is not None:
+            if guest_id in self._guests:
+                raise HostFault(f"guest {guest_id} cannot come back: another of its id is here")
+            self._save(msgspec.structs.replace(kept, aside=False))
+            self.forget(guest_id)
+        if start:
+            self.start(guest_id)
+
+    def forget(self, guest_id: str) -> None:
+        if guest_id in self._aside:
+            self._save(FakeGuest(id=guest_id, power=Power.MISSING, gone=True, aside=True))
+
+    def parts(self, guest_id: str) -> tuple[Part, ...]:
+        """One: what the log knows of the guest."""
+        size = len(self._encoder.encode(self._kept(guest_id)))
+        return (Part(name="guest", size=size, extents=((0, size),)),)
+
+    def piece(self, guest_id: str, name: str, offset: int, length: int) -> bytes:
+        return self._encoder.encode(self._kept(guest_id))[offset : offset + length]
+
+    def receive(self, guest: Guest, boot: Boot, source: Parts, note: Note, *, start: bool) -> None:
+        known = self._guests.get(guest.id)
+        if known is None:
+            (part,) = source.parts()
+            came = msgspec.json.decode(source.piece(part.name, 0, part.size), type=FakeGuest)
+            self._wait("receive")
+            if any("fake-fail-receive" in word for word in (guest.name, *guest.details.values())):
+                raise HostFault(f"cannot receive guest {guest.id}: it asked to fail here (fake-fail-receive)")
+            note("disk")
+            known = msgspec.structs.replace(
+                came,
+                aside=False,
+                power=Power.SHUTDOWN,
+                vcpus=guest.vcpus,
+                ram_mb=guest.ram_mb,
+                nics=len(guest.nics),
+                cards=[nic.port_id for nic in guest.nics],
+            )
+            self._save(known)
+            note("domain")
+        if start and known.power is not Power.RUNNING:
+            self._boot(known)
+            note("running")
+
     def console_log(self, guest_id: str, *, limit: int | None = None) -> bytes:
         known = self._get(guest_id)
         boots = (
@@ -203,9 +277,10 @@ class FakeHypervisor:
     def watch(self, changed: Callable[[str, Power], None]) -> None:
         self._watchers.append(changed)
 
-    def leftovers(self, known: set[str]) -> list[tuple[str, str, str]]:
+    def leftovers(self, known: set[str], kept_aside: Collection[str] = ()) -> list[tuple[str, str, str]]:
         with self._lock:
             strays = [guest for guest in self._guests.values() if guest.id not in known]
+            strays += [guest for guest in self._aside.values() if guest.id not in kept_aside]
         return [("domain", guest.name or guest.id, f"guest {guest.id} is not known to the cloud") for guest in strays]
 
     def close(self) -> None:
@@ -214,6 +289,7 @@ class FakeHypervisor:
     def purge(self) -> None:
         with self._lock:
             self._guests.clear()
+            self._aside.clear()
             self._lines = 0
             self._log.unlink(missing_ok=True)
 
@@ -236,6 +312,11 @@ class FakeHypervisor:
         """The ports of the guest's cards, in their order."""
         return tuple(self._get(guest_id).cards)
 
+    def disks(self, guest_id: str) -> tuple[str, str]:
+        """Which root disk and which ephemeral disk the guest has: others after each that was made."""
+        known = self._get(guest_id)
+        return known.disk, known.ephemeral
+
     def _keep_cards(self, known: FakeGuest, cards: list[str]) -> None:
         self._save(msgspec.structs.replace(known, cards=cards, nics=len(cards)))
 
@@ -248,6 +329,12 @@ class FakeHypervisor:
             return self._guests[guest_id]
         except KeyError:
             raise HostFault(f"guest {guest_id} is not on this host") from None
+
+    def _kept(self, guest_id: str) -> FakeGuest:
+        try:
+            return self._aside[guest_id]
+        except KeyError:
+            raise HostFault(f"guest {guest_id} is not set aside on this host") from None
 
     def _wait(self, what: str) -> None:
         seconds = self._delays.get(what, 0)
@@ -263,10 +350,7 @@ class FakeHypervisor:
         with self._lock:
             self._append(line)
             self._lines += 1
-            if guest.gone:
-                self._guests.pop(guest.id, None)
-            else:
-                self._guests[guest.id] = guest
+            self._keep(guest)
             if self._lines > len(self._guests) + _COMPACT_ABOVE:
                 self._compact()
 
@@ -279,9 +363,10 @@ class FakeHypervisor:
 
     def _compact(self) -> None:
         fresh = self._log.with_suffix(".new")
-        fresh.write_bytes(b"".join(self._encoder.encode(guest) + b"\n" for guest in self._guests.values()))
+        all_of_them = [*self._guests.values(), *self._aside.values()]
+        fresh.write_bytes(b"".join(self._encoder.encode(guest) + b"\n" for guest in all_of_them))
         fresh.replace(self._log)
-        self._lines = len(self._guests)
+        self._lines = len(all_of_them)
 
     def _load(self) -> None:
         try:
@@ -294,8 +379,12 @@ class FakeHypervisor:
                 guest = decoder.decode(line)
             except msgspec.DecodeError:
                 continue  # the line that a kill tore; its call never returned
-            if guest.gone:
-                self._guests.pop(guest.id, None)
-            else:
-                self._guests[guest.id] = guest
+            self._keep(guest)
         self._compact()
+
+    def _keep(self, guest: FakeGuest) -> None:
+        table = self._aside if guest.aside else self._guests
+        if guest.gone:
+            table.pop(guest.id, None)
+        else:
+            table[guest.id] = guest

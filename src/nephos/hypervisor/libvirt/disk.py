@@ -23,7 +23,7 @@ import re
 import shutil
 import stat
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import BinaryIO
 
@@ -38,6 +38,8 @@ MIB = 1024**2
 _TOOL_SECONDS = 120.0
 _QCOW2_MAGIC = b"QFI\xfb"
 _SECTOR = 512
+EPHEMERAL = ("disk.eph0",)
+"""The files that a rebuild may keep."""
 _ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
@@ -76,7 +78,7 @@ def make_disks(home: Path, guest: Guest, boot: Boot) -> Files:
     home.mkdir(parents=True, exist_ok=True, mode=0o711)
     disks = [_root(home / "disk", guest, boot)]
     if boot.root is not None and boot.root.format == "iso":
-        path = _link(boot.root.path, home / "image")
+        path = link_image(boot.root.path, home / "image")
         disks.append(Disk(role="iso", path=path, format="raw", device="cdrom", readonly=True, shared=True))
     if guest.ephemeral_gb:
         path = home / "disk.eph0"
@@ -163,10 +165,15 @@ def check_reachable(folder: Path, user: str) -> None:
             )
 
 
-def remove(home: Path) -> None:
-    """Remove all files of a guest; nothing when there are none."""
+def remove(home: Path, keep: Collection[str] = ()) -> None:
+    """Remove the files of a guest, but for those of these names; nothing when there are none."""
     try:
-        shutil.rmtree(home)
+        if not keep:
+            shutil.rmtree(home)
+            return
+        for path in home.iterdir():
+            if path.name not in keep:
+                path.unlink()
     except FileNotFoundError:
         return
     except OSError as error:
@@ -188,7 +195,7 @@ def _root(path: Path, guest: Guest, boot: Boot) -> Disk:
             f"image {image.id} describes a disk of {needed} bytes ({-(-needed // GIB)} GiB), "
             f"the guest's root disk has {guest.root_gb} GiB"
         )
-    image = msgspec.structs.replace(image, path=_link(image.path, path.with_name("image")))
+    image = msgspec.structs.replace(image, path=link_image(image.path, path.with_name("image")))
     if not path.exists():
         size = size or -(-needed // _SECTOR) * _SECTOR
         _qemu_img(path, ["-f", "qcow2", "-b", str(image.path), "-F", image.format], size)
@@ -197,7 +204,7 @@ def _root(path: Path, guest: Guest, boot: Boot) -> Disk:
 
 def _qemu_img(path: Path, options: list[str], size: int) -> None:
     part = _part(path)
-    _tool(["qemu-img", "create", "-q", "-u", *options, str(part), str(size)], path)
+    run_tool(["qemu-img", "create", "-q", "-u", *options, str(part), str(size)], path)
     part.chmod(0o600)
     part.replace(path)
 
@@ -208,11 +215,11 @@ def _sparse(path: Path, size: int, tool: list[str]) -> None:
     part = _part(path)
     with _create(part) as handle:
         handle.truncate(size)
-    _tool([*tool, str(part)], path)
+    run_tool([*tool, str(part)], path)
     part.replace(path)
 
 
-def _link(path: Path, link: Path) -> Path:
+def link_image(path: Path, link: Path) -> Path:
     """The link, or the path itself where the cache is on another file system."""
     try:
         os.link(path, link)
@@ -246,7 +253,7 @@ def _part(path: Path) -> Path:
     return path.with_name(path.name + ".part")
 
 
-def _tool(argv: list[str], path: Path) -> None:
+def run_tool(argv: list[str], path: Path) -> None:
     try:
         done = subprocess.run(
             argv, stdin=subprocess.DEVNULL, capture_output=True, timeout=_TOOL_SECONDS, check=False, text=True

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -14,8 +14,8 @@ import libvirt
 
 from nephos.errors import HostFault
 from nephos.hypervisor import daemon
-from nephos.hypervisor.base import Boot, Capacity, Guest, Nic, Note, Power
-from nephos.hypervisor.libvirt import cards, connection, console, disk, domain, power
+from nephos.hypervisor.base import Boot, Capacity, Guest, Nic, Note, Part, Parts, Power
+from nephos.hypervisor.libvirt import aside, cards, connection, console, disk, domain, power
 
 _MARK = libvirt.VIR_DOMAIN_METADATA_ELEMENT
 _UNDEFINE = (
@@ -79,20 +79,41 @@ class LibvirtHypervisor:
             elif self._power(known) is Power.RUNNING:
                 note("running")
                 return
-            files = disk.make_disks(home, guest, boot)
-            note("disk")
-            if guest.config_drive:
-                drive = disk.make_config_drive(home / "disk.config", boot.config_drive_files)
-                files = disk.Files(disks=(*files.disks, drive), kernel=files.kernel, ramdisk=files.ramdisk)
-                note("config drive")
-            xml = domain.define(guest, files, home, self._traits)
-            what = f"cannot create guest {guest.id}"
-            made = self._connection.run(what, lambda handle: handle.defineXML(xml))
-            note("domain")
-            taps = ", ".join(domain.tap_name(nic.port_id) for nic in guest.nics)
-            with self._faults(f"{what} (its taps: {taps or 'none'})"):
-                power.on(made)
-            note("running")
+            self._start_new(guest, self._define(home, guest, boot, note), note)
+
+    def rebuild(self, guest: Guest, boot: Boot, note: Note, *, keep_ephemeral: bool, start: bool) -> None:
+        home = disk.directory(self._instances, guest.id)
+        with self._changing(guest.id):
+            found = self._find(guest.id)
+            if found is None:
+                self._refuse_taken(guest)
+            else:
+                with self._faults(f"cannot rebuild guest {guest.id}"):
+                    self._remove(found)
+            disk.remove(home, keep=disk.EPHEMERAL if keep_ephemeral else ())
+            note("disk removed")
+            made = self._define(home, guest, boot, note)
+            if start:
+                self._start_new(guest, made, note)
+
+    def _define(self, home: Path, guest: Guest, boot: Boot, note: Note) -> Any:
+        """Make the guest's disks and its domain."""
+        files = disk.make_disks(home, guest, boot)
+        note("disk")
+        if guest.config_drive:
+            drive = disk.make_config_drive(home / "disk.config", boot.config_drive_files)
+            files = disk.Files(disks=(*files.disks, drive), kernel=files.kernel, ramdisk=files.ramdisk)
+            note("config drive")
+        xml = domain.define(guest, files, home, self._traits)
+        made = self._connection.run(f"cannot create guest {guest.id}", lambda handle: handle.defineXML(xml))
+        note("domain")
+        return made
+
+    def _start_new(self, guest: Guest, made: Any, note: Note) -> None:
+        taps = ", ".join(domain.tap_name(nic.port_id) for nic in guest.nics)
+        with self._faults(f"cannot create guest {guest.id} (its taps: {taps or 'none'})"):
+            power.on(made)
+        note("running")
 
     def destroy(self, guest_id: str) -> None:
         home = disk.directory(self._instances, guest_id)
@@ -138,6 +159,67 @@ class LibvirtHypervisor:
             if not cards.unplug(self._get(guest_id), port_id):
                 raise HostFault(f"guest {guest_id} does not let go of the card {port_id}")
 
+    def leave(self, guest_id: str, *, timeout: float) -> None:
+        home = disk.directory(self._instances, guest_id)
+        away = aside.folder(home)
+        with self._changing(guest_id), self._faults(f"cannot set guest {guest_id} aside"):
+            if away.exists():
+                return
+            found = self._find(guest_id)
+            if found is not None:
+                if timeout <= 0 or not power.shut_down(found, timeout):
+                    power.off(found)
+                aside.write_definition(home, found.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE))
+                self._remove(found)
+            elif not (home / aside.DEFINITION).exists():
+                raise HostFault(f"guest {guest_id} is not on this host")
+            home.rename(away)
+
+    def come_back(self, guest_id: str, *, start: bool) -> None:
+        home = disk.directory(self._instances, guest_id)
+        away = aside.folder(home)
+        with self._changing(guest_id), self._faults(f"guest {guest_id} cannot come back"):
+            found = self._find(guest_id)
+            if away.exists():
+                if found is not None or home.exists():
+                    raise HostFault(f"guest {guest_id} cannot come back: another of its id is here")
+                away.rename(home)
+            definition = home / aside.DEFINITION
+            if found is None:
+                if not definition.exists():
+                    raise HostFault(f"guest {guest_id} is not set aside on this host")
+                xml = definition.read_text()
+                found = self._connection.run(f"cannot define guest {guest_id}", lambda handle: handle.defineXML(xml))
+            definition.unlink(missing_ok=True)
+            if start:
+                power.on(found)
+
+    def forget(self, guest_id: str) -> None:
+        disk.remove(aside.folder(disk.directory(self._instances, guest_id)))
+
+    def parts(self, guest_id: str) -> tuple[Part, ...]:
+        return aside.parts(aside.folder(disk.directory(self._instances, guest_id)))
+
+    def piece(self, guest_id: str, name: str, offset: int, length: int) -> bytes:
+        return aside.piece(aside.folder(disk.directory(self._instances, guest_id)), name, offset, length)
+
+    def receive(self, guest: Guest, boot: Boot, source: Parts, note: Note, *, start: bool) -> None:
+        home = disk.directory(self._instances, guest.id)
+        what = f"cannot receive guest {guest.id}"
+        with self._changing(guest.id):
+            made = self._find(guest.id)
+            if made is None:
+                self._refuse_taken(guest)
+                files = aside.receive(home, guest, boot, source)
+                note("disk")
+                xml = domain.define(guest, files, home, self._traits)
+                made = self._connection.run(what, lambda handle: handle.defineXML(xml))
+                note("domain")
+            if start:
+                with self._faults(what):
+                    power.on(made)
+                note("running")
+
     def console_log(self, guest_id: str, *, limit: int | None = None) -> bytes:
         home = disk.directory(self._instances, guest_id)
         if not home.exists():
@@ -165,7 +247,7 @@ class LibvirtHypervisor:
     def watch(self, changed: Callable[[str, Power], None]) -> None:
         self._watchers.append(changed)
 
-    def leftovers(self, known: set[str]) -> list[tuple[str, str, str]]:
+    def leftovers(self, known: set[str], kept_aside: Collection[str] = ()) -> list[tuple[str, str, str]]:
         found = self._connection.run(
             "cannot list guests", lambda handle: [(item.UUIDString(), item.name()) for item in self._ours(handle)]
         )
@@ -175,8 +257,9 @@ class LibvirtHypervisor:
             if guest_id not in known
         ]
         for path in sorted(self._instances.iterdir()):
-            if path.name not in known:
-                strays.append(("file", str(path), f"guest {path.name} is not known to the cloud"))
+            guest_id = path.name.removesuffix(aside.SUFFIX)
+            if guest_id not in (known if guest_id == path.name else kept_aside):
+                strays.append(("file", str(path), f"guest {guest_id} is not known to the cloud"))
         return strays
 
     def close(self) -> None:
