@@ -406,6 +406,9 @@ BODIES: dict[str, Any] = {
     "POST compute /v2.1/servers": {"server": _SERVER},
     "PUT compute /v2.1/servers/{server}": {"server": {"name": "changed"}},
     "POST compute /v2.1/servers/{server}/action reboot": {"reboot": {"type": "SOFT"}},
+    "POST compute /v2.1/servers/{server}/action rebuild": {
+        "rebuild": {"imageRef": "{image/images}", "name": "changed", "metadata": {"colour": "red"}}
+    },
     "POST compute /v2.1/servers/{server}/action os-resetState": {"os-resetState": {"state": "active"}},
     "POST compute /v2.1/servers/{server}/action os-getConsoleOutput": {"os-getConsoleOutput": {"length": 10}},
     "POST compute /v2.1/servers/{server}/action lock": {"lock": {"locked_reason": "because"}},

@@ -77,10 +77,10 @@ class Agent:
         now = clock.now_us()
         marks: tuple[wire.MarkMade, ...] = ()
         if error is None:
-            if task.kind == "guest.create":
+            if task.kind in ("guest.create", "guest.rebuild"):
                 made = msgspec.msgpack.decode(task.body, type=CreateGuest)
                 assert ("guest", made.guest.id) in self.items[name], "the guest's item comes before its task"
-                self.guests[name][made.guest.id] = "running"
+                self.guests[name][made.guest.id] = "running" if body.get("start", True) else "shutdown"
                 marks = tuple(
                     wire.MarkMade(each, now, now) for each in ("image cached", "plugged", "disk", "domain", "running")
                 )

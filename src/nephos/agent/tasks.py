@@ -21,7 +21,7 @@ from nephos.agent import guestdata
 from nephos.agent.host import Host
 from nephos.agent.patience import patiently
 from nephos.hosts import wire
-from nephos.hosts.guest import CreateGuest, DestroyGuest, Image, PlugNic, SetPower, UnplugNic
+from nephos.hosts.guest import CreateGuest, DestroyGuest, Image, PlugNic, RebuildGuest, SetPower, UnplugNic
 from nephos.hypervisor.base import Boot, ImageFile
 from nephos.kernel import clock, failpoint
 
@@ -70,6 +70,7 @@ class Tasks:
         self._answers: OrderedDict[str, wire.Result] = OrderedDict()
         self._kinds: dict[str, Callable[[Host, wire.Task, Marks], Any]] = {
             "guest.create": self._create,
+            "guest.rebuild": self._rebuild,
             "guest.destroy": self._destroy,
             "guest.power": self._power,
             "guest.plug": self._plug,
@@ -151,6 +152,15 @@ class Tasks:
 
     def _create(self, host: Host, task: wire.Task, marks: Marks) -> None:
         body = msgspec.msgpack.decode(task.body, type=CreateGuest)
+        host.hypervisor.create(body.guest, self._boot(host, body, marks), marks)
+
+    def _rebuild(self, host: Host, task: wire.Task, marks: Marks) -> None:
+        body = msgspec.msgpack.decode(task.body, type=RebuildGuest)
+        boot = self._boot(host, body, marks)
+        host.hypervisor.rebuild(body.guest, boot, marks, keep_ephemeral=body.keep_ephemeral, start=body.start)
+
+    def _boot(self, host: Host, body: CreateGuest, marks: Marks) -> Boot:
+        """What a guest boots from, when its images and its ports are there."""
         data = host.data_of(body.guest.id)
         if data is None:
             raise errors.HostFault(f"The metadata of guest {body.guest.id} did not come with its task.")
@@ -163,7 +173,7 @@ class Tasks:
         marks("image cached")
         host.wait_wired([nic.port_id for nic in body.guest.nics])
         marks("plugged")
-        host.hypervisor.create(body.guest, boot, marks)
+        return boot
 
     def _image(self, host: Host, image: Image | None) -> ImageFile | None:
         if image is None or host.images is None:

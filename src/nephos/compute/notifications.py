@@ -41,6 +41,7 @@ POWER = {
 }
 VERSIONS = {
     "InstanceActionPayload": "1.9",
+    "InstanceActionRebuildPayload": "1.10",
     "InstanceCreatePayload": "1.13",
     "InstanceUpdatePayload": "2.1",
     "InstanceStateUpdatePayload": "1.0",
@@ -81,9 +82,12 @@ def _action(tx: Tx, operation: Operation, phase: str) -> None:
         data |= {
             "keypairs": _keypairs(tx, row),
             "tags": store.tags_of(tx, [row.id]).get(row.id, []),
-            "trusted_image_certificates": None,
+            "trusted_image_certificates": row.trusted_certs,
             "instance_name": f"instance-{row.number:08x}",
         }
+    elif action == "rebuild":
+        name = "InstanceActionRebuildPayload"
+        data["trusted_image_certificates"] = row.trusted_certs
     event = f"instance.{action}.{phase}" if phase else f"instance.{action}"
     tx.outbox.put(tx, _notice(event, versioned(name, data), row, ERROR if phase == "error" else INFO))
 

@@ -23,6 +23,8 @@ from nephos.compute.lifecycle.steps import Lifecycle
 from nephos.compute.parts import Parts
 from nephos.compute.proxies import floating_ips, outside, security_groups
 from nephos.compute.quotas import api as quotas
+from nephos.compute.rebuilding import api as rebuilding
+from nephos.compute.rebuilding.steps import Rebuilding
 from nephos.compute.servers import api as servers
 from nephos.compute.servers import store
 from nephos.compute.showing.bodies import Bodies
@@ -40,6 +42,7 @@ _NOUNS: tuple[ModuleType, ...] = (
     quotas,
     servers,
     lifecycle,
+    rebuilding,
     metadata,
     tags,
     events,
@@ -70,7 +73,7 @@ def compose(cloud: Cloud) -> None:
     """Register operations, desired items and notices."""
     building = Building(cloud)
     cloud.parts["compute"] = Parts(Bodies(), building)
-    for steps in (building, Lifecycle(cloud, building), Cards(cloud, building)):
+    for steps in (building, Lifecycle(cloud, building), Cards(cloud, building), Rebuilding(cloud, building)):
         cloud.operations.register(steps.kinds())
     cloud.operations.began.append(notifications.began)
     cloud.operations.ended += [notifications.ended, building.ended]

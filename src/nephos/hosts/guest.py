@@ -38,6 +38,14 @@ class CreateGuest(msgspec.Struct, frozen=True, kw_only=True):
     ramdisk: Image | None = None
 
 
+class RebuildGuest(CreateGuest, frozen=True, kw_only=True):
+    """Task `guest.rebuild`: the guest anew, its old disks given up but for the ephemeral one where that is to be kept.
+    Without `start` it is made and left off."""
+
+    keep_ephemeral: bool = False
+    start: bool = True
+
+
 class DestroyGuest(msgspec.Struct, frozen=True, kw_only=True):
     """Task `guest.destroy`: the tombstone."""
 

@@ -22,7 +22,8 @@ from nephos.network.guests import NetworkRequest
 _FORCED = "os_compute_api:servers:create:forced_host"
 _DESTINATION = "compute:servers:create:requested_destination"
 _NETWORK = "os_compute_api:servers:create:attach_network"
-_ZERO_DISK = "os_compute_api:servers:create:zero_disk_flavor"
+_CERTIFICATES = "os_compute_api:servers:create:trusted_certs"
+ZERO_DISK = "os_compute_api:servers:create:zero_disk_flavor"
 _LETTERS = (
     string.ascii_uppercase.replace("O", "").replace("I", "") + string.ascii_lowercase.replace("l", "") + "23456789"
 )
@@ -49,7 +50,7 @@ def wish_of(call: Call, body: wire.NewServerBody) -> Wish:
         networks=_networks(call, server),
         security_groups=_groups(server),
         key_name=None if server.key_name is UNSET else server.key_name,
-        user_data=_base64(server.user_data, "user_data") if server.user_data is not None else None,
+        user_data=base64_of(server.user_data, "user_data") if server.user_data is not None else None,
         config_drive=server.config_drive is not UNSET and common.truth(server.config_drive),
         metadata=server.metadata,
         zone=zone,
@@ -66,9 +67,10 @@ def wish_of(call: Call, body: wire.NewServerBody) -> Wish:
         access_ipv6=_address(server.access_ipv6, "accessIPv6", 6),
         disk_config=server.disk_config,
         admin_pass=password() if server.admin_pass is UNSET else server.admin_pass,
-        files=_files(server),
+        files=files_of(server.personality),
+        trusted_certs=certificates(call, server.trusted_image_certificates, _CERTIFICATES),
         reservation_id="r-" + "".join(clock.hex_id()[:8]),
-        may_zero_disk=call.allowed(_ZERO_DISK),
+        may_zero_disk=call.allowed(ZERO_DISK),
     )
 
 
@@ -201,13 +203,26 @@ def _address(value: Any, field: str, version: int) -> str | None:
     return None if value is UNSET or value == "" else common.address(value, field, version)
 
 
-def _files(server: wire.NewServer) -> tuple[tuple[str, str], ...]:
-    if server.personality is UNSET:
+def files_of(personality: Any) -> tuple[tuple[str, str], ...]:
+    """Files to inject (path, base64). Raises BadRequest for what is not base64."""
+    if personality is UNSET:
         return ()
-    return tuple((each.path, _base64(each.contents, "personality")) for each in server.personality)
+    return tuple((each.path, base64_of(each.contents, "personality")) for each in personality)
 
 
-def _base64(value: str, field: str) -> str:
+def certificates(call: Call, value: Any, rule: str) -> tuple[str, ...] | None:
+    """The trusted certificates' ids that are asked for. Raises Forbidden without the rule, BadRequest for one given twice."""
+    if value is UNSET or value is None:
+        return None
+    call.permit(rule=rule)
+    if len(set(value)) != len(value) or not all(value):
+        raise errors.BadRequest(
+            "Invalid input for field/attribute trusted_image_certificates: its ids are not empty, and each is there once."
+        )
+    return tuple(value)
+
+
+def base64_of(value: str, field: str) -> str:
     try:
         base64.b64decode(value.replace("\n", "").replace("\r", ""), validate=True)
     except (binascii.Error, ValueError) as wrong:

@@ -26,7 +26,9 @@ def require(row: Any, action: str, vm_states: Collection[str] | None, tasks: Col
         raise errors.Conflict(f"Cannot '{action}' instance {row.id} while it is in task_state {row.task_state}")
 
 
-def _host_up(tx: Tx, building: Building, row: Any) -> None:
+def require_host(tx: Tx, cloud: Cloud, row: Any) -> None:
+    """Raises Conflict unless the server is on a host, and that host is there."""
+    building: Building = cloud.parts["compute"].building
     if row.host_id is None:
         raise errors.Conflict(f"Instance {row.id} is on no host.")
     if not building.is_up(tx, row.host_id):
@@ -37,7 +39,7 @@ def power(
     tx: Tx, cloud: Cloud, row: Any, who: Who, request_id: str, *, kind: str, task: str, action: str, timeout: float
 ) -> None:
     """Begin a power operation. Raises Conflict when the host is away or something else is being done."""
-    _host_up(tx, cloud.parts["compute"].building, row)
+    require_host(tx, cloud, row)
     store.change(tx, row.id, task_state=task)
     cloud.operations.start(
         tx,

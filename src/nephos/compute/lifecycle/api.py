@@ -112,7 +112,6 @@ def not_yet(call: Call) -> Reply:
 
 _ACTION, _RULE = SERVER + "/action", "os_compute_api:"
 _NOT_YET = {
-    "rebuild": "servers:rebuild",
     "resize": "servers:resize",
     "confirmResize": "servers:confirm_resize",
     "revertResize": "servers:revert_resize",

@@ -55,13 +55,15 @@ class Removed(NamedTuple):
 Filter = Callable[[Snapshot, Request], Mask | None]
 
 
-def run(snapshot: Snapshot, request: Request) -> tuple[Mask, list[Removed]]:
-    """The hosts that pass every filter, and what each filter removed."""
+def run(
+    snapshot: Snapshot, request: Request, only: frozenset[str] | None = None
+) -> tuple[Mask, list[Removed]]:
+    """The hosts that pass every filter, or those named in `only`, and what each filter removed."""
     mask: Mask = np.ones(len(snapshot), dtype=np.bool_)
     removed: list[Removed] = []
     before = len(snapshot)
     for name, check, why in FILTERS:
-        if request.forced and name not in _ALWAYS:
+        if (only is not None and name not in only) or (request.forced and name not in _ALWAYS):
             continue
         keep = check(snapshot, request)
         if keep is None:

@@ -62,6 +62,7 @@ class Wish(msgspec.Struct, frozen=True, kw_only=True):
     disk_config: str = "MANUAL"
     admin_pass: str = ""
     files: tuple[tuple[str, str], ...] = ()
+    trusted_certs: tuple[str, ...] | None = None
     reservation_id: str = ""
     may_zero_disk: bool = False
 
@@ -87,17 +88,14 @@ def create(tx: Tx, cloud: Cloud, who: Who, wish: Wish, *, request_id: str, began
     checked = clock.now_us()
     flavor = _flavor(tx, wish, project_id)
     found = images.boot_image(tx, who, wish.image_id)
-    _fits(flavor, found, wish)
-    parts = {"root": _part(found)} | {
-        name: _part(images.boot_image(tx, who, found.properties[f"{name}_id"]))
-        for name in ("kernel", "ramdisk")
-        if found.properties.get(f"{name}_id")
-    }
-    key = _key(tx, who, wish)
+    check_fits(found, ram_mb=flavor.ram_mb, root_gb=flavor.root_gb, may_zero_disk=wish.may_zero_disk)
+    parts = parts_of(tx, who, found)
+    key = None if wish.key_name is None else key_of(tx, who, wish.key_name)
     _place(tx, cloud, wish)
     if wish.group_id is not None:
         groups.admit(tx, cloud.settings.quota, wish.group_id, who, wish.most)
-    _metadata_limit(tx, cloud, project_id, wish)
+    check_metadata(tx, cloud, project_id, wish.metadata)
+    check_files(tx, cloud, project_id, wish.files)
     requests = network.check(tx, cloud, who, wish.networks, wish.security_groups)
     count = _take(tx, cloud, who, flavor, wish)
     counted = clock.now_us()
@@ -149,35 +147,50 @@ def _flavor(tx: Tx, wish: Wish, project_id: str) -> Any:
     return flavor
 
 
-def _fits(flavor: Any, found: images.BootImage, wish: Wish) -> None:
-    """The image must fit on the flavor (S2-24)."""
-    if found.min_ram > flavor.ram_mb:
+def check_fits(found: images.BootImage, *, ram_mb: int, root_gb: int, may_zero_disk: bool) -> None:
+    """The image must fit on the flavor (S2-24). Raises BadRequest, or Forbidden for a flavor without a disk."""
+    if found.min_ram > ram_mb:
         raise errors.BadRequest("Flavor's memory is too small for requested image.")
-    if not flavor.root_gb:
-        if not wish.may_zero_disk:
+    if not root_gb:
+        if not may_zero_disk:
             raise errors.Forbidden("Only volume-backed servers are allowed for flavors with zero disk.")
         return
     size = max(found.virtual_size or found.size, 0)
-    if size > flavor.root_gb * GIB:
+    if size > root_gb * GIB:
         raise errors.BadRequest(
             "Flavor's disk is too small for requested image. "
-            f"Flavor disk is {flavor.root_gb * GIB} bytes, image is {size} bytes."
+            f"Flavor disk is {root_gb * GIB} bytes, image is {size} bytes."
         )
-    if found.min_disk > flavor.root_gb:
+    if found.min_disk > root_gb:
         raise errors.BadRequest(
             "Flavor's disk is smaller than the minimum size specified in image metadata. "
-            f"Flavor disk is {flavor.root_gb * GIB} bytes, minimum size is {found.min_disk * GIB} bytes."
+            f"Flavor disk is {root_gb * GIB} bytes, minimum size is {found.min_disk * GIB} bytes."
         )
 
 
-def _part(found: images.BootImage) -> dict[str, Any]:
+def parts_of(tx: Tx, who: Who, found: images.BootImage) -> dict[str, dict[str, Any]]:
+    """What hosts are told of an image, and of the kernel and ramdisk that it names (S1-49). Raises BadRequest."""
+    return {"root": part_of(found)} | {
+        name: part_of(images.boot_image(tx, who, found.properties[f"{name}_id"]))
+        for name in ("kernel", "ramdisk")
+        if found.properties.get(f"{name}_id")
+    }
+
+
+def part_of(found: images.BootImage) -> dict[str, Any]:
+    """What hosts are told of an image that they fetch."""
     return {"id": found.id, "size": found.size, "sha256": found.sha256, "format": found.disk_format}
 
 
-def _key(tx: Tx, who: Who, wish: Wish) -> Any | None:
-    if wish.key_name is None:
-        return None
-    key = keypairs.find(tx, who.user_id, wish.key_name)
+def image_of(found: images.BootImage) -> dict[str, Any]:
+    """The columns that keep what a server was made from."""
+    image = {"name": found.name, "properties": found.properties, "tags": found.tags}
+    return {"image_id": found.id, "image": image}
+
+
+def key_of(tx: Tx, who: Who, name: str) -> Any:
+    """A key pair of the caller. Raises BadRequest when there is none of the name."""
+    key = keypairs.find(tx, who.user_id, name)
     if key is None:
         raise errors.BadRequest("Invalid key_name provided.")
     return key
@@ -194,13 +207,14 @@ def _place(tx: Tx, cloud: Cloud, wish: Wish) -> None:
         raise errors.BadRequest("The requested availability zone is not available")
 
 
-def _metadata_limit(tx: Tx, cloud: Cloud, project_id: str, wish: Wish) -> None:
-    check_metadata(tx, cloud, project_id, wish.metadata)
-    limits = quotas.limits(tx, cloud.settings.quota, project_id) if wish.files else {}
-    if 0 <= limits.get("injected_files", -1) < len(wish.files):
-        limit = limits["injected_files"]
-        raise errors.OverQuota("injected_files", limit=limit, used=0, requested=len(wish.files))
-    for path, content in wish.files:
+def check_files(tx: Tx, cloud: Cloud, project_id: str, files: Sequence[tuple[str, str]]) -> None:
+    """Raises OverQuota when files (path, base64) to inject are more or larger than the project's limits."""
+    if not files:
+        return
+    limits = quotas.limits(tx, cloud.settings.quota, project_id)
+    if 0 <= limits["injected_files"] < len(files):
+        raise errors.OverQuota("injected_files", limit=limits["injected_files"], used=0, requested=len(files))
+    for path, content in files:
         for resource, size in (
             ("injected_file_path_bytes", len(path.encode())),
             ("injected_file_content_bytes", len(content) * 3 // 4),
@@ -253,8 +267,7 @@ def _row(
         "power_state": states.NO_STATE,
         "progress": 0,
         "wanted_zone": wish.zone,
-        "image_id": found.id,
-        "image": {"name": found.name, "properties": found.properties, "tags": found.tags},
+        **image_of(found),
         "flavor_id": flavor.id,
         "flavor": {
             "name": flavor.name,
@@ -283,6 +296,7 @@ def _row(
         "reservation_id": wish.reservation_id,
         "security_groups": list(wish.security_groups),
         "files": [list(each) for each in wish.files],
+        "trusted_certs": None if wish.trusted_certs is None else list(wish.trusted_certs),
         "created_at": tx.now,
         "updated_at": tx.now,
         "deleted": False,

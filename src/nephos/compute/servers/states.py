@@ -11,6 +11,7 @@ ERROR, DELETED = "error", "deleted"
 SCHEDULING, NETWORKING, SPAWNING, DELETING = "scheduling", "networking", "spawning", "deleting"
 POWERING_OFF, POWERING_ON = "powering-off", "powering-on"
 REBOOTING, REBOOTING_HARD = "rebooting", "rebooting_hard"
+REBUILDING, REBUILD_SPAWNING = "rebuilding", "rebuild_spawning"
 PAUSING, UNPAUSING, SUSPENDING, RESUMING = "pausing", "unpausing", "suspending", "resuming"
 
 NO_STATE, RUNNING, POWER_PAUSED, SHUTDOWN, CRASHED = 0, 1, 3, 4, 6
@@ -37,6 +38,7 @@ _STATUS: dict[str, tuple[str, dict[str, str]]] = {
             "reboot_started_hard": "HARD_REBOOT",
             "updating_password": "PASSWORD",
             "rebuilding": "REBUILD",
+            "rebuild_spawning": "REBUILD",
             "migrating": "MIGRATING",
             "resize_prep": "RESIZE",
             "resize_migrating": "RESIZE",
@@ -53,13 +55,14 @@ _STATUS: dict[str, tuple[str, dict[str, str]]] = {
             "resize_migrated": "RESIZE",
             "resize_finish": "RESIZE",
             "rebuilding": "REBUILD",
+            "rebuild_spawning": "REBUILD",
         },
     ),
     "resized": ("VERIFY_RESIZE", {"resize_reverting": "REVERT_RESIZE"}),
     PAUSED: ("PAUSED", {"migrating": "MIGRATING"}),
     SUSPENDED: ("SUSPENDED", {}),
     "rescued": ("RESCUE", {}),
-    ERROR: ("ERROR", {"rebuilding": "REBUILD"}),
+    ERROR: ("ERROR", {"rebuilding": "REBUILD", "rebuild_spawning": "REBUILD"}),
     DELETED: ("DELETED", {}),
     "soft-delete": ("SOFT_DELETED", {}),
     "shelved": ("SHELVED", {}),

@@ -71,6 +71,7 @@ server = Table(
     document("files"),
     document("security_groups"),
     document("nic_tags"),
+    document("trusted_certs"),
     document("fault"),
     when("launched_at", null=True),
     when("terminated_at", null=True),
@@ -88,7 +89,8 @@ server = Table(
 """`image` is {"properties", "min_disk", …} as it was at boot; `flavor` the whole flavor with extra specs; `hints` the
 scheduler hints as given; `fault` {"code", "message", "details", "created"}; `security_groups` the names asked for, which
 are shown until there are ports; `guest_password`
-what the guest itself posted; `files` (path, base64) to inject; `nic_tags` port id → device tag. `generation` is bumped by
+what the guest itself posted; `files` (path, base64) to inject; `nic_tags` port id → device tag; `trusted_certs` the ids of
+certificates asked for, which are kept and shown (images here carry no signatures). `generation` is bumped by
 every change that is shown."""
 
 tag = Table(

@@ -103,7 +103,7 @@ def detailed(view: View, row: Any, extras: Extras) -> dict[str, Any]:
     if minor >= 26:
         shown["tags"] = list(extras.tags)
     if minor >= 63:
-        shown["trusted_image_certificates"] = None
+        shown["trusted_image_certificates"] = row.trusted_certs
     if view.groups and minor >= 71:
         shown["server_groups"] = [row.group_id] if row.group_id else []
     if minor >= 73:
