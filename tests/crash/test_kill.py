@@ -23,15 +23,15 @@ pytestmark = pytest.mark.host
 MARKS = ("begin", "image cached", "plugged", "disk", "domain", "running")
 
 
-def server_points() -> list[str]:
-    """`kind:state:step:moment` of every boundary of the operations that make and remove a server: when a step begins,
-    when it is kept to wait for the host, and when the end is kept."""
+def server_points(*of: str) -> list[str]:
+    """`kind:state:step:moment` of every boundary of these kinds of operations: when a step begins, when it is kept to wait
+    for the host, and when the end is kept."""
     with tempfile.TemporaryDirectory() as folder:
         settings = Settings(state=Path(folder))
         settings.server_dir.mkdir()
         kinds = app.compose(settings).operations.kinds
     points = []
-    for kind in ("server.create", "server.delete"):
+    for kind in of:
         for step in kinds[kind].steps:
             points.append(f"{kind}:running:{step.name}:begin")
             if step.after is not None:
@@ -89,7 +89,7 @@ def servers(demo: Any) -> list[Any]:
     return patiently(lambda: list(demo.compute.servers()))
 
 
-@pytest.mark.parametrize("point", [*server_points(), *agent_points()])
+@pytest.mark.parametrize("point", [*server_points("server.create", "server.delete"), *agent_points()])
 def test_killed_at(point: str, cloud: RunningCloud, demo: Any, image: str, failpoint: Path) -> None:
     deleting = "delete" in point or "destroy" in point
     if not deleting:
@@ -113,3 +113,51 @@ def test_killed_at(point: str, cloud: RunningCloud, demo: Any, image: str, failp
     assert wait_for(lambda: patiently(cloud.audit) == [], 30, f"an audit without findings after {point}")
     owned = [each for each in demo.network.ports() if each.device_owner.startswith("compute:")]
     assert owned == []
+
+
+ACTIONS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "rebuild": (("server.rebuild",), ("guest.rebuild:begin", "guest.rebuild:disk removed", "guest.rebuild:running")),
+}
+"""Action → the kinds of operations that it is, and points of the agent's own."""
+
+
+def action_points() -> list[tuple[str, str]]:
+    return [
+        (action, point)
+        for action, (kinds, marks) in ACTIONS.items()
+        for point in [*server_points(*kinds), *marks]
+    ]
+
+
+@pytest.fixture(scope="module")
+def survivor(cloud: RunningCloud, demo: Any, image: str) -> Iterator[str]:
+    """A server that outlives all that is done with it."""
+    network = demo.network.find_network("private").id
+    made = demo.compute.create_server(name="survivor", image_id=image, flavor_id="42", networks=[{"uuid": network}])
+    yield str(demo.compute.wait_for_server(made).id)
+    patiently(lambda: demo.compute.delete_server(made.id, ignore_missing=True))
+    wait_for(lambda: not servers(demo), 60, "the server gone")
+
+
+@pytest.mark.parametrize(("action", "point"), action_points())
+def test_an_action_killed_at(
+    action: str, point: str, cloud: RunningCloud, demo: Any, image: str, survivor: str, failpoint: Path
+) -> None:
+    ports = [each.id for each in demo.network.ports(device_id=survivor)]
+    failpoint.write_text(point)
+    failpoint.chmod(0o666)
+    act(action, demo, survivor, image)
+
+    def ended() -> Any:
+        server = patiently(lambda: demo.compute.get_server(survivor))
+        return server if server.task_state is None and not failpoint.exists() else None
+
+    assert wait_for(ended, 90, f"an end after {point}").status == "ACTIVE"
+    assert [each.id for each in demo.network.ports(device_id=survivor)] == ports
+    assert wait_for(lambda: patiently(cloud.audit) == [], 30, f"an audit without findings after {point}")
+
+
+def act(action: str, demo: Any, server: str, image: str) -> None:
+    """Ask for it, and again when the answer was lost with the server that was killed: then it is refused until the first
+    is over, and done twice."""
+    patiently({"rebuild": lambda: demo.compute.rebuild_server(server, image=image)}[action])
