@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import threading
 import time
@@ -35,6 +36,10 @@ class Kind(Protocol):
         """The ports of the cards that the guest has, by what holds it."""
         ...
 
+    def stands_alone(self, guest: Guest, format: str) -> None:
+        """The snapshot is a whole disk of the format, without another below it."""
+        ...
+
     def disks(self, guest: Guest) -> tuple[object, object]:
         """Which root disk and which ephemeral disk it has: others after each that was made anew."""
         ...
@@ -58,6 +63,9 @@ class Fake:
 
     def cards(self, driver: Hypervisor, guest: Guest) -> set[str]:
         return set(FakeHypervisor(state_dir=self._folder, cloud_id="cloud-a").cards(guest.id))
+
+    def stands_alone(self, guest: Guest, format: str) -> None:
+        assert format == "raw"
 
     def disks(self, guest: Guest) -> tuple[object, object]:
         return FakeHypervisor(state_dir=self._folder, cloud_id="cloud-a").disks(guest.id)
@@ -88,6 +96,14 @@ class Libvirt:
         assert len(taps) == len(kept)
         xml = self._host.virsh("dumpxml", "--inactive", guest.name)
         return {port_id for tap, port_id in self._ports.items() if tap in xml}
+
+    def stands_alone(self, guest: Guest, format: str) -> None:
+        path = self._host.folder / "state" / "instances" / guest.id / "snapshot"
+        said = subprocess.run(["qemu-img", "info", "--output=json", str(path)], capture_output=True, check=True).stdout
+        found = json.loads(said)
+        assert (found["format"], found["virtual-size"]) == (format, 1 << 30) and "backing-filename" not in found
+        done = subprocess.run(["qemu-img", "check", "-q", str(path)], capture_output=True, check=False)
+        assert done.returncode == 0, done.stderr
 
     def disks(self, guest: Guest) -> tuple[object, object]:
         home = self._host.folder / "state" / "instances" / guest.id
@@ -179,6 +195,36 @@ def test_a_rebuild_gives_up_the_old_disk_and_keeps_the_guest(
     driver.destroy(guest.id)
     driver.rebuild(guest, kind.boot, ignore, keep_ephemeral=False, start=True)
     assert driver.guests() == {guest.id: Power.RUNNING}
+
+
+def test_a_snapshot_stands_alone_and_the_guest_goes_on(
+    driver: Hypervisor, kind: Kind, new_guest: Callable[..., Guest]
+) -> None:
+    guest = new_guest(ephemeral_gb=1)
+    driver.create(guest, kind.boot, ignore)
+    for power, change in ((Power.RUNNING, None), (Power.PAUSED, driver.pause), (Power.SUSPENDED, driver.suspend)):
+        if change is not None:
+            driver.start(guest.id)
+            change(guest.id)
+        for _ in range(2):
+            part = driver.snapshot(guest.id)
+            whole = driver.piece(guest.id, part.name, 0, part.size)
+            assert len(whole) == part.size and driver.guests() == {guest.id: power}
+            kind.stands_alone(guest, part.format)
+            assert driver.piece(guest.id, part.name, 2, 4) == whole[2:6]
+    driver.start(guest.id)
+    driver.stop(guest.id, timeout=0)
+    driver.snapshot(guest.id)
+    assert driver.guests() == {guest.id: Power.SHUTDOWN}
+    for _ in range(2):
+        driver.drop_snapshot(guest.id)
+    driver.start(guest.id)
+    driver.snapshot(guest.id)
+    driver.destroy(guest.id)
+    driver.drop_snapshot(guest.id)
+    assert driver.leftovers(set()) == []
+    with pytest.raises(HostFault, match=guest.id):
+        driver.snapshot(guest.id)
 
 
 def test_power_goes_off_and_on(driver: Hypervisor, kind: Kind, new_guest: Callable[..., Guest]) -> None:

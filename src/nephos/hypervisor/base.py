@@ -114,6 +114,8 @@ class Parts(Protocol):
         ...
 
 
+SNAPSHOT = "snapshot"
+"""The part that a snapshot of a guest is."""
 PIECE = 4 * 1024 * 1024
 """The most bytes of a part that are asked for at once."""
 
@@ -183,13 +185,23 @@ class Hypervisor(Protocol):
         """The files of a guest that is set aside."""
         ...
 
-    def piece(self, guest_id: str, name: str, offset: int, length: int) -> bytes: ...
+    def piece(self, guest_id: str, name: str, offset: int, length: int) -> bytes:
+        """Bytes of a part of a guest that is set aside, or of its snapshot."""
+        ...
 
     def receive(self, guest: Guest, boot: Boot, source: Parts, note: Note, *, start: bool) -> None:
         """Make a guest from the parts of one that was set aside, perhaps with larger disks, memory and processors.
 
         `boot.root` is the image below its root disk when that is here already. Again: finishes what is half made.
         """
+        ...
+
+    def snapshot(self, guest_id: str) -> Part:
+        """Keep what the root disk holds now as a file that stands alone; a guest that runs goes on. Again: anew."""
+        ...
+
+    def drop_snapshot(self, guest_id: str) -> None:
+        """Remove that file. Nothing when there is none."""
         ...
 
     def console_log(self, guest_id: str, *, limit: int | None = None) -> bytes:

@@ -15,7 +15,7 @@ from threading import Lock
 import msgspec
 
 from nephos.errors import HostFault
-from nephos.hypervisor.base import Boot, Capacity, Guest, Nic, Note, Part, Parts, Power
+from nephos.hypervisor.base import SNAPSHOT, Boot, Capacity, Guest, Nic, Note, Part, Parts, Power
 from nephos.kernel import clock
 
 DEFAULT_CAPACITY = Capacity(
@@ -48,6 +48,7 @@ cloud-init: instance-id {id}
 cloud-init: boot {boot} finished at {at}
 {name} login: """
 
+_SECTOR = 512
 _COMPACT_ABOVE = 4096
 """The log is rewritten when it has this many more lines than guests."""
 
@@ -66,6 +67,7 @@ class FakeGuest(msgspec.Struct, omit_defaults=True):
     boots: list[int] = []
     disk: str = ""
     ephemeral: str = ""
+    snapshot: str = ""
     gone: bool = False
     indestructible: bool = False
     aside: bool = False
@@ -227,7 +229,21 @@ class FakeHypervisor:
         return (Part(name="guest", size=size, extents=((0, size),)),)
 
     def piece(self, guest_id: str, name: str, offset: int, length: int) -> bytes:
+        if name == SNAPSHOT:
+            return self._get(guest_id).snapshot.encode()[offset : offset + length]
         return self._encoder.encode(self._kept(guest_id))[offset : offset + length]
+
+    def snapshot(self, guest_id: str) -> Part:
+        known = self._get(guest_id)
+        self._wait("snapshot")
+        text = f"the disk {known.disk} of {known.name}\n".ljust(_SECTOR, "\n")
+        self._save(msgspec.structs.replace(known, snapshot=text))
+        return Part(name=SNAPSHOT, size=len(text), extents=((0, len(text)),), format="raw")
+
+    def drop_snapshot(self, guest_id: str) -> None:
+        known = self._guests.get(guest_id)
+        if known is not None and known.snapshot:
+            self._save(msgspec.structs.replace(known, snapshot=""))
 
     def receive(self, guest: Guest, boot: Boot, source: Parts, note: Note, *, start: bool) -> None:
         known = self._guests.get(guest.id)

@@ -64,12 +64,7 @@ def parts(aside: Path) -> tuple[Part, ...]:
 def piece(aside: Path, name: str, offset: int, length: int) -> bytes:
     if not _MOVES.fullmatch(name):
         raise HostFault(f"{name!r} is no file of a guest that moves")
-    try:
-        with (aside / name).open("rb") as file:
-            file.seek(offset)
-            return file.read(min(length, PIECE))
-    except OSError as wrong:
-        raise HostFault(f"cannot read {name} of guest {aside.name.removesuffix(SUFFIX)}: {wrong}") from wrong
+    return disk.piece(aside / name, offset, length)
 
 
 def receive(home: Path, guest: Guest, boot: Boot, source: Parts) -> disk.Files:

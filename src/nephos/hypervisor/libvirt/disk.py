@@ -8,6 +8,7 @@
     kernel        copies of the kernel and
     ramdisk       ramdisk of a direct kernel boot: libvirt gives what a guest boots from to QEMU's user,
                   and the cache belongs to root
+    snapshot      a copy of the root disk that is to become an image, see `snapshot`
     console.log   written by libvirt
 
 Every file is made under another name and renamed, so a file that is there is whole, and making it again is free.
@@ -31,7 +32,7 @@ import msgspec
 import pycdlib
 
 from nephos.errors import HostFault
-from nephos.hypervisor.base import Boot, Guest, ImageFile
+from nephos.hypervisor.base import PIECE, Boot, Guest, ImageFile
 
 GIB = 1024**3
 MIB = 1024**2
@@ -165,6 +166,16 @@ def check_reachable(folder: Path, user: str) -> None:
             )
 
 
+def piece(path: Path, offset: int, length: int) -> bytes:
+    """Bytes of a file, at most PIECE. Raises HostFault when it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            file.seek(offset)
+            return file.read(min(length, PIECE))
+    except OSError as wrong:
+        raise HostFault(f"cannot read {path.name} of guest {path.parent.name}: {wrong}") from wrong
+
+
 def remove(home: Path, keep: Collection[str] = ()) -> None:
     """Remove the files of a guest, but for those of these names; nothing when there are none."""
     try:
@@ -253,10 +264,10 @@ def _part(path: Path) -> Path:
     return path.with_name(path.name + ".part")
 
 
-def run_tool(argv: list[str], path: Path) -> None:
+def run_tool(argv: list[str], path: Path, seconds: float = _TOOL_SECONDS) -> None:
     try:
         done = subprocess.run(
-            argv, stdin=subprocess.DEVNULL, capture_output=True, timeout=_TOOL_SECONDS, check=False, text=True
+            argv, stdin=subprocess.DEVNULL, capture_output=True, timeout=seconds, check=False, text=True
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise HostFault(f"cannot make {path}: {error}") from error

@@ -14,8 +14,8 @@ import libvirt
 
 from nephos.errors import HostFault
 from nephos.hypervisor import daemon
-from nephos.hypervisor.base import Boot, Capacity, Guest, Nic, Note, Part, Parts, Power
-from nephos.hypervisor.libvirt import aside, cards, connection, console, disk, domain, power
+from nephos.hypervisor.base import SNAPSHOT, Boot, Capacity, Guest, Nic, Note, Part, Parts, Power
+from nephos.hypervisor.libvirt import aside, cards, connection, console, disk, domain, power, snapshot
 
 _MARK = libvirt.VIR_DOMAIN_METADATA_ELEMENT
 _UNDEFINE = (
@@ -201,7 +201,17 @@ class LibvirtHypervisor:
         return aside.parts(aside.folder(disk.directory(self._instances, guest_id)))
 
     def piece(self, guest_id: str, name: str, offset: int, length: int) -> bytes:
-        return aside.piece(aside.folder(disk.directory(self._instances, guest_id)), name, offset, length)
+        home = disk.directory(self._instances, guest_id)
+        if name == SNAPSHOT:
+            return disk.piece(home / SNAPSHOT, offset, length)
+        return aside.piece(aside.folder(home), name, offset, length)
+
+    def snapshot(self, guest_id: str) -> Part:
+        with self._faults(f"cannot snapshot guest {guest_id}"):
+            return snapshot.take(self._get(guest_id), disk.directory(self._instances, guest_id))
+
+    def drop_snapshot(self, guest_id: str) -> None:
+        snapshot.drop(disk.directory(self._instances, guest_id))
 
     def receive(self, guest: Guest, boot: Boot, source: Parts, note: Note, *, start: bool) -> None:
         home = disk.directory(self._instances, guest.id)
