@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 from sqlalchemy import update
 
 from nephos.hosts.store import host
 from nephos.network import guests
+from nephos.network.agents.disabled import L3, key_of
 from nephos.network.guests import NetworkRequest
 from nephos.wiring import base
 from tests.network.conftest import Site, V
@@ -83,3 +85,46 @@ def test_a_floating_ip_is_served_where_its_port_is(site: Site) -> None:
     site.delete(f"floatingips/{floating[own]['id']}")
     site.delete(f"floatingips/{floating[other]['id']}")
     assert floats(site, other, router) is None
+
+
+def test_a_host_that_reaches_other_networks_now_is_an_edge_or_no_more_at_once(site: Site) -> None:
+    """The router's own host hears of it too, and so do all hosts of a network with several segments: `site.of` compares what
+    was told with what should be, and nothing is pulled whole."""
+    def reaches(*physical: str) -> None:
+        site.agent.hello["h1"] = msgspec.structs.replace(site.agent.hello["h1"], physical=physical)
+        for name, others in (("h2", ("public",)), ("h3", ("public", "rack"))):
+            site.agent.hello[name] = msgspec.structs.replace(site.agent.hello[name], physical=others)
+        site.agent.arrive()
+
+    reaches()
+    external = public(site)
+    router = site.make("routers", site.admin, name="r", distributed=True, project_id=site.project)["id"]
+    network, subnet = site.network("10.67.0.0/24")
+    site.put(f"routers/{router}/add_router_interface", {"subnet_id": subnet})
+    site.put(f"routers/{router}", {"router": {"external_gateway_info": {"network_id": external}}})
+    own = host_of(site, router)
+    (port,) = site.server("s-h1", "h1", NetworkRequest(network_id=network))
+    site.make("floatingips", floating_network_id=external, port_id=port)
+    segments = [
+        {"provider:network_type": "vlan", "provider:physical_network": "rack", "provider:segmentation_id": 77},
+        {"provider:network_type": "vxlan"},
+    ]
+    several = site.make("networks", site.admin, name="several", segments=segments, project_id=site.project)["id"]
+    site.make("subnets", site.admin, network_id=several, ip_version=4, cidr="10.68.0.0/24", project_id=site.project)
+    for name in ("h1", "h2"):
+        site.server(f"m-{name}", name, NetworkRequest(network_id=several))
+
+    assert (floats(site, "h1", router), len(floats(site, own, router) or ())) == (None, 1)
+    assert len(site.of("h2", "network")[several].peers) == 1
+    reaches("public", "rack")
+    assert (len(floats(site, "h1", router) or ()), floats(site, own, router)) == (1, [])
+    assert site.of("h2", "network")[several].peers == (), "h1 is on the VLAN now"
+    agent = f"agents/{key_of(site.agent.ids['h1'], L3)}"
+    site.put(agent, {"agent": {"admin_state_up": False}}, site.admin)
+    assert (floats(site, "h1", router), len(floats(site, own, router) or ())) == (None, 1)
+    site.put(agent, {"agent": {"admin_state_up": True}}, site.admin)
+    assert (len(floats(site, "h1", router) or ()), floats(site, own, router)) == (1, [])
+    reaches("rack")
+    assert (floats(site, "h1", router), len(floats(site, own, router) or ())) == (None, 1)
+    reaches()
+    assert len(site.of("h2", "network")[several].peers) == 1

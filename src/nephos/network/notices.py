@@ -104,12 +104,18 @@ def listen(cloud: Cloud) -> None:
     def arrived(tx: Tx, seen: Seen) -> None:
         row = hosts.get(tx, seen.id)
         before = tx.first(select(known).where(known.c.id == row.id))
-        says = {"tunnel_address": row.tunnel_address, "tunnel_fallback": row.tunnel_fallback}
+        tunnels = {"tunnel_address": row.tunnel_address, "tunnel_fallback": row.tunnel_fallback}
+        says = {**tunnels, "physical": row.physical or []}
         if before is None:
             tx.insert(known, {"id": row.id, **says})
-        elif any(getattr(before, name) != value for name, value in says.items()):
-            tx.execute(update(known).where(known.c.id == row.id).values(**says))
-            touch.networks(tx, cloud, agents.carried(tx, row.id))
+        else:
+            changed = {name for name, value in says.items() if getattr(before, name) != value}
+            if changed:
+                tx.execute(update(known).where(known.c.id == row.id).values(**says))
+            if changed & tunnels.keys():
+                touch.networks(tx, cloud, agents.carried(tx, row.id))
+            if "physical" in changed:
+                touch.reach(tx, cloud, row.id)
         placing.place_waiting(tx, cloud)
 
     def state_of_router(tx: Tx, seen: Seen) -> None:

@@ -110,7 +110,15 @@ _edges_of = (
     select(router_table.c.id, router_table.c.host_id.label("own"), router_table.c.gateway_network_id, port.c.host_id)
     .join(floatingip, floatingip.c.router_id == router_table.c.id)
     .join(port, port.c.id == floatingip.c.fixed_port_id)
-    .where(port.c.id == bindparam("port"), router_table.c.distributed.is_(True))
+    .where(router_table.c.distributed.is_(True))
+)
+_edges_of_port = _edges_of.where(port.c.id == bindparam("port"))
+_edges_on = _edges_of.where(port.c.host_id == bindparam("host")).distinct()
+_several = (
+    select(port.c.network_id)
+    .join(network, network.c.id == port.c.network_id)
+    .where(port.c.host_id == bindparam("host"), network.c.multi.is_(True))
+    .distinct()
 )
 
 
@@ -224,11 +232,26 @@ def router(tx: Tx, cloud: Cloud, host_id: str | None, router_id: str) -> None:
 
 def edges(tx: Tx, cloud: Cloud, port_id: str) -> None:
     """To be called before and after a port's floating IPs, or its host, change: distributed routers serve them there."""
+    _tell_edges(tx, cloud, tx.all(_edges_of_port, {"port": port_id}))
+
+
+def edges_on(tx: Tx, cloud: Cloud, host_id: str) -> None:
+    """Whether a host may serve floating IPs of distributed routers changed: what it reaches, or its L3 agent's state."""
+    _tell_edges(tx, cloud, tx.all(_edges_on, {"host": host_id}))
+
+
+def _tell_edges(tx: Tx, cloud: Cloud, rows: Iterable[Any]) -> None:
     told = Told(tx, cloud)
-    for row in tx.all(_edges_of, {"port": port_id}):
+    for row in rows:
         told.add(row.own, "router", [row.id])
         told.add(row.host_id, "router", [row.id]).add(row.host_id, "network", [row.gateway_network_id])
     told.send()
+
+
+def reach(tx: Tx, cloud: Cloud, host_id: str) -> None:
+    """A host is on other physical networks than before: so are its edges, and its part of networks of several segments."""
+    edges_on(tx, cloud, host_id)
+    networks(tx, cloud, tx.column(_several, {"host": host_id}))
 
 
 def networks_of_router(tx: Tx, cloud: Cloud, router_id: str, host_id: str) -> None:

@@ -95,13 +95,16 @@ def find(tx: Tx, agent_id: str, kind: str | None = None) -> tuple[Any, str]:
 
 
 def put(tx: Tx, cloud: Cloud, agent_id: str, values: dict[str, Any]) -> None:
-    """Set admin_state_up and description. The routers of an L3 agent that is switched off move to other hosts."""
+    """Set admin_state_up and description. The routers of an L3 agent that is switched off move to other hosts, and floating
+    IPs of distributed routers that it served back to their routers. Raises AgentNotFound."""
+    row, _ = find(tx, agent_id)
     if tx.first(select(agent.c.id).where(agent.c.id == agent_id)) is None:
         tx.insert(agent, {"id": agent_id, **values})
     elif values:
         tx.execute(update(agent).where(agent.c.id == agent_id).values(**values))
     if "admin_state_up" in values:
         placing.rescue(tx, cloud) if not values["admin_state_up"] else placing.place_waiting(tx, cloud)
+        touch.edges_on(tx, cloud, row.id)
 
 
 # --- DHCP ------------------------------------------------------------------------------------------------------------

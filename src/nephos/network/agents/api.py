@@ -83,7 +83,6 @@ def update(call: Call) -> Reply:
     model = _decode(call, _UpdateBody).agent
 
     def work(tx: Tx) -> Item:
-        actions.find(tx, call.params["id"])
         actions.put(tx, call.cloud, call.params["id"], resource.settings_of(model))
         return _one(tx, call)
 

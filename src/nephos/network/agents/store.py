@@ -4,9 +4,16 @@ from __future__ import annotations
 
 from sqlalchemy import Column, Table, Text
 
-from nephos.kernel.db.schema import boolean, key, metadata, text
+from nephos.kernel.db.schema import boolean, document, key, metadata, text
 
-host = Table("network_host", metadata, key(), text("tunnel_address", null=True), text("tunnel_fallback", null=True))
+host = Table(
+    "network_host",
+    metadata,
+    key(),
+    text("tunnel_address", null=True),
+    text("tunnel_fallback", null=True),
+    document("physical"),
+)
 """Of a host, what the other hosts were told."""
 
 agent = Table(
