@@ -409,6 +409,12 @@ BODIES: dict[str, Any] = {
     "POST compute /v2.1/servers/{server}/action rebuild": {
         "rebuild": {"imageRef": "{image/images}", "name": "changed", "metadata": {"colour": "red"}}
     },
+    "POST compute /v2.1/servers/{server}/action createImage": {
+        "createImage": {"name": "copy", "metadata": {"colour": "red"}}
+    },
+    "POST compute /v2.1/servers/{server}/action createBackup": {
+        "createBackup": {"name": "copy", "backup_type": "daily", "rotation": 1, "metadata": {"colour": "red"}}
+    },
     "POST compute /v2.1/servers/{server}/action os-resetState": {"os-resetState": {"state": "active"}},
     "POST compute /v2.1/servers/{server}/action os-getConsoleOutput": {"os-getConsoleOutput": {"length": 10}},
     "POST compute /v2.1/servers/{server}/action lock": {"lock": {"locked_reason": "because"}},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -9,9 +10,10 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from nephos import errors
 from nephos.hosts import actions as hosts
 from nephos.hosts import desired, reports, wire
-from nephos.hosts.guest import CreateGuest, GuestItem
+from nephos.hosts.guest import CreateGuest, GuestItem, Piece
 from nephos.kernel import clock
 from nephos.kernel.operations.worker import Worker
 from tests.harness import Client, Harness
@@ -40,6 +42,8 @@ class Agent:
         self.refuse: Callable[[str, wire.Task], str | None] = lambda host, task: None
         self.away: set[str] = set()
         self.hold = False
+        self.disk = b"what the disk holds".ljust(1024, b"\n")
+        self.cloud.hosts.asker = self.asked
         self.worker = Worker(self.cloud.database, self.cloud.operations, self.cloud.doorbell)
         for name in self.names:
             self.ids[name] = self.cloud.database.write(lambda tx, name=name: hosts.enrol(tx, name, "00" * 32))
@@ -71,11 +75,22 @@ class Agent:
                     self.do(name, task)
         return busy
 
+    def work_outside(self) -> bool:
+        """What the threads of a server's worker do; answers whether there was any."""
+        jobs = self.worker._jobs
+        busy = not jobs.empty()
+        while not jobs.empty():
+            job = jobs.get()
+            assert job is not None
+            self.worker._do(job)
+        return busy
+
     def do(self, name: str, task: wire.Task) -> None:
         body = msgspec.msgpack.decode(task.body)
         error = self.refuse(name, task)
         now = clock.now_us()
         marks: tuple[wire.MarkMade, ...] = ()
+        value: Any = None
         if error is None:
             if task.kind in ("guest.create", "guest.rebuild"):
                 made = msgspec.msgpack.decode(task.body, type=CreateGuest)
@@ -91,9 +106,19 @@ class Agent:
             elif task.kind == "guest.power":
                 powers = {"stop": "shutdown", "pause": "paused", "suspend": "suspended"}
                 self.guests[name][body["id"]] = powers.get(body["action"], "running")
+            elif task.kind == "guest.snapshot":
+                value = {"name": "snapshot", "size": len(self.disk), "extents": [], "format": "raw"}
         self.done.append((name, task.kind, body))
-        result = wire.Result(task.id, name, error, None, marks)
+        result = wire.Result(task.id, name, error, value, marks)
         reports.take(self.cloud, wire.Report(1, (result,)), self.ids)
+
+    def asked(self, host_id: str, kind: str, subject: str, limit: int | None) -> bytes:
+        """A host answers questions at once, too: what is asked of it is the disk of a snapshot."""
+        if kind != "piece":
+            raise errors.Unavailable("No agent is connected to this server.")
+        piece = msgspec.json.decode(subject, type=Piece)
+        data = self.disk[piece.offset : piece.offset + piece.length]
+        return hashlib.sha256(data).digest() + data
 
     def during(self, call: Callable[[], T]) -> T:
         """Run a request that waits for a host, while operations and hosts work."""
@@ -101,6 +126,7 @@ class Agent:
             future = pool.submit(call)
             while not future.done():
                 self.worker.turn()
+                self.work_outside()
                 self.work()
                 time.sleep(0.005)
             return future.result()
@@ -124,6 +150,7 @@ class Agent:
         while quiet < 2:
             assert time.monotonic() < end, "operations do not come to rest"
             busy = self.worker.turn()
+            busy = self.work_outside() or busy
             busy = self.work() or busy
             quiet = 0 if busy else quiet + 1
 

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from nephos import errors
-from nephos.agent import guestdata
+from nephos.agent import guestdata, moving
 from nephos.agent.images import ImageCache
 from nephos.agent.patience import patiently
 from nephos.agent.state import State
@@ -208,6 +208,10 @@ class Host:
             ]
             known = set(self.state.guests)
             return found + [("hypervisor", *each) for each in self.hypervisor.leftovers(known)]
+        if ask.kind == "parts":
+            return msgspec.json.encode(self.hypervisor.parts(ask.id))
+        if ask.kind == "piece":
+            return moving.give(self.hypervisor, ask.id)
         if ask.kind == "probe":
             return msgspec.to_builtins(self.wiring.probe(msgspec.json.decode(ask.id, type=Watch)))
         if ask.kind == "uptime":

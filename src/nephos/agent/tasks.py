@@ -25,6 +25,7 @@ from nephos.hosts.guest import CreateGuest, DestroyGuest, Image, PlugNic, Rebuil
 from nephos.hypervisor.base import Boot, ImageFile
 from nephos.kernel import clock, failpoint
 
+    DropSnapshot,
 log = logging.getLogger(__name__)
 V = TypeVar("V")
 AT_ONCE = 8
@@ -33,6 +34,7 @@ REMEMBERED = 8192
 
 ReadRange = Callable[[str, int, int], bytes]
 """(link, offset, length) → the bytes of an image there."""
+    TakeSnapshot,
 
 
 class Marks:
@@ -86,6 +88,8 @@ class Tasks:
                 if task.id in self._present:
                     return
                 self._present.add(task.id)
+            "guest.snapshot": self._snapshot,
+            "guest.drop_snapshot": self._drop_snapshot,
                 waiting = self._queues.get(key)
                 if waiting is not None:
                     waiting.append((host, task))
@@ -236,6 +240,15 @@ def _subject(task: wire.Task) -> str:
 
 def _remember(memory: OrderedDict[str, V], name: str, value: V) -> None:
     memory[name] = value
+    def _snapshot(self, host: Host, task: wire.Task, marks: Marks) -> Any:
+        part = host.hypervisor.snapshot(msgspec.msgpack.decode(task.body, type=TakeSnapshot).id)
+        marks("snapshot")
+        return msgspec.to_builtins(part)
+
+    def _drop_snapshot(self, host: Host, task: wire.Task, marks: Marks) -> None:
+        host.hypervisor.drop_snapshot(msgspec.msgpack.decode(task.body, type=DropSnapshot).id)
+        marks("snapshot removed")
+
     memory.move_to_end(name)
     if len(memory) > REMEMBERED:
         memory.popitem(last=False)

@@ -16,6 +16,8 @@ from nephos.kernel.operations.store import event, operation
 from nephos.network import lookups as network
 
 _SETTLED = frozenset({states.ACTIVE, states.STOPPED, states.PAUSED, states.SUSPENDED})
+_FOLLOWED = frozenset({None, *states.IMAGING})
+"""A guest whose disk is copied may well shut down meanwhile."""
 _STOPPED_BY_ITSELF = frozenset({states.SHUTDOWN, states.CRASHED})
 
 
@@ -26,7 +28,7 @@ def power(cloud: Cloud, tx: Tx, seen: Seen) -> None:
     active again.
     """
     row = store.by_id(tx, seen.id)
-    if row is None or row.deleted or row.host_id != seen.host or row.task_state is not None:
+    if row is None or row.deleted or row.host_id != seen.host or row.task_state not in _FOLLOWED:
         return
     now = states.POWER.get(seen.value)
     if now is None or row.vm_state not in _SETTLED:

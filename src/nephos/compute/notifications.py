@@ -32,6 +32,8 @@ ACTIONS = {
     "server.reset": "",
 }
 """Nova's word for a kind of operation where it differs from the kind's own; "" where Nova tells nothing."""
+    "server.create_image": "snapshot",
+    "server.create_backup": "snapshot",
 POWER = {
     states.NO_STATE: "pending",
     states.RUNNING: "running",
@@ -42,6 +44,7 @@ POWER = {
 VERSIONS = {
     "InstanceActionPayload": "1.9",
     "InstanceActionRebuildPayload": "1.10",
+    "InstanceActionSnapshotPayload": "1.10",
     "InstanceCreatePayload": "1.13",
     "InstanceUpdatePayload": "2.1",
     "InstanceStateUpdatePayload": "1.0",
@@ -85,6 +88,9 @@ def _action(tx: Tx, operation: Operation, phase: str) -> None:
             "trusted_image_certificates": row.trusted_certs,
             "instance_name": f"instance-{row.number:08x}",
         }
+    elif action == "snapshot":
+        name = "InstanceActionSnapshotPayload"
+        data["snapshot_image_id"] = operation.data["image"]
     elif action == "rebuild":
         name = "InstanceActionRebuildPayload"
         data["trusted_image_certificates"] = row.trusted_certs

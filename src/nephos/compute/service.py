@@ -28,6 +28,8 @@ from nephos.compute.rebuilding.steps import Rebuilding
 from nephos.compute.servers import api as servers
 from nephos.compute.servers import store
 from nephos.compute.showing.bodies import Bodies
+from nephos.compute.snapshots import api as snapshots
+from nephos.compute.snapshots.steps import Snapshots
 from nephos.compute.usage import api as usage
 from nephos.compute.usage import audit_log
 from nephos.compute.wire import MICROVERSIONS, PREFIX
@@ -43,6 +45,7 @@ _NOUNS: tuple[ModuleType, ...] = (
     servers,
     lifecycle,
     rebuilding,
+    snapshots,
     metadata,
     tags,
     events,
@@ -73,7 +76,13 @@ def compose(cloud: Cloud) -> None:
     """Register operations, desired items and notices."""
     building = Building(cloud)
     cloud.parts["compute"] = Parts(Bodies(), building)
-    for steps in (building, Lifecycle(cloud, building), Cards(cloud, building), Rebuilding(cloud, building)):
+    for steps in (
+        building,
+        Lifecycle(cloud, building),
+        Cards(cloud, building),
+        Rebuilding(cloud, building),
+        Snapshots(cloud, building),
+    ):
         cloud.operations.register(steps.kinds())
     cloud.operations.began.append(notifications.began)
     cloud.operations.ended += [notifications.ended, building.ended]

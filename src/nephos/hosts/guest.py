@@ -61,6 +61,18 @@ class SetPower(msgspec.Struct, frozen=True, kw_only=True):
     timeout: float = 60
 
 
+class TakeSnapshot(msgspec.Struct, frozen=True, kw_only=True):
+    """Task `guest.snapshot`: keep what the root disk holds. Its value is the `Part` that the server then asks for."""
+
+    id: str
+
+
+class DropSnapshot(msgspec.Struct, frozen=True, kw_only=True):
+    """Task `guest.drop_snapshot`: what was kept goes."""
+
+    id: str
+
+
 class PlugNic(msgspec.Struct, frozen=True, kw_only=True):
     """Task `guest.plug`: one more card for a guest; its port comes with or before the task."""
 
@@ -73,3 +85,12 @@ class UnplugNic(msgspec.Struct, frozen=True, kw_only=True):
 
     id: str
     port_id: str
+
+
+class Piece(msgspec.Struct, frozen=True, kw_only=True):
+    """The subject of the question `piece`: so many bytes of a part of a guest that is set aside."""
+
+    guest: str
+    name: str
+    offset: int
+    length: int

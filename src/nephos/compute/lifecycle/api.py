@@ -115,8 +115,6 @@ _NOT_YET = {
     "resize": "servers:resize",
     "confirmResize": "servers:confirm_resize",
     "revertResize": "servers:revert_resize",
-    "createImage": "servers:create_image",
-    "createBackup": "os-create-backup",
     "changePassword": "os-admin-password",
     "rescue": "os-rescue",
     "unrescue": "os-unrescue",

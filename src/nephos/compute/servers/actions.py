@@ -184,7 +184,8 @@ def part_of(found: images.BootImage) -> dict[str, Any]:
 
 def image_of(found: images.BootImage) -> dict[str, Any]:
     """The columns that keep what a server was made from."""
-    image = {"name": found.name, "properties": found.properties, "tags": found.tags}
+    image: dict[str, Any] = {"name": found.name, "properties": found.properties, "tags": found.tags}
+    image |= {"min_disk": found.min_disk, "min_ram": found.min_ram}
     return {"image_id": found.id, "image": image}
 
 

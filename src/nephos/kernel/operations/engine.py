@@ -425,6 +425,11 @@ class Operations:
         row = tx.first(_by_id, {"id": operation_id})
         return _operation(row).task if row is not None else ""
 
+    def is_cancelled(self, tx: Tx, operation_id: str) -> bool:
+        """Whether an operation was superseded, or is over."""
+        row = tx.first(_by_id, {"id": operation_id})
+        return row is None or row.cancelled or row.state != RUNNING
+
     def postpone(self, tx: Tx, operation_id: str, seconds: float) -> None:
         tx.execute(_look, {"key": operation_id, "at": tx.now + int(seconds * _SECOND)})
 
