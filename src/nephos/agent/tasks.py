@@ -21,11 +21,20 @@ from nephos.agent import guestdata
 from nephos.agent.host import Host
 from nephos.agent.patience import patiently
 from nephos.hosts import wire
-from nephos.hosts.guest import CreateGuest, DestroyGuest, Image, PlugNic, RebuildGuest, SetPower, UnplugNic
+from nephos.hosts.guest import (
+    CreateGuest,
+    DestroyGuest,
+    DropSnapshot,
+    Image,
+    PlugNic,
+    RebuildGuest,
+    SetPower,
+    TakeSnapshot,
+    UnplugNic,
+)
 from nephos.hypervisor.base import Boot, ImageFile
 from nephos.kernel import clock, failpoint
 
-    DropSnapshot,
 log = logging.getLogger(__name__)
 V = TypeVar("V")
 AT_ONCE = 8
@@ -34,7 +43,6 @@ REMEMBERED = 8192
 
 ReadRange = Callable[[str, int, int], bytes]
 """(link, offset, length) → the bytes of an image there."""
-    TakeSnapshot,
 
 
 class Marks:
@@ -77,6 +85,8 @@ class Tasks:
             "guest.power": self._power,
             "guest.plug": self._plug,
             "guest.unplug": self._unplug,
+            "guest.snapshot": self._snapshot,
+            "guest.drop_snapshot": self._drop_snapshot,
         }
 
     def take(self, host: Host, task: wire.Task) -> None:
@@ -88,8 +98,6 @@ class Tasks:
                 if task.id in self._present:
                     return
                 self._present.add(task.id)
-            "guest.snapshot": self._snapshot,
-            "guest.drop_snapshot": self._drop_snapshot,
                 waiting = self._queues.get(key)
                 if waiting is not None:
                     waiting.append((host, task))
@@ -225,6 +233,15 @@ class Tasks:
         host.hypervisor.unplug(body.id, body.port_id)
         marks("unplugged")
 
+    def _snapshot(self, host: Host, task: wire.Task, marks: Marks) -> Any:
+        part = host.hypervisor.snapshot(msgspec.msgpack.decode(task.body, type=TakeSnapshot).id)
+        marks("snapshot")
+        return msgspec.to_builtins(part)
+
+    def _drop_snapshot(self, host: Host, task: wire.Task, marks: Marks) -> None:
+        host.hypervisor.drop_snapshot(msgspec.msgpack.decode(task.body, type=DropSnapshot).id)
+        marks("snapshot removed")
+
 
 def _subject(task: wire.Task) -> str:
     """What a task is about, so that tasks about one guest keep their order."""
@@ -240,15 +257,6 @@ def _subject(task: wire.Task) -> str:
 
 def _remember(memory: OrderedDict[str, V], name: str, value: V) -> None:
     memory[name] = value
-    def _snapshot(self, host: Host, task: wire.Task, marks: Marks) -> Any:
-        part = host.hypervisor.snapshot(msgspec.msgpack.decode(task.body, type=TakeSnapshot).id)
-        marks("snapshot")
-        return msgspec.to_builtins(part)
-
-    def _drop_snapshot(self, host: Host, task: wire.Task, marks: Marks) -> None:
-        host.hypervisor.drop_snapshot(msgspec.msgpack.decode(task.body, type=DropSnapshot).id)
-        marks("snapshot removed")
-
     memory.move_to_end(name)
     if len(memory) > REMEMBERED:
         memory.popitem(last=False)

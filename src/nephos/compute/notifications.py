@@ -29,11 +29,11 @@ ACTIONS = {
     "server.detach_interface": "interface_detach",
     "server.attach_volume": "volume_attach",
     "server.detach_volume": "volume_detach",
+    "server.create_image": "snapshot",
+    "server.create_backup": "snapshot",
     "server.reset": "",
 }
 """Nova's word for a kind of operation where it differs from the kind's own; "" where Nova tells nothing."""
-    "server.create_image": "snapshot",
-    "server.create_backup": "snapshot",
 POWER = {
     states.NO_STATE: "pending",
     states.RUNNING: "running",
