@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from sqlalchemy import ColumnElement, Table, Text, and_, false, func, not_, or_, type_coerce
+from sqlalchemy import Boolean, ColumnElement, Integer, Table, Text, and_, false, func, not_, or_, type_coerce
 
 from nephos.network import problems
 
@@ -19,6 +19,13 @@ TRUE = frozenset({"1", "t", "true", "on", "y", "yes"})
 FALSE = frozenset({"0", "f", "false", "off", "n", "no"})
 Filter = Callable[[list[str], "View"], ColumnElement[bool]]
 """From the values given for one name, and who looks, to a clause."""
+
+
+def of(column: ColumnElement[Any]) -> Filter:
+    """By a column's own type."""
+    if isinstance(column.type, Boolean):
+        return flag(column)
+    return number(column) if isinstance(column.type, Integer) else equals(column)
 
 
 def equals(column: ColumnElement[Any]) -> Filter:
@@ -66,20 +73,23 @@ def _tagged(column: ColumnElement[Any], values: list[str], *, every: bool) -> Co
     return and_(*wanted) if every else or_(*wanted)
 
 
-def standard_filters(table: Table) -> dict[str, Filter]:
-    """Filters that every noun with standard attributes has."""
+_STANDARD = (
+    ("id", "id"),
+    ("name", "name"),
+    ("project_id", "project_id"),
+    ("tenant_id", "project_id"),
+    ("description", "description"),
+    ("revision_number", "revision"),
+)
+
+
+def standard_filters(table: Table, lacks: Collection[str] = ()) -> dict[str, Filter]:
+    """Filters by those of the standard attributes that a table has, but for what the API `lacks`."""
     column = table.c
-    found: dict[str, Filter] = {
-        "id": equals(column.id),
-        "project_id": equals(column.project_id),
-        "tenant_id": equals(column.project_id),
-        "description": equals(column.description),
-        "revision_number": number(column.revision),
-        "changed_since": lambda values, _: column.updated_at >= _moment(values[-1]),
-    }
-    if "name" in column:
-        found["name"] = equals(column.name)
-    if "tags" in column:
+    found = {name: of(column[stored]) for name, stored in _STANDARD if stored in column and name not in lacks}
+    if "revision_number" in found:
+        found["changed_since"] = lambda values, _: column.updated_at >= _moment(values[-1])
+    if "tags" in column and "tags" not in lacks:
         text = type_coerce(column.tags, Text)
         found["tags"] = lambda values, _: _tagged(text, values, every=True)
         found["tags-any"] = lambda values, _: _tagged(text, values, every=False)
@@ -97,10 +107,6 @@ def _moment(value: str) -> int:
     return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()) * 1_000_000
 
 
-def standard_sorts(table: Table, **more: ColumnElement[Any]) -> dict[str, ColumnElement[Any]]:
-    """Sort keys that every noun has."""
-    column = table.c
-    found = {"id": column.id, "project_id": column.project_id, "tenant_id": column.project_id}
-    if "name" in column:
-        found["name"] = column.name
-    return {**found, **more}
+def standard_sorts(table: Table) -> dict[str, ColumnElement[Any]]:
+    """Sort keys of those of the standard attributes that a table has."""
+    return {name: table.c[stored] for name, stored in _STANDARD[:4] if stored in table.c}

@@ -34,19 +34,13 @@ from nephos.kernel.db.engine import Tx
 from nephos.kernel.db.paging import paginate
 from nephos.kernel.http.call import Call, Reply
 from nephos.kernel.http.query import Page
-from nephos.network import notifications, problems
-from nephos.network.filters import TRUE
-from nephos.network.filters import Filter as Filter
-from nephos.network.filters import boolean as boolean
-from nephos.network.filters import equals as equals
-from nephos.network.filters import flag as flag
-from nephos.network.filters import number as number
-from nephos.network.filters import standard_filters as standard_filters
-from nephos.network.filters import standard_sorts as standard_sorts
+from nephos.network import filters, notifications, problems
+from nephos.network.filters import TRUE, Filter
 
 V = "/v2.0"
 _RESERVED = frozenset({"fields", "limit", "marker", "page_reverse", "sort_key", "sort_dir"})
 _UNKNOWN = re.compile(r"unknown field `([^`]+)`(?: - at `\$(?:\[[^\]]*\])+`)?$")
+NO_REVISIONS = frozenset({"revision_number"})
 M = TypeVar("M", bound="Base")
 T = TypeVar("T")
 
@@ -112,6 +106,9 @@ class Noun:
     `name` is its word in rule names, and in bodies where no other `word` is given. `select` gives all columns that
     `render` needs, `scope` narrows it to what a viewer who does not see all may see; both know the viewer as VIEWER.
     `load` reads what hangs on a page of rows in a constant number of queries.
+    `columns` are the attributes that lists are filtered and sorted by, beside the standard ones that the table has;
+    `filters` those that are only filtered by, or in a way of their own, and `orders` those that are only sorted by. The API
+    `lacks` some of the standard ones: tags, or revisions and times ("revision_number").
     `hidden` are attributes that `get_<name>:<attribute>` guards, `guarded` those that are guarded on create and update.
     """
 
@@ -122,8 +119,10 @@ class Noun:
     select: Select[Any]
     scope: ColumnElement[bool]
     render: Callable[[Any, Loaded, View], Item]
-    filters: Mapping[str, Filter]
-    sorts: Mapping[str, ColumnElement[Any]]
+    columns: Mapping[str, ColumnElement[Any]] = field(default_factory=dict)
+    filters: Mapping[str, Filter | ColumnElement[Any]] = field(default_factory=dict)
+    orders: Mapping[str, ColumnElement[Any]] = field(default_factory=dict)
+    lacks: frozenset[str] = frozenset()
     load: Callable[[Tx, Sequence[Row[Any]], View], Loaded] = _nothing
     target: Callable[[Any], Mapping[str, Any]] = _own
     hidden: tuple[str, ...] = ()
@@ -136,6 +135,20 @@ class Noun:
     @property
     def missing(self) -> str:
         return "".join(word[:1].upper() + word[1:] for word in self.title.split()) + "NotFound"
+
+    @cached_property
+    def clauses(self) -> Mapping[str, Filter]:
+        """All that lists are filtered by."""
+        more = {
+            name: filters.of(one) if isinstance(one, ColumnElement) else one
+            for name, one in {**self.columns, **self.filters}.items()
+        }
+        return {**filters.standard_filters(self.table, self.lacks), **more}
+
+    @cached_property
+    def sorts(self) -> Mapping[str, ColumnElement[Any]]:
+        """All that lists are sorted by."""
+        return {**filters.standard_sorts(self.table), **self.columns, **self.orders}
 
     @cached_property
     def hidden_rules(self) -> tuple[tuple[str, str], ...]:
@@ -298,14 +311,14 @@ def check_query(call: Call, noun: Noun) -> None:
 
 
 def _clauses(call: Call, noun: Noun, view: View) -> Iterable[ColumnElement[bool]]:
-    unknown = [name for name in call.query if name not in noun.filters and name not in _RESERVED]
+    unknown = [name for name in call.query if name not in noun.clauses and name not in _RESERVED]
     if unknown:
         raise problems.bad(
             f"[{', '.join(repr(name) for name in unknown)}] is invalid attribute for filtering", "HTTPBadRequest"
         )
     for name, values in call.query.items():
         if name not in _RESERVED:
-            yield noun.filters[name](values, view)
+            yield noun.clauses[name](values, view)
 
 
 def _links(call: Call, page: Page, ids: list[str]) -> list[dict[str, str]]:
@@ -404,7 +417,7 @@ class Body(Generic[M]):
             if unknown is None:
                 raise problems.bad(f"Invalid input: {wrong}", "HTTPBadRequest") from wrong
             name = unknown[1]
-            if name in self.noun.read_only or name in self.noun.filters:
+            if name in self.noun.read_only or name in self.noun.clauses:
                 words = (
                     f"Attribute '{name}' not allowed in POST"
                     if creating

@@ -51,9 +51,9 @@ NOUN = Noun(
     select=select(address_group, _seen.label("shared")),
     scope=or_(address_group.c.project_id == resource.VIEWER, _seen),
     render=_render,
+    lacks=frozenset({"tags"}),
     target=_target,
-    filters={name: clause for name, clause in resource.standard_filters(address_group).items() if "tags" not in name},
-    sorts=resource.standard_sorts(address_group, description=address_group.c.description),
+    columns={"description": address_group.c.description},
     read_only=frozenset(
         {"id", "addresses", "shared", "created_at", "updated_at", "revision_number", "tenant_id", "project_id"}
     ),

@@ -10,7 +10,7 @@ from msgspec import UNSET, Meta, UnsetType
 from nephos.kernel.db.engine import Tx
 from nephos.kernel.http.call import Call, Reply
 from nephos.kernel.http.routes import Route
-from nephos.network import problems, resource
+from nephos.network import filters, problems, resource
 from nephos.network.agents import actions, disabled
 from nephos.network.networks.wire import NOUN as NETWORK
 from nephos.network.resource import Item, Noun, V, View
@@ -56,7 +56,7 @@ def index(call: Call) -> Reply:
             wanted = {value.lower() for value in values}
             found = [each for each in found if str(each[name]).lower() in wanted]
         elif name in _FLAGS:
-            flags = {resource.boolean(value) for value in values}
+            flags = {filters.boolean(value) for value in values}
             found = [each for each in found if each[name] in flags]
         elif name not in ("fields", "limit", "marker", "sort_key", "sort_dir", "page_reverse"):
             raise problems.bad(f"['{name}'] is invalid attribute for filtering", "HTTPBadRequest")

@@ -48,14 +48,9 @@ NOUN = Noun(
     .where(_c.router_id == bindparam("above")),
     scope=router.c.project_id == resource.VIEWER,
     render=_render,
+    lacks=resource.NO_REVISIONS,
     target=below.target,
-    filters={
-        "id": resource.equals(_c.id),
-        "protocol": resource.equals(_c.protocol),
-        "port": resource.number(_c.port),
-        "helper": resource.equals(_c.helper),
-    },
-    sorts={"id": _c.id, "protocol": _c.protocol, "port": _c.port, "helper": _c.helper},
+    columns={"protocol": _c.protocol, "port": _c.port, "helper": _c.helper},
     read_only=frozenset({"id", "project_id", "tenant_id"}),
 )
 """Those of the router that the statements know as `above`."""

@@ -7,7 +7,7 @@ from typing import Any
 from nephos.kernel.db.engine import Tx
 from nephos.kernel.http.call import Call, Reply
 from nephos.kernel.http.routes import Route
-from nephos.network import problems, resource
+from nephos.network import filters, problems, resource
 from nephos.network.flavors import actions
 from nephos.network.flavors.wire import (
     FLAVOR,
@@ -116,7 +116,7 @@ def providers(call: Call) -> Reply:
         if name in ("service_type", "name"):
             found = [each for each in found if each[name] in values]
         elif name == "default":
-            flags = {resource.boolean(value) for value in values}
+            flags = {filters.boolean(value) for value in values}
             found = [each for each in found if each[name] in flags]
         elif name != "fields":
             raise problems.bad(f"['{name}'] is invalid attribute for filtering", "HTTPBadRequest")

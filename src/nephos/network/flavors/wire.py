@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from typing import Annotated, Any
 
 from msgspec import UNSET, Meta, UnsetType
-from sqlalchemy import Table, select, true
+from sqlalchemy import select, true
 
 from nephos.kernel.db.engine import Tx
 from nephos.network import resource
 from nephos.network.flavors import actions
 from nephos.network.flavors.store import flavor, profile
-from nephos.network.resource import Filter, Item, Loaded, Noun, View
+from nephos.network.resource import Item, Loaded, Noun, View
 
 Name = Annotated[str, Meta(max_length=255)]
 Words = Annotated[str, Meta(max_length=1024)]
@@ -63,11 +63,6 @@ class Binding(resource.Base, kw_only=True):
     id: str
 
 
-def _filters(table: Table, *names: str) -> dict[str, Filter]:
-    found = {name: resource.equals(table.c[name]) for name in ("id", "description", *names)}
-    return {**found, "enabled": resource.flag(table.c.enabled)}
-
-
 def _nobodys(row: Any) -> dict[str, Any]:
     return {}
 
@@ -110,10 +105,10 @@ FLAVOR = Noun(
     select=select(flavor),
     scope=true(),
     render=_flavor,
+    lacks=resource.NO_REVISIONS,
     load=_load_flavors,
     target=_nobodys,
-    filters=_filters(flavor, "name", "service_type"),
-    sorts={name: flavor.c[name] for name in ("id", "name", "description", "service_type", "enabled")},
+    columns={name: flavor.c[name] for name in ("description", "service_type", "enabled")},
     read_only=frozenset({"id", "service_type"}),
 )
 PROFILE = Noun(
@@ -124,9 +119,10 @@ PROFILE = Noun(
     select=select(profile),
     scope=true(),
     render=_profile,
+    lacks=resource.NO_REVISIONS,
     load=_load_profiles,
     target=_nobodys,
-    filters=_filters(profile, "driver"),
-    sorts={name: profile.c[name] for name in ("id", "description", "driver", "metainfo", "enabled")},
+    columns={name: profile.c[name] for name in ("description", "driver", "enabled")},
+    orders={"metainfo": profile.c.metainfo},
     read_only=frozenset({"id"}),
 )

@@ -85,22 +85,11 @@ NOUN = Noun(
     .where(_c.floatingip_id == bindparam("above")),
     scope=floatingip.c.project_id == resource.VIEWER,
     render=_render,
+    lacks=resource.NO_REVISIONS,
     target=below.target,
-    filters={
-        "id": resource.equals(_c.id),
-        "protocol": resource.equals(_c.protocol),
-        "internal_port_id": resource.equals(_c.port_id),
-        "external_port": resource.number(_single),
-        "external_port_range": resource.equals(_span),
-        "description": resource.equals(_c.description),
-    },
-    sorts={
-        "id": _c.id,
-        "protocol": _c.protocol,
-        "internal_port_id": _c.port_id,
-        "external_port": _c.outside_first,
-        "external_port_range": _c.outside_first,
-    },
+    columns={"protocol": _c.protocol, "internal_port_id": _c.port_id},
+    filters={"external_port": _single, "external_port_range": _span},
+    orders={"external_port": _c.outside_first, "external_port_range": _c.outside_first},
     read_only=frozenset({"id", "project_id", "tenant_id"}),
 )
 """Those of the floating IP that the statements know as `above`."""

@@ -10,9 +10,10 @@ from sqlalchemy import ColumnElement, case, func, or_, select
 
 from nephos.kernel.db.engine import Tx
 from nephos.network import resource
+from nephos.network.filters import Filter
 from nephos.network.groups import actions
 from nephos.network.groups.store import group, rule
-from nephos.network.resource import Filter, Item, Loaded, Noun, View
+from nephos.network.resource import Item, Loaded, Noun, View
 from nephos.network.sharing import scope
 
 Name = Annotated[str, Meta(max_length=255)]
@@ -99,12 +100,7 @@ GROUP = Noun(
     target=_target_group,
     render=_render_group,
     load=_load_rules,
-    filters={
-        **resource.standard_filters(group),
-        "stateful": resource.flag(group.c.stateful),
-        "shared": scope.flag(_seen),
-    },
-    sorts=resource.standard_sorts(group),
+    filters={"stateful": group.c.stateful, "shared": scope.flag(_seen)},
     read_only=frozenset(
         {
             "id",
@@ -154,29 +150,16 @@ RULE = Noun(
     scope=or_(rule.c.project_id == resource.VIEWER, group.c.project_id == resource.VIEWER),
     render=_render_any_rule,
     target=_target_rule,
-    filters={
-        **resource.standard_filters(rule),
-        "security_group_id": resource.equals(_r.group_id),
-        "direction": resource.equals(_r.direction),
-        "ethertype": version_filter(_r.version),
-        "protocol": resource.equals(_r.protocol),
-        "port_range_min": resource.number(_r.port_min),
-        "port_range_max": resource.number(_r.port_max),
-        "remote_ip_prefix": resource.equals(_prefix),
-        "remote_group_id": resource.equals(_r.remote_group_id),
-        "remote_address_group_id": resource.equals(_r.remote_address_group_id),
-        "belongs_to_default_sg": resource.flag(_default),
+    columns={
+        "security_group_id": _r.group_id,
+        "direction": _r.direction,
+        "protocol": _r.protocol,
+        "port_range_min": _r.port_min,
+        "port_range_max": _r.port_max,
+        "remote_ip_prefix": _prefix,
+        "remote_group_id": _r.remote_group_id,
+        "remote_address_group_id": _r.remote_address_group_id,
     },
-    sorts=resource.standard_sorts(
-        rule,
-        security_group_id=_r.group_id,
-        direction=_r.direction,
-        ethertype=_r.version,
-        protocol=_r.protocol,
-        port_range_min=_r.port_min,
-        port_range_max=_r.port_max,
-        remote_ip_prefix=_prefix,
-        remote_group_id=_r.remote_group_id,
-        remote_address_group_id=_r.remote_address_group_id,
-    ),
+    filters={"ethertype": version_filter(_r.version), "belongs_to_default_sg": _default},
+    orders={"ethertype": _r.version},
 )

@@ -70,20 +70,12 @@ NOUN = Noun(
     select=select(local_ip),
     scope=_c.project_id == resource.VIEWER,
     render=_render,
-    filters={
-        **resource.standard_filters(local_ip),
-        "local_port_id": resource.equals(_c.local_port_id),
-        "network_id": resource.equals(_c.network_id),
-        "local_ip_address": resource.equals(_c.address),
-        "ip_mode": resource.equals(_c.ip_mode),
+    columns={
+        "local_port_id": _c.local_port_id,
+        "network_id": _c.network_id,
+        "local_ip_address": _c.address,
+        "ip_mode": _c.ip_mode,
     },
-    sorts=resource.standard_sorts(
-        local_ip,
-        local_port_id=_c.local_port_id,
-        network_id=_c.network_id,
-        local_ip_address=_c.address,
-        ip_mode=_c.ip_mode,
-    ),
     read_only=frozenset(
         {
             "id",
@@ -131,20 +123,12 @@ ASSOCIATION = Noun(
     .where(_a.local_ip_id == bindparam("above")),
     scope=_c.project_id == resource.VIEWER,
     render=_association,
+    lacks=resource.NO_REVISIONS,
     load=_names,
     target=below.target,
-    filters={
-        "local_ip_address": resource.equals(_c.address),
-        "fixed_port_id": resource.equals(_a.id),
-        "fixed_ip": resource.equals(_a.fixed_address),
-        "host": _host,
-    },
-    sorts={
-        "local_ip_address": _c.address,
-        "fixed_port_id": _a.id,
-        "fixed_ip": _a.fixed_address,
-        "host": port.c.host_id,
-    },
+    columns={"local_ip_address": _c.address, "fixed_port_id": _a.id, "fixed_ip": _a.fixed_address},
+    filters={"host": _host},
+    orders={"host": port.c.host_id},
     read_only=frozenset({"local_ip_id", "local_ip_address", "host"}),
 )
 """Those of the local IP that the statements know as `above`."""

@@ -70,15 +70,8 @@ LABEL = Noun(
     select=select(label),
     scope=_l.project_id == resource.VIEWER,
     render=_label,
-    filters={
-        "id": resource.equals(_l.id),
-        "name": resource.equals(_l.name),
-        "description": resource.equals(_l.description),
-        "project_id": resource.equals(_l.project_id),
-        "tenant_id": resource.equals(_l.project_id),
-        "shared": resource.flag(_l.shared),
-    },
-    sorts=resource.standard_sorts(label, description=_l.description, shared=_l.shared),
+    lacks=resource.NO_REVISIONS,
+    columns={"description": _l.description, "shared": _l.shared},
 )
 RULE = Noun(
     name="metering_label_rule",
@@ -88,21 +81,13 @@ RULE = Noun(
     select=select(rule, label.c.project_id.label("owner")).join(label, label.c.id == _r.label_id),
     scope=_l.project_id == resource.VIEWER,
     render=_rule,
+    lacks=resource.NO_REVISIONS,
     target=_rule_target,
-    filters={
-        "id": resource.equals(_r.id),
-        "metering_label_id": resource.equals(_r.label_id),
-        "direction": resource.equals(_r.direction),
-        "excluded": resource.flag(_r.excluded),
-        "remote_ip_prefix": resource.equals(_r.remote),
-        "source_ip_prefix": resource.equals(_r.source),
-        "destination_ip_prefix": resource.equals(_r.destination),
-    },
-    sorts={
-        "id": _r.id,
+    columns={
         "metering_label_id": _r.label_id,
         "direction": _r.direction,
         "excluded": _r.excluded,
         "remote_ip_prefix": _r.remote,
     },
+    filters={"source_ip_prefix": _r.source, "destination_ip_prefix": _r.destination},
 )

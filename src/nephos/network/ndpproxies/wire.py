@@ -58,12 +58,6 @@ NOUN = Noun(
     select=select(ndp_proxy),
     scope=_c.project_id == resource.VIEWER,
     render=_render,
-    filters={
-        **resource.standard_filters(ndp_proxy),
-        "router_id": resource.equals(_c.router_id),
-        "port_id": resource.equals(_c.port_id),
-        "ip_address": resource.equals(_c.address),
-    },
-    sorts=resource.standard_sorts(ndp_proxy, router_id=_c.router_id, port_id=_c.port_id, ip_address=_c.address),
+    columns={"router_id": _c.router_id, "port_id": _c.port_id, "ip_address": _c.address},
     read_only=frozenset({"id", "project_id", "tenant_id", "created_at", "updated_at", "revision_number"}),
 )

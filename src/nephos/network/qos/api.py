@@ -9,7 +9,7 @@ from nephos import errors
 from nephos.kernel.db.engine import Tx
 from nephos.kernel.http.call import Call, Reply
 from nephos.kernel.http.routes import Route
-from nephos.network import problems, resource
+from nephos.network import filters, problems, resource
 from nephos.network.qos import actions, needs
 from nephos.network.qos.kinds import ALL, BY_NAME, LEAST_BANDWIDTH, LEAST_PACKETS, Kind
 from nephos.network.qos.wire import ALIASES, MODELS, POLICY, RULES, CreatePolicy, UpdatePolicy, rule_type
@@ -160,7 +160,7 @@ def rule_types(call: Call) -> Reply:
 
 
 def _flag(call: Call, name: str) -> bool:
-    return name in call.query and resource.boolean(call.query.one(name) or "true")
+    return name in call.query and filters.boolean(call.query.one(name) or "true")
 
 
 def show_rule_type(call: Call) -> Reply:

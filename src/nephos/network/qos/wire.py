@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 from msgspec import UNSET, Meta, UnsetType, field
-from sqlalchemy import bindparam, case, or_, select
+from sqlalchemy import ColumnElement, bindparam, case, or_, select
 
 from nephos.kernel.db.engine import Tx
 from nephos.network import resource
@@ -176,12 +176,7 @@ POLICY = Noun(
     render=_render_policy,
     load=_load,
     target=_policy_target,
-    filters={
-        **resource.standard_filters(policy),
-        "shared": scope.flag(_seen),
-        "is_default": resource.flag(case((_p.default_of.is_not(None), True), else_=False)),
-    },
-    sorts=resource.standard_sorts(policy),
+    filters={"shared": scope.flag(_seen), "is_default": case((_p.default_of.is_not(None), True), else_=False)},
     read_only=frozenset(
         {"id", "rules", "created_at", "updated_at", "revision_number", "tags", "tenant_id", "project_id"}
     ),
@@ -197,15 +192,11 @@ def _noun(kind: Kind, *, alias: bool) -> Noun:
     column = rule.c
     of_kind = select(rule, policy.c.project_id.label("policy_project_id")).join(policy, policy.c.id == column.policy_id)
     chosen = of_kind.where(column.kind == kind.name)
-    filters = {
-        "id": resource.equals(column.id),
-        kind.amount: resource.number(column.amount),
-    }
-    sorts = {"id": column.id, kind.amount: column.amount}
+    columns: dict[str, ColumnElement[Any]] = {kind.amount: column.amount}
     if kind.burst is not None:
-        filters[kind.burst], sorts[kind.burst] = resource.number(column.burst), column.burst
+        columns[kind.burst] = column.burst
     if kind.directions:
-        filters["direction"], sorts["direction"] = resource.equals(column.direction), column.direction
+        columns["direction"] = column.direction
     word = f"alias_{kind.noun}" if alias else kind.noun
     return Noun(
         name=word if alias else f"policy_{kind.noun}",
@@ -216,9 +207,9 @@ def _noun(kind: Kind, *, alias: bool) -> Noun:
         select=chosen if alias else chosen.where(column.policy_id == bindparam("policy")),
         scope=or_(policy.c.project_id == resource.VIEWER, scope.shared_with(policy.c.id)),
         render=lambda row, _loaded, _view: _rule(row, kind),
+        lacks=resource.NO_REVISIONS,
         target=_rule_target,
-        filters=filters,
-        sorts=sorts,
+        columns=columns,
         read_only=frozenset({"id", "type", "qos_policy_id", "tenant_id", "project_id"}),
     )
 

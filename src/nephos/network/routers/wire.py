@@ -177,18 +177,9 @@ NOUN = Noun(
             "enable_default_route_bfd",
         }
     ),
-    filters={
-        **resource.standard_filters(router),
-        "admin_state_up": resource.flag(_c.admin_state_up),
-        "status": _status,
-        "ha": resource.flag(_c.ha),
-        "distributed": resource.flag(_c.distributed),
-        "flavor_id": resource.equals(_c.flavor_id),
-        "enable_ndp_proxy": resource.flag(_c.ndp_proxy),
-    },
-    sorts=resource.standard_sorts(
-        router, admin_state_up=_c.admin_state_up, status=_c.admin_state_up, flavor_id=_c.flavor_id
-    ),
+    columns={"admin_state_up": _c.admin_state_up, "flavor_id": _c.flavor_id},
+    filters={"status": _status, "ha": _c.ha, "distributed": _c.distributed, "enable_ndp_proxy": _c.ndp_proxy},
+    orders={"status": _c.admin_state_up},
     read_only=frozenset(
         {
             "id",

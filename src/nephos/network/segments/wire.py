@@ -59,20 +59,8 @@ NOUN = Noun(
     scope=true(),
     render=_render,
     target=lambda row: {},
-    filters={
-        "id": resource.equals(_c.id),
-        "network_id": resource.equals(_c.network_id),
-        "name": resource.equals(_c.name),
-        "description": resource.equals(_c.description),
-        "network_type": resource.equals(_c.kind),
-        "physical_network": resource.equals(_c.physical),
-        "segmentation_id": resource.number(_c.number),
-        "revision_number": resource.number(_c.revision),
-    },
-    sorts={
-        "id": _c.id,
+    columns={
         "network_id": _c.network_id,
-        "name": _c.name,
         "network_type": _c.kind,
         "physical_network": _c.physical,
         "segmentation_id": _c.number,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import ColumnElement, exists, or_
 
-from nephos.network import resource
+from nephos.network import filters, resource
 from nephos.network.networks.store import EXTERNAL, SHARED, rbac
 
 
@@ -19,11 +19,11 @@ def seen_by(key: ColumnElement[str], project_id: str | ColumnElement[str] = reso
     return exists().where(rbac.c.object_id == key, what, _whom(project_id))
 
 
-def flag(clause: ColumnElement[bool]) -> resource.Filter:
+def flag(clause: ColumnElement[bool]) -> filters.Filter:
     """The filter `shared`."""
 
     def chosen(values: list[str], view: resource.View) -> ColumnElement[bool]:
-        return or_(*[clause if each else ~clause for each in sorted({resource.boolean(value) for value in values})])
+        return or_(*[clause if each else ~clause for each in sorted({filters.boolean(value) for value in values})])
 
     return chosen
 

@@ -40,12 +40,7 @@ NOUN = Noun(
     select=select(statefulness),
     scope=or_(_c.project_id == resource.VIEWER, _c.project_id == ""),
     render=_render,
-    filters={
-        "id": resource.equals(_c.id),
-        "project_id": resource.equals(_c.project_id),
-        "tenant_id": resource.equals(_c.project_id),
-        "stateful": resource.flag(_c.stateful),
-    },
-    sorts={"id": _c.id, "project_id": _c.project_id, "stateful": _c.stateful},
+    lacks=resource.NO_REVISIONS,
+    columns={"stateful": _c.stateful},
     read_only=frozenset({"id", "project_id", "tenant_id"}),
 )

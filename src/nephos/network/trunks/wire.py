@@ -77,13 +77,7 @@ NOUN = Noun(
     scope=_c.project_id == resource.VIEWER,
     render=_render,
     load=_load,
-    filters={
-        **resource.standard_filters(trunk),
-        "port_id": resource.equals(_c.port_id),
-        "admin_state_up": resource.flag(_c.admin_state_up),
-        "status": resource.equals(port.c.status),
-    },
-    sorts=resource.standard_sorts(trunk, port_id=_c.port_id, admin_state_up=_c.admin_state_up, status=port.c.status),
+    columns={"port_id": _c.port_id, "admin_state_up": _c.admin_state_up, "status": port.c.status},
     read_only=frozenset(
         {
             "id",
