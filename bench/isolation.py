@@ -8,10 +8,11 @@ themselves holds their frames back; half of either kind also share the MACs of t
 
 Each guest sends every other tenant's guests: unicast, spoofed and tagged frames, broadcasts, ARP and IPv6 claims, DHCP requests
 in the other's name, packets for the other's DHCP port, metadata service and router, and VXLAN packets with the other's number
-to the tunnel ports of both hosts, directly and by way of its router. Every frame carries a token that names its sender. A capture
-on all devices of both hosts looks for tokens: on a device of another tenant, on a device that is nobody's, or between the hosts
-under another tenant's number they are a leak. It fails on one leak, also when a capture lost a frame, when an attack did
-not reach its own tap, when a tenant's own guests do not meet before or after, or when a leak made on purpose is not found.
+to the tunnel ports of both hosts, directly, by every device that the host has in its network, and by way of its router. Every
+frame carries a token that names its sender. A capture on all devices of both hosts looks for tokens: on a device of another
+tenant, on a device that is nobody's, or between the hosts under another tenant's number they are a leak. It fails on one leak,
+also when a capture lost a frame, when an attack did not reach its own tap, when a tenant's own guests do not meet before or
+after, or when a leak made on purpose is not found.
 """
 
 from __future__ import annotations
@@ -200,10 +201,8 @@ class Town:
             self.tenants.append(Tenant(number, network, router, f"172.24.4.{20 + number}", loose, ports))
         for _ in range(3):  # Open vSwitch uses what comes with one pass from the next on
             cloud.wire()
-        self.bridge_macs = [
-            [host.out(f"cat /sys/class/net/{names.bridge(tenant.network.id)}/address") for tenant in self.tenants]
-            for host in lab.hosts
-        ]
+        self.host_macs = [[self._macs(host, tenant.network) for tenant in self.tenants] for host in lab.hosts]
+        """By host and tenant, of the host's own devices in the tenant's network: its bridge, and a switch's end of it."""
         for host in lab.hosts:
             for line in host.out("ip -br link").splitlines():
                 device, _, mac = line.split()[:3]
@@ -211,6 +210,12 @@ class Town:
         for tenant in self.tenants:
             for host, port in enumerate(tenant.ports):
                 tenant.guests.append(self.wirings[host].guest(port))
+
+    @staticmethod
+    def _macs(host: Host, network: Network) -> list[str]:
+        devices = {names.bridge(network.id), names.switch_ends(network.id)[1]}
+        links = json.loads(host.out("ip -j link"))
+        return [link["address"] for link in links if link["ifname"] in devices]
 
     @property
     def ends(self) -> list[str]:
@@ -275,17 +280,17 @@ class Town:
         yield ether(str(victim.network.dhcp_mac), me, 0x0800, udp(here, f"{PREFIX}.2", (68, 67), token("DHCP port")))
         yield ether(victim.router.interfaces[0].mac, me, 0x0800, udp(here, OUTSIDE, (7, 7), token("its router")))
         yield ether(gateway, me, 0x0800, udp(here, victim.outside, (7, 7), token("its outer address")))
-        bridge = self.bridge_macs[own][attacker.number]
+        doors = self.host_macs[own][attacker.number]
         for outer in self.aims:
             # Inside: a broadcast, and what the victim would take for its mate's.
             for inside in (BROADCAST, *(there.mac for there in victim.ports)):
                 inner = ether(inside, me, 0x0800, udp(here, f"{PREFIX}.255", (7, 7), token("forged VXLAN")))
                 body = struct.pack("!II", 8 << 24, int(victim.network.segment or 0) << 8) + inner
                 yield ether(gateway, me, 0x0800, udp(here, outer, (7, 4789), body))
-            for door in (service, BROADCAST, bridge):
+            for door in (service, BROADCAST, *doors):
                 yield ether(door, me, 0x0800, udp(here, outer, (7, 4789), body))
             for end in self.ends:
-                for door in (bridge, gateway):
+                for door in (*doors, gateway):
                     yield ether(door, me, 0x0800, udp(end, outer, (7, 4789), body))
 
     def attack(self, dice: random.Random) -> Counter[tuple[str, int, str]]:

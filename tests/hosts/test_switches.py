@@ -189,6 +189,58 @@ def test_networks_do_not_meet(plant: Plant) -> None:
         stranger.run(f"ip address del {plant.address(name, 1).rpartition('.')[0]}.99/24 dev eth0")
 
 
+_HEAR = """
+import socket
+s = socket.socket(type=socket.SOCK_DGRAM)
+s.bind(('', 9))
+print('ready', flush=True)
+while True:
+    print(s.recv(99).decode(), flush=True)
+"""
+_SAY = """
+import socket, struct, sys
+s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
+s.bind(('eth0', 0))
+own, (source, name), (targets, macs) = s.getsockname()[4], sys.argv[1:3], map(str.split, sys.argv[3:])
+for target in targets:
+    for mac in macs:
+        text = struct.pack('!HHHH', 9, 9, 8 + len(name), 0) + name.encode()
+        head = struct.pack('!BBHHHBBH4s4s', 69, 0, 20 + len(text), 0, 0, 64, 17, 0, *map(socket.inet_aton, (source, target)))
+        total = sum(struct.unpack('!10H', head))
+        total = ~((total & 65535) + (total >> 16)) & 65535
+        frame = head[:10] + struct.pack('!H', total) + head[12:] + text
+        s.send(bytes.fromhex(mac.replace(':', '')) + own + b'\\x08\\x00' + frame)
+"""
+
+
+def test_nothing_that_a_guest_sends_is_taken_by_its_host(plant: Plant) -> None:
+    """A switch in user space reads copies of frames that the host's own stack gets too: that one neither answers for the
+    host's addresses in a network that is not its own, nor takes what is sent to any of its MACs there."""
+    for number, host in enumerate(plant.lab.hosts):
+        ear = host.popen("/usr/bin/python3", "-c", _HEAR)
+        assert ear.stdout is not None and ear.stdout.readline() == "ready\n"
+        addresses = [host.address, f"{TUNNELS}.{host.number}", PUBLIC_HOST]
+        macs = {*host.out("sh", "-c", "cat /sys/class/net/*/address").split(), "ff:ff:ff:ff:ff:ff"}
+        for name in ("vxlan", "gre", "geneve", "vlan"):
+            if (name, number) not in plant.guests:
+                continue
+            guest = plant.guest(name, number)
+            for each in addresses:
+                guest.run(f"ip route add {each} dev eth0")
+            asked = [guest.popen("ping", "-c1", "-W1", each) for each in addresses]
+            for process in asked:
+                process.wait()
+            known = guest.out("ip neigh show")
+            for each in addresses:
+                assert f"{each} dev eth0 lladdr" not in known, f"host {number + 1} answers for {each} on {name}"
+                guest.run(f"ip route del {each} dev eth0")
+            words = (plant.address(name, number), name, " ".join(addresses), " ".join(sorted(macs)))
+            guest.run("/usr/bin/python3", "-c", _SAY, *words)
+        plant.lab.hosts[number - 1].run("bash", "-c", f"sleep 0.5; echo -n underlay > /dev/udp/{host.address}/9")
+        assert ear.stdout.readline() == "underlay\n", "and it hears what comes to itself"
+        ear.kill()
+
+
 def test_a_pass_over_an_equal_host_changes_nothing(plant: Plant) -> None:
     for number, wiring in enumerate(plant.cloud.wirings):
         answer = wiring.apply(plant.cloud.desired(number))

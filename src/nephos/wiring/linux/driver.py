@@ -311,12 +311,14 @@ class LinuxWiring:
             {net: self._host.record.zone(net) for net in wired},
             self._led,
             {name: link.index for name, link in self._host.stack.links.items()},
+            self._networks.overheard(),
         )
         routed = self._networks.masqueraded({str(one.physical) for one in wired.values() if one.kind == "flat"})
         try:
             judge, unclear = firewall.inet_table(self._table, plan, self._host.settings)
             errors.update({Key(Kind.GROUP, group): why for group, why in unclear.items()})
-            loaded = self._ruleset.replace([firewall.bridge_table(self._table, plan), judge, self._nat(routed)])
+            bridged, answers = firewall.bridge_table(self._table, plan), firewall.arp_table(self._table, plan)
+            loaded = self._ruleset.replace([bridged, judge, self._nat(routed), answers])
             self._flows.cut(self._ruleset.netfilter, known, plan.zones)
             bridges = tuple(bridge for bridge, _ in routed)
             now = self._ruleset.netfilter.generation()

@@ -15,7 +15,7 @@ from nephos.wiring.linux.system.host import Host
 from nephos.wiring.linux.system.names import Mark
 from nephos.wiring.linux.system.netlink import Link
 
-_FAMILIES = ("bridge", "inet", "ip")
+_FAMILIES = ("bridge", "inet", "ip", "arp")
 _KEPT = ("physical", "overlay", "probe")
 log = logging.getLogger(__name__)
 _KINDS = {"port": "tap", "network": "bridge", "physical": "bridge", "tunnel": "tunnel", "uplink": "veth",

@@ -223,6 +223,13 @@ class OpenVSwitch:
             del self._host.record.value.tags[network_id]
             self._host.record.save()
 
+    def overheard(self) -> tuple[str, ...]:
+        """See `Switch.overheard`: a daemon that reads frames off a device gets copies of them."""
+        if not self._daemons.userspace:
+            return ()
+        own = (name for bridge in self._bridges.values() for name, port in bridge.ports.items() if not port.kind)
+        return tuple(sorted(own))
+
     def _has(self, network_id: str) -> bool:
         return names.switch_ends(network_id)[1] in self._bridges[INTEGRATION].ports
 

@@ -61,6 +61,8 @@ class Plan(NamedTuple):
     led: Sequence[Led] = ()
     indexes: Mapping[str, int] = {}
     """Device name → the kernel's number of it."""
+    overheard: Sequence[str] = ()
+    """Devices whose frames are for a switch, and not for the host, which gets them too."""
 
     def ports(self) -> Iterator[tuple[Port, Network]]:
         for port in self.desired.ports.values():
@@ -331,6 +333,9 @@ def inet_table(name: str, plan: Plan, settings: WiringSettings) -> tuple[Table, 
     bridges = [(plan.indexes.get(names.bridge(network)), zone) for network, zone in plan.zones.items()]
     zones = [(index, zone) for index, zone in bridges if index is not None]
     table.hook("zones", "prerouting", _BEFORE_BRIDGE)
+    if plan.overheard:
+        # A guest would otherwise speak to the host, and by it to whatever the host routes to.
+        table.rule("zones", match(_IN, {"set": list(plan.overheard)}), DROP)
     if zones:
         choice = {"map": {"key": meta("iif"), "data": {"set": [list(pair) for pair in zones]}}}
         table.rule("zones", mangle({"ct": {"key": "zone"}}, choice))
@@ -342,3 +347,13 @@ def inet_table(name: str, plan: Plan, settings: WiringSettings) -> tuple[Table, 
     guard.write(table, settings, plan.desired.networks.values())
     groups.write(plan.secured())
     return table, groups.unclear
+
+
+def arp_table(name: str, plan: Plan) -> Table:
+    """The ARP family's part: the host does not answer for its own addresses where frames are not for it. Whoever asked would
+    have two answers, and believe the wrong one."""
+    table = Table("arp", name)
+    if plan.overheard:
+        table.hook("input", "input", 0)
+        table.rule("input", match(_IN, {"set": list(plan.overheard)}), DROP)
+    return table

@@ -103,6 +103,10 @@ class KernelSwitch:
         self._entries(link, {(mac, peer) for peer, mac in peers.items()}, stack.netlink.forwards())
         return link
 
+    def overheard(self) -> tuple[str, ...]:
+        """See `Switch.overheard`: what comes in by a port of a bridge the kernel gives to the bridge alone."""
+        return ()
+
     def faults(self, network: Network) -> Iterator[str]:
         """See `Switch.faults`: it is all devices, which whoever looks for faults knows."""
         return iter(())

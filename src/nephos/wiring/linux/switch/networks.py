@@ -39,6 +39,11 @@ class Switch(Protocol):
         """Put in force what `join` only noted, and remove what nobody asked for. Raises HostFault."""
         ...
 
+    def overheard(self) -> tuple[str, ...]:
+        """The devices, after `settle`, whose frames the switch reads while the host's own stack gets them too, and must not
+        take them for its own."""
+        ...
+
     def proof(self, name: str, number: int, peers: Mapping[str, str]) -> Link | None:
         """A device on a VXLAN network of its own that leads to the peers (tunnel address → MAC), and whose packets are not
         fragmented; without peers it goes. None when there is none, or not before the next pass."""
@@ -110,6 +115,10 @@ class Networks:
         """The networks are all there. Raises HostFault when those that joined are not connected all the same."""
         if self._fault is None:
             self._switch.settle()
+
+    def overheard(self) -> tuple[str, ...]:
+        """See `Switch.overheard`; none where the switch cannot be had."""
+        return () if self._fault is not None else self._switch.overheard()
 
     def forget(self, network_id: str) -> None:
         self.uplinks.pop(network_id, None)

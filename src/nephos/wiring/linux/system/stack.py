@@ -179,7 +179,8 @@ class Stack:
                 finally:
                     os.close(handle)
             link = self.fresh(name)
-            self.write(f"net.ipv6.conf.{name}.disable_ipv6", "1")
+            for end_here in (name, *((peer,) if other is self else ())):
+                self.write(f"net.ipv6.conf.{end_here}.disable_ipv6", "1")
         end = other.links.get(peer) or other.fresh(peer)
         other.ensure(end, mtu=mtu, mac=mac)
         return self.ensure(link, mark=mark, mtu=mtu)
