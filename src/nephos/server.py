@@ -19,6 +19,7 @@ from pathlib import Path
 import msgspec
 
 from nephos import app, settings
+from nephos.compute.moving.links import open_disks
 from nephos.errors import SettingsError
 from nephos.hosts import actions as hosts
 from nephos.hosts.streams import Streams
@@ -74,6 +75,7 @@ def application() -> Front:
         port=chosen.streams_port,
         socket=chosen.streams_socket,
         open_image=lambda link: open_link(cloud, link),
+        open_disks=lambda link: open_disks(cloud, link),
         keeper=certificates,
     )
     streams.start()

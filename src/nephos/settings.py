@@ -178,7 +178,12 @@ class NetworkRanges(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class Compute(msgspec.Struct, forbid_unknown_fields=True):
-    """Overcommit and defaults of the compute service."""
+    """Overcommit and defaults of the compute service.
+
+    `resize_to_same_host`: a resize may stay on its host, where that has room. One that nobody confirmed or reverted for
+    `resize_confirm_window` seconds is confirmed, with 0 never. A shelved server's host is freed `shelved_offload_time`
+    seconds later: with 0 at once, with -1 only when somebody asks for it.
+    """
 
     cpu_ratio: float = 4.0
     ram_ratio: float = 1.0
@@ -186,6 +191,9 @@ class Compute(msgspec.Struct, forbid_unknown_fields=True):
     reserved_ram_mb: int = 512
     build_timeout: int = 600
     zone: str = "nova"
+    resize_to_same_host: bool = True
+    resize_confirm_window: Annotated[int, msgspec.Meta(ge=0)] = 0
+    shelved_offload_time: Annotated[int, msgspec.Meta(ge=-1)] = 0
 
 
 class Webhook(msgspec.Struct, forbid_unknown_fields=True):

@@ -405,6 +405,7 @@ BODIES: dict[str, Any] = {
     "PUT compute /v2.1/os-quota-class-sets/{name}": {"quota_class_set": {"cores": 50}},
     "POST compute /v2.1/servers": {"server": _SERVER},
     "PUT compute /v2.1/servers/{server}": {"server": {"name": "changed"}},
+    "POST compute /v2.1/servers/{server}/action resize": {"resize": {"flavorRef": "2"}},
     "POST compute /v2.1/servers/{server}/action reboot": {"reboot": {"type": "SOFT"}},
     "POST compute /v2.1/servers/{server}/action rebuild": {
         "rebuild": {"imageRef": "{image/images}", "name": "changed", "metadata": {"colour": "red"}}
@@ -536,6 +537,8 @@ _NETWORK_TAGS = re.compile(r"(PUT|POST) network /v2.0/\S+/\{id\}/tags")
 _ACTION = re.compile(r"POST compute /v2.1/servers/\{server\}/action (\S+)")
 
 QUERIES = {
+    # a list of everybody's asks for one more rule
+    "GET compute /v2.1/os-migrations": "?project_id={project}",
     "GET placement /usages": "?project_id={project}",
     "GET placement /allocation_candidates": "?resources=VCPU:1",
 }

@@ -43,6 +43,12 @@ OTHERWISE: dict[str, int] = {
     "POST compute /v2.1/flavors/{id}/action removeTenantAccess": 404,
     "POST compute /v2.1/os-aggregates/{id}/action remove_host": 404,
     "POST compute /v2.1/servers/{server}/action os-start": 409,
+    "POST compute /v2.1/servers/{server}/action shelveOffload": 409,
+    "POST compute /v2.1/servers/{server}/action unshelve": 409,
+    "POST compute /v2.1/servers/{server}/action confirmResize": 409,
+    "POST compute /v2.1/servers/{server}/action revertResize": 409,
+    # none goes on
+    "GET compute /v2.1/servers/{server}/migrations/{migration}": 404,
     "POST compute /v2.1/servers/{server}/action removeFloatingIp": 409,
     "DELETE compute /v2.1/os-services/{id}": 409,
     # no host is connected here

@@ -479,6 +479,7 @@ class World:
         found["compute/os-interface"], found["address"] = port["port_id"], port["fixed_ips"][0]["ip_address"]
         found["compute/ips"] = f"{found['name']}-net"
         found["placement/allocations"] = key
+        found["compute/migrations"] = "1"
         keypair = self._made(client, "/compute/v2.1/os-keypairs", {"keypair": {"name": "key", "public_key": seeds.KEY}})
         found["compute/os-keypairs"] = keypair["keypair"]["name"]
         group = client.post(

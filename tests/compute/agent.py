@@ -13,7 +13,7 @@ import msgspec
 from nephos import errors
 from nephos.hosts import actions as hosts
 from nephos.hosts import desired, reports, wire
-from nephos.hosts.guest import CreateGuest, GuestItem, Piece
+from nephos.hosts.guest import CreateGuest, GuestItem, Piece, ReceiveGuest
 from nephos.kernel import clock
 from nephos.kernel.operations.worker import Worker
 from tests.harness import Client, Harness
@@ -36,6 +36,7 @@ class Agent:
         self.ids: dict[str, str] = {}
         self.since: dict[str, int] = {}
         self.guests: dict[str, dict[str, str]] = {name: {} for name in self.names}
+        self.aside: dict[str, dict[str, str]] = {name: {} for name in self.names}
         self.items: dict[str, dict[tuple[str, str], bytes]] = {name: {} for name in self.names}
         self.done: list[tuple[str, str, Any]] = []
         self.held: list[tuple[str, wire.Task]] = []
@@ -101,6 +102,18 @@ class Agent:
                 )
             elif task.kind == "guest.destroy":
                 self.guests[name].pop(body["id"], None)
+            elif task.kind == "guest.leave":
+                if body["id"] not in self.aside[name]:
+                    self.aside[name][body["id"]] = self.guests[name].pop(body["id"])
+            elif task.kind == "guest.return":
+                self.aside[name].pop(body["id"], None)
+                self.guests[name][body["id"]] = "running" if body["start"] else "shutdown"
+            elif task.kind == "guest.forget":
+                self.aside[name].pop(body["id"], None)
+            elif task.kind == "guest.receive":
+                received = msgspec.msgpack.decode(task.body, type=ReceiveGuest)
+                assert all(("port", nic.port_id) in self.items[name] for nic in received.guest.nics)
+                self.guests[name][received.guest.id] = "running" if received.start else "shutdown"
             elif task.kind == "guest.plug":
                 assert ("port", body["nic"]["port_id"]) in self.items[name], "the port comes before its task"
             elif task.kind == "guest.power":

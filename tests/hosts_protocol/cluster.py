@@ -116,6 +116,7 @@ class Cluster:
             port=self.port,
             socket=self.settings.streams_socket,
             open_image=self._open_image,
+            open_disks=self._open_disks,
             keeper=self.keeper,
         )
         streams.start()
@@ -139,6 +140,13 @@ class Cluster:
         if link != LINK:
             raise errors.Forbidden("This is no image link of this cloud.")
         return self.image, self.image.stat().st_size
+
+    def _open_disks(self, link: str) -> tuple[str, str]:
+        """`LINK.host.guest` opens the guest's parts on that host."""
+        word, host, guest_id = (*link.split("."), "", "")[:3]
+        if word != LINK:
+            raise errors.Forbidden("This is no link of this cloud.")
+        return self.ids[host], guest_id
 
     def _provider(self, kind: str) -> hosts.Provide:
         def provide(tx: Tx, host_id: str, ids: Sequence[str] | None) -> Mapping[str, Any]:

@@ -17,11 +17,14 @@ from websockets.exceptions import ConnectionClosed
 
 from nephos import errors
 from nephos.agent import connection as agent_connection
+from nephos.agent import moving
 from nephos.agent.host import Host
 from nephos.agent.main import Agent
+from nephos.agent.moving import Elsewhere
 from nephos.hosts import actions as hosts
 from nephos.hosts import desired, reports, store, streams, wire
-from nephos.hypervisor.base import Power
+from nephos.hypervisor.base import Boot, Guest, Power
+from nephos.kernel import clock
 from tests.hosts_protocol.cluster import LINK, Cluster, Raw, network, until
 
 A, B = "fake-0001", "fake-0002"
@@ -476,6 +479,7 @@ def test_a_listener_whose_port_is_taken_says_so(cluster: Cluster) -> None:
             port=cluster.port,
             socket=cluster.settings.streams_socket,
             open_image=cluster._open_image,
+            open_disks=cluster._open_disks,
         ).start()
     cluster.put(A, "network", "net-1", network(1))
     until(lambda: networks(agent, A) == {"net-1"})
@@ -643,14 +647,40 @@ def test_nothing_else_is_served(cluster: Cluster) -> None:
             connection.close()
 
 
+def test_a_host_receives_what_another_set_aside(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    agent = cluster.agent()
+    until(lambda: cluster.streams.connected() == set(cluster.ids.values()))
+    first, second = (agent._hosts[name].hypervisor for name in cluster.names[:2])
+    guest = Guest(id=clock.uuid4(), name="instance-1", vcpus=1, ram_mb=64, root_gb=1)
+    first.create(guest, Boot(), lambda mark: None)
+    link = f"{LINK}.{cluster.names[0]}.{guest.id}"
+    with pytest.raises(errors.HostFault, match="is not set aside"):
+        Elsewhere(agent._get, link).parts()
+    first.leave(guest.id, timeout=0)
+    source = Elsewhere(agent._get, link)
+    second.receive(guest, Boot(), source, lambda mark: None, start=True)
+    assert second.guests() == {guest.id: Power.RUNNING} and second.console_log(guest.id).count(b"Linux version") == 2
+    for wrong in ("forged", f"forged.{cluster.names[0]}.{guest.id}"):
+        with pytest.raises(errors.HostFault, match="403 This is no link"):
+            Elsewhere(agent._get, wrong).parts()
+    (part,) = source.parts()
+    with pytest.raises(errors.HostFault, match="was damaged"):
+        Elsewhere(lambda path, offset, length: agent._get(path, offset, length)[:-1], link).piece("guest", 0, part.size)
+    cluster.stop(agent)
+    until(lambda: cluster.streams.connected() == set())
+    monkeypatch.setattr(moving, "PATIENCE", 0.0)
+    with pytest.raises(errors.HostFault, match="cannot be asked"):
+        source.parts()
+
+
 def test_an_agent_reads_image_bytes(cluster: Cluster) -> None:
     for tcp in (False, True):
         agent = cluster.agent(tcp=tcp)
-        assert agent._read_range(LINK, 256, 512) == cluster.image.read_bytes()[256:768]
+        assert agent._get(f"/images/{LINK}", 256, 512) == cluster.image.read_bytes()[256:768]
         with pytest.raises(errors.HostFault, match="403 This is no image link"):
-            agent._read_range("forged", 0, 10)
+            agent._get("/images/forged", 0, 10)
         cluster.stop(agent)
         until(lambda: cluster.streams.connected() == set())
     cluster.streams.stop()
-    with pytest.raises(errors.HostFault, match="did not give the image"):
-        agent._read_range(LINK, 0, 10)
+    with pytest.raises(errors.Unavailable, match="does not answer"):
+        agent._get(f"/images/{LINK}", 0, 10)

@@ -77,7 +77,7 @@ def test_an_agent_dials_with_its_certificate_pulls_and_reads_images(cluster: Clu
     agent = cluster.agent(tcp=True)
     cluster.put(A, "network", "net-1", network(1))
     until(lambda: set(agent._hosts[A].state.wiring.networks) == {"net-1"})
-    assert agent._read_range(LINK, 3, 5) == bytes([3, 4, 5, 6, 7])
+    assert agent._get(f"/images/{LINK}", 3, 5) == bytes([3, 4, 5, 6, 7])
     assert agent._connection._socket is not None and isinstance(agent._connection._socket.socket, ssl.SSLSocket)
 
 

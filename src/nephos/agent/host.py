@@ -206,8 +206,10 @@ class Host:
             found = [
                 ("wiring", each.kind, each.name, each.why) for each in self.wiring.leftovers(self.state.snapshot())
             ]
-            known = set(self.state.guests)
-            return found + [("hypervisor", *each) for each in self.hypervisor.leftovers(known)]
+            items = self.state.guests.values()
+            known = {item.id for item in items if item.here}
+            aside = {item.id for item in items if item.aside}
+            return found + [("hypervisor", *each) for each in self.hypervisor.leftovers(known, aside)]
         if ask.kind == "parts":
             return msgspec.json.encode(self.hypervisor.parts(ask.id))
         if ask.kind == "piece":

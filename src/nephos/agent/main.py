@@ -100,7 +100,7 @@ class Agent:
             digests=lambda: {name: host.state.digest() for name, host in self._hosts.items()},
             connected=self._connected,
         )
-        self._tasks = Tasks(self._read_range, self._connection.result)
+        self._tasks = Tasks(self._get, self._connection.result)
         make = self._fake_host if chosen.hypervisor == "fake" else self._real_host
         for name in host_names(chosen):
             self._hosts[name] = make(name)
@@ -196,23 +196,24 @@ class Agent:
             raise errors.HostFault(f"This agent does not speak for host {ask.host}.")
         return host.asked(ask)
 
-    def _read_range(self, link: str, offset: int, length: int) -> bytes:
-        """Image bytes by HTTP GET with Range, on the connection that the agent dials."""
-        path = f"/images/{link}"
+    def _get(self, path: str, offset: int, length: int) -> bytes:
+        """Bytes of an image, or of a guest that moves, by HTTP GET with Range, on the connection that the agent dials.
+
+        Raises Unavailable when the server, or a host behind it, is away, HostFault when it refuses.
+        """
         connection = _Connection(self._dial)
         try:
             connection.request("GET", path, headers={"Range": f"bytes={offset}-{offset + length - 1}"})
             answer = connection.getresponse()
             body = answer.read()
         except (OSError, http.client.HTTPException) as wrong:
-            raise errors.HostFault(f"The server did not give the image: {wrong}") from wrong
+            raise errors.Unavailable(f"The server does not answer: {wrong}") from wrong
         finally:
             connection.close()
-        if answer.status != 206:
-            raise errors.HostFault(
-                f"The server did not give the image: {answer.status} {body[:200].decode(errors='replace')}"
-            )
-        return body
+        if answer.status == 206:
+            return body
+        said = f"The server did not give it: {answer.status} {body[:200].decode(errors='replace')}"
+        raise errors.Unavailable(said) if answer.status == 503 else errors.HostFault(said)
 
     # --- wiring ----------------------------------------------------------------------------------------------
 

@@ -19,20 +19,25 @@ import msgspec
 from nephos import errors
 from nephos.agent import guestdata
 from nephos.agent.host import Host
+from nephos.agent.moving import Elsewhere, Get, Here
 from nephos.agent.patience import patiently
 from nephos.hosts import wire
 from nephos.hosts.guest import (
     CreateGuest,
     DestroyGuest,
     DropSnapshot,
+    ForgetGuest,
     Image,
+    LeaveGuest,
     PlugNic,
     RebuildGuest,
+    ReceiveGuest,
+    ReturnGuest,
     SetPower,
     TakeSnapshot,
     UnplugNic,
 )
-from nephos.hypervisor.base import Boot, ImageFile
+from nephos.hypervisor.base import Boot, ImageFile, Parts
 from nephos.kernel import clock, failpoint
 
 log = logging.getLogger(__name__)
@@ -41,8 +46,6 @@ AT_ONCE = 8
 REMEMBERED = 8192
 """How many answers and attempts are kept in mind."""
 
-ReadRange = Callable[[str, int, int], bytes]
-"""(link, offset, length) → the bytes of an image there."""
 
 
 class Marks:
@@ -68,8 +71,8 @@ class Marks:
 class Tasks:
     """Runs tasks and reports their results."""
 
-    def __init__(self, read_range: ReadRange, report: Callable[[wire.Result], None]) -> None:
-        self._read_range = read_range
+    def __init__(self, get: Get, report: Callable[[wire.Result], None]) -> None:
+        self._get = get
         self._report = report
         self._closing = threading.Event()
         self._pool = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="task")
@@ -87,6 +90,10 @@ class Tasks:
             "guest.unplug": self._unplug,
             "guest.snapshot": self._snapshot,
             "guest.drop_snapshot": self._drop_snapshot,
+            "guest.leave": self._leave,
+            "guest.return": self._return,
+            "guest.forget": self._forget,
+            "guest.receive": self._receive,
         }
 
     def take(self, host: Host, task: wire.Task) -> None:
@@ -195,7 +202,7 @@ class Tasks:
             size=image.size,
             sha256=image.sha256,
             format=image.format,
-            read_range=lambda offset, length: self._read_range(image.link, offset, length),
+            read_range=lambda offset, length: self._get(f"/images/{image.link}", offset, length),
         )
 
     def _destroy(self, host: Host, task: wire.Task, marks: Marks) -> None:
@@ -241,6 +248,43 @@ class Tasks:
     def _drop_snapshot(self, host: Host, task: wire.Task, marks: Marks) -> None:
         host.hypervisor.drop_snapshot(msgspec.msgpack.decode(task.body, type=DropSnapshot).id)
         marks("snapshot removed")
+
+    def _leave(self, host: Host, task: wire.Task, marks: Marks) -> None:
+        body = msgspec.msgpack.decode(task.body, type=LeaveGuest)
+        host.hypervisor.leave(body.id, timeout=body.timeout)
+        marks("set aside")
+
+    def _return(self, host: Host, task: wire.Task, marks: Marks) -> None:
+        body = msgspec.msgpack.decode(task.body, type=ReturnGuest)
+        item = host.state.guests.get(body.id)
+        host.wait_wired(list(item.ports) if item else [])
+        host.hypervisor.come_back(body.id, start=body.start)
+        marks("came back")
+
+    def _forget(self, host: Host, task: wire.Task, marks: Marks) -> None:
+        host.hypervisor.forget(msgspec.msgpack.decode(task.body, type=ForgetGuest).id)
+        marks("forgotten")
+
+    def _receive(self, host: Host, task: wire.Task, marks: Marks) -> None:
+        body = msgspec.msgpack.decode(task.body, type=ReceiveGuest)
+        source: Parts = Elsewhere(self._get, body.link) if body.link else Here(host.hypervisor, body.guest.id)
+        data = host.data_of(body.guest.id)
+        boot = Boot(
+            root=self._image_if_there(host, body.root),
+            config_drive_files=guestdata.render(data) if data is not None and body.guest.config_drive else {},
+        )
+        marks("image cached")
+        host.wait_wired([nic.port_id for nic in body.guest.nics])
+        marks("plugged")
+        host.hypervisor.receive(body.guest, boot, source, marks, start=body.start)
+
+    def _image_if_there(self, host: Host, image: Image | None) -> ImageFile | None:
+        """The image below a disk; when the image service has it no more, it comes with the disk."""
+        try:
+            return self._image(host, image)
+        except errors.HostFault as none:
+            log.info("%s: %s", host.name, none.message)
+            return None
 
 
 def _subject(task: wire.Task) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from sqlalchemy import select
 
+from nephos.compute.moving import store as migrations
 from nephos.compute.servers.store import NOUN, server
 from nephos.kernel.cloud import Finding
 from nephos.kernel.db.engine import Tx
@@ -24,7 +25,10 @@ def check(tx: Tx) -> Iterator[Finding]:
     for row in tx.all(select(server.c.id, server.c.vm_state, server.c.task_state).where(~server.c.deleted, changing)):
         if row.id not in busy:
             yield Finding(NOUN, row.id, f"is {row.vm_state}/{row.task_state} and no operation works on it")
-    for consumer in sorted(allocations.consumers(tx) - present - busy):
+    for row in migrations.going_on(tx):
+        if row.server_id not in busy:
+            yield Finding("migration", row.id, f"is {row.status} and no operation works on server {row.server_id}")
+    for consumer in sorted(allocations.consumers(tx) - present - busy - migrations.holding(tx)):
         yield Finding("allocation", consumer, "holds capacity for a server that is not there")
     for port_id, server_id in network.guest_ports(tx):
         if server_id not in present | busy:

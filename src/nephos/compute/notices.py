@@ -15,7 +15,7 @@ from nephos.kernel.db.engine import Tx
 from nephos.kernel.operations.store import event, operation
 from nephos.network import lookups as network
 
-_SETTLED = frozenset({states.ACTIVE, states.STOPPED, states.PAUSED, states.SUSPENDED})
+_SETTLED = frozenset({states.ACTIVE, states.STOPPED, states.PAUSED, states.SUSPENDED, states.RESIZED})
 _FOLLOWED = frozenset({None, *states.IMAGING})
 """A guest whose disk is copied may well shut down meanwhile."""
 _STOPPED_BY_ITSELF = frozenset({states.SHUTDOWN, states.CRASHED})

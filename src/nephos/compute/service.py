@@ -20,6 +20,10 @@ from nephos.compute.interfaces.steps import Cards
 from nephos.compute.keypairs import api as keypairs
 from nephos.compute.lifecycle import api as lifecycle
 from nephos.compute.lifecycle.steps import Lifecycle
+from nephos.compute.moving import actions as moves
+from nephos.compute.moving import api as moving
+from nephos.compute.moving import store as migrations
+from nephos.compute.moving.steps import Moving
 from nephos.compute.parts import Parts
 from nephos.compute.proxies import floating_ips, outside, security_groups
 from nephos.compute.quotas import api as quotas
@@ -27,6 +31,9 @@ from nephos.compute.rebuilding import api as rebuilding
 from nephos.compute.rebuilding.steps import Rebuilding
 from nephos.compute.servers import api as servers
 from nephos.compute.servers import store
+from nephos.compute.shelving import actions as shelves
+from nephos.compute.shelving import api as shelving
+from nephos.compute.shelving.steps import Shelving
 from nephos.compute.showing.bodies import Bodies
 from nephos.compute.snapshots import api as snapshots
 from nephos.compute.snapshots.steps import Snapshots
@@ -46,6 +53,8 @@ _NOUNS: tuple[ModuleType, ...] = (
     lifecycle,
     rebuilding,
     snapshots,
+    shelving,
+    moving,
     metadata,
     tags,
     events,
@@ -75,6 +84,7 @@ SERVICE = Service(
 def compose(cloud: Cloud) -> None:
     """Register operations, desired items and notices."""
     building = Building(cloud)
+    shelf = Shelving(cloud, building)
     cloud.parts["compute"] = Parts(Bodies(), building)
     for steps in (
         building,
@@ -82,19 +92,23 @@ def compose(cloud: Cloud) -> None:
         Cards(cloud, building),
         Rebuilding(cloud, building),
         Snapshots(cloud, building),
+        shelf,
+        Moving(cloud, building),
     ):
         cloud.operations.register(steps.kinds())
     cloud.operations.began.append(notifications.began)
-    cloud.operations.ended += [notifications.ended, building.ended]
+    cloud.operations.ended += [notifications.ended, building.ended, shelf.ended]
     cloud.hosts.provide("guest", partial(guests.provide, cloud))
     cloud.hosts.notice("power", partial(notices.power, cloud))
     cloud.hosts.notice("password", partial(notices.password, cloud))
     cloud.hosts.notice("address_taken", partial(notices.marked, "address taken", cloud))
     cloud.hosts.notice("metadata_served", partial(notices.marked, "metadata served", cloud))
     cloud.hosts.notice("port_needs", notices.needs_changed)
+    cloud.hosts.rounds.append(lambda tx: shelves.due(tx, cloud))
     cloud.hosts.notice("host", lambda tx, seen: building.forget_hosts())
+    cloud.hosts.rounds.append(lambda tx: moves.confirm_late(tx, cloud))
     cloud.audits.append(audit.check)
-    cloud.sweeps.append(store.sweep)
+    cloud.sweeps += [store.sweep, migrations.sweep]
 
 
 def seed(cloud: Cloud, passwords: Mapping[str, str]) -> None:

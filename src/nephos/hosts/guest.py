@@ -20,13 +20,16 @@ class Image(msgspec.Struct, frozen=True, kw_only=True):
 class GuestItem(msgspec.Struct, frozen=True, kw_only=True):
     """The desired item `guest`: what metadata answers, and whether the guest should run.
 
-    `data` is an encoded `agent.guestdata.GuestData`; `ports` map the guest's port ids to their addresses.
+    `data` is an encoded `agent.guestdata.GuestData`; `ports` map the guest's port ids to their addresses. `aside` is that
+    the host keeps the guest as it was before it moved; `here` that it lives on this host.
     """
 
     id: str
     power: str
     data: msgspec.Raw
     ports: tuple[str, ...] = ()
+    aside: bool = False
+    here: bool = True
 
 
 class CreateGuest(msgspec.Struct, frozen=True, kw_only=True):
@@ -85,6 +88,36 @@ class UnplugNic(msgspec.Struct, frozen=True, kw_only=True):
 
     id: str
     port_id: str
+
+
+class LeaveGuest(msgspec.Struct, frozen=True, kw_only=True):
+    """Task `guest.leave`: stop the guest, after `timeout` seconds by its plug, and set it aside."""
+
+    id: str
+    timeout: float = 60
+
+
+class ReturnGuest(msgspec.Struct, frozen=True, kw_only=True):
+    """Task `guest.return`: the guest that was set aside is the host's again."""
+
+    id: str
+    start: bool = True
+
+
+class ForgetGuest(msgspec.Struct, frozen=True, kw_only=True):
+    """Task `guest.forget`: what was set aside of a guest goes."""
+
+    id: str
+
+
+class ReceiveGuest(msgspec.Struct, frozen=True, kw_only=True):
+    """Task `guest.receive`: make a guest of the parts of one that was set aside, on the host that `link` leads to, or here
+    where there is none. `root` is the image below its root disk while the image service has it."""
+
+    guest: Guest
+    link: str | None = None
+    root: Image | None = None
+    start: bool = True
 
 
 class Piece(msgspec.Struct, frozen=True, kw_only=True):

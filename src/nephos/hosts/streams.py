@@ -22,6 +22,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import websockets
 from websockets.asyncio.server import Server, ServerConnection, serve, unix_serve
 from websockets.datastructures import Headers
@@ -30,6 +31,7 @@ from websockets.http11 import Request, Response
 from nephos import errors
 from nephos.hosts import desired, enrolment, reports, wire
 from nephos.hosts.actions import UP_SECONDS
+from nephos.hosts.guest import Piece
 from nephos.hosts.relay import Relay
 from nephos.kernel import clock
 from nephos.kernel.cloud import Cloud
@@ -49,6 +51,8 @@ _RANGE = re.compile(r"bytes=([0-9]{1,18})-([0-9]{0,18})")
 
 OpenImage = Callable[[str], tuple[Path, int]]
 """An image link → file and size. Raises NephosError for a link that is wrong or too old."""
+OpenDisks = Callable[[str], tuple[str, str]]
+"""A link to a guest that moves → the id of the host that has it set aside, and its own. Raises NephosError as above."""
 
 
 class Connection:
@@ -79,6 +83,7 @@ class Streams:
         port: int,
         socket: Path,
         open_image: OpenImage,
+        open_disks: OpenDisks,
         keeper: Keeper | None = None,
     ) -> None:
         """With a `keeper` of certificates the port speaks TLS."""
@@ -87,6 +92,7 @@ class Streams:
         self._address = (host, port)
         self._socket = socket
         self._open_image = open_image
+        self._open_disks = open_disks
         self._loop = asyncio.new_event_loop()
         self._pool = ThreadPoolExecutor(6, thread_name_prefix="streams")
         self._by_host: dict[str, Connection] = {}
@@ -202,7 +208,7 @@ class Streams:
         if (
             connection is not None
             and peer_key(connection) is None
-            and (path == "/agent" or path.startswith("/images/"))
+            and (path == "/agent" or path.startswith(("/images/", "/disks/")))
         ):
             return _response(401, b"An agent presents the certificate that its host got when it joined.\n")
         if path == "/agent":
@@ -212,7 +218,41 @@ class Streams:
                 self._image, path.removeprefix("/images/"), request.headers.get("Range", "")
             )
             return answer
+        if path.startswith("/disks/"):
+            return await self._disks(path.removeprefix("/disks/"), request.headers.get("Range", ""))
         return _response(404, b"There is nothing here.\n")
+
+    async def _disks(self, path: str, wanted: str) -> Response:
+        """The parts of a guest that moves, or one piece of one (`LINK/NAME`): asked of the host that has them. Nothing of it
+        is kept here, and no thread waits for the host."""
+        link, _, name = path.partition("/")
+        range_ = _RANGE.fullmatch(wanted)
+        if range_ is None or not range_[2]:
+            return _response(416, b"A range is asked for.\n")
+        try:
+            host_id, guest_id = await self._in_pool(self._open_disks, link)
+            if name:
+                first, last = int(range_[1]), int(range_[2])
+                piece = Piece(guest=guest_id, name=name, offset=first, length=min(last - first + 1, MOST_BYTES))
+                value = await self._ask_any(host_id, "piece", msgspec.json.encode(piece).decode())
+            else:
+                value = await self._ask_any(host_id, "parts", guest_id)
+        except errors.NephosError as wrong:
+            status = 503 if isinstance(wrong, errors.Unavailable) else min(wrong.status, 500)
+            return _response(status, (wrong.message + "\n").encode())
+        return _response(206, bytes(value))
+
+    async def _ask_any(self, host_id: str, kind: str, item_id: str) -> Any:
+        """As `ask`, from within the loop, of a host whose agent is connected here or to another server."""
+        if host_id not in self._by_host and self._relay is not None:
+            return await self._in_pool(self._relay.ask, host_id, kind, item_id, None)
+        try:
+            answer = await asyncio.wait_for(self._ask(host_id, kind, item_id, None), ASK_SECONDS)
+        except TimeoutError as late:
+            raise errors.Unavailable(f"The host's agent did not answer within {ASK_SECONDS:g} seconds.") from late
+        if answer.error is not None:
+            raise errors.HostFault(answer.error)
+        return answer.value
 
     def _image(self, link: str, wanted: str) -> Response:
         """One range of an image; one that is too long is cut, and without a Range header it is the image's begin."""

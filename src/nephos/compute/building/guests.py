@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from nephos.agent.guestdata import Card, GuestData, Key, Place
+from nephos.compute.moving import store as migrations
 from nephos.compute.servers import states, store
 from nephos.hosts.guest import CreateGuest, GuestItem, Image
 from nephos.hypervisor.base import Guest, Nic
@@ -20,7 +21,7 @@ from nephos.network import lookups
 from nephos.network.guests import ServerPort
 
 _encode = msgspec.msgpack.Encoder().encode
-_OFF = frozenset({states.STOPPED, states.SUSPENDED, states.ERROR})
+_OFF = frozenset({states.STOPPED, states.SUSPENDED, states.ERROR, states.SHELVED})
 
 
 def provide(cloud: Cloud, tx: Tx, host_id: str, ids: Sequence[str] | None) -> Mapping[str, GuestItem]:
@@ -29,20 +30,31 @@ def provide(cloud: Cloud, tx: Tx, host_id: str, ids: Sequence[str] | None) -> Ma
         rows = list(store.of_host(tx, host_id))
     else:
         rows = [row for row in store.by_ids(tx, ids).values() if row.host_id == host_id and not row.deleted]
+    aside = migrations.aside_on(tx, host_id, ids)
     found = [row.id for row in rows]
     ports = network.ports_of(tx, found) if found else {}
     names = network.security_groups_of(tx, found) if found else {}
     places = _places(tx, ports.values())
     domain = cloud.settings.network.dns_domain.strip(".")
-    return {
+    items = {
         row.id: GuestItem(
             id=row.id,
-            power="shutdown" if row.vm_state in _OFF else "running",
+            power="shutdown" if _off(row) else "running",
             data=msgspec.Raw(_encode(_data(row, domain, ports.get(row.id, ()), names.get(row.id, ()), places))),
             ports=tuple(port.id for port in ports.get(row.id, ())),
+            aside=row.id in aside,
         )
         for row in rows
     }
+    for row in store.by_ids(tx, aside - items.keys()).values():
+        data = msgspec.Raw(_encode(_data(row, domain, (), (), {})))
+        items[row.id] = GuestItem(id=row.id, power="shutdown", data=data, aside=True, here=False)
+    return items
+
+
+def _off(row: Any) -> bool:
+    """Whether a server's guest is to be off: what waits to be confirmed is as it was before it moved."""
+    return row.power_state == states.SHUTDOWN if row.vm_state == states.RESIZED else row.vm_state in _OFF
 
 
 def _data(
@@ -109,7 +121,7 @@ def create_task(
     """The task `guest.create` for a server that has its host and its ports."""
     return CreateGuest(
         guest=guest_of(row, ports),
-        **{name: _image(cloud, row.host_id, task_id, part) for name, part in parts.items()},
+        **{name: image(cloud, row.host_id, task_id, part) for name, part in parts.items()},
     )
 
 
@@ -120,8 +132,8 @@ def guest_of(row: Any, ports: Sequence[ServerPort]) -> Guest:
     return Guest(
         id=row.id,
         name=f"instance-{row.number:08x}",
-        vcpus=row.vcpus,
-        ram_mb=row.ram_mb,
+        vcpus=flavor["vcpus"],
+        ram_mb=flavor["ram_mb"],
         root_gb=flavor["root_gb"],
         ephemeral_gb=flavor["ephemeral_gb"],
         swap_mb=flavor["swap_mb"],
@@ -139,7 +151,7 @@ def guest_of(row: Any, ports: Sequence[ServerPort]) -> Guest:
     )
 
 
-def _image(cloud: Cloud, host_id: str, task_id: str, part: Mapping[str, Any]) -> Image:
+def image(cloud: Cloud, host_id: str, task_id: str, part: Mapping[str, Any]) -> Image:
     return Image(
         id=part["id"],
         size=part["size"],

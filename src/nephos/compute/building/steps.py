@@ -7,13 +7,15 @@ built again elsewhere, at most three times.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import delete as delete_from
 
 from nephos import errors
 from nephos.compute.building import guests, hints
 from nephos.compute.groups import store as groups
+from nephos.compute.moving import ending
 from nephos.compute.servers import actions, states, store
 from nephos.hosts import actions as hosts
 from nephos.hosts.guest import DestroyGuest
@@ -23,7 +25,12 @@ from nephos.kernel.db.engine import Tx
 from nephos.kernel.operations.model import FAILED, Kind, Mark, Operation, Outcome, Step
 from nephos.network import guests as network
 from nephos.network.guests import NetworkRequest
+from nephos.network.qos.needs import Need
 from nephos.placement.allocations import actions as allocations
+
+if TYPE_CHECKING:  # the scheduler brings numpy
+    from nephos.compute.scheduler.claim import Placed
+    from nephos.compute.scheduler.filters import Request
 
 MOST_HOSTS = 3
 HOSTS_CHANGED = "scheduler"
@@ -93,21 +100,22 @@ class Building:
 
     def choose(self, tx: Tx, operation: Operation) -> Outcome:
         """filters and claim: the host is written into the server's row."""
-        from nephos.compute.scheduler.claim import Consumer, place
-
         row = actions.get(tx, operation.noun_id)
         if row.host_id is not None:
             return None
-        began = clock.now_us()
-        consumer = Consumer(row.id, row.project_id, row.user_id)
         try:
-            placed = place(tx, self.cache, self.cloud.settings.compute, self._request(tx, row, operation), consumer)
+            placed = self.place(
+                tx,
+                operation,
+                row,
+                flavor=row.flavor,
+                needs=network.needs(tx, [NetworkRequest(**each) for each in operation.data["networks"]]),
+                host=operation.data.get("host"),
+                forced=bool(operation.data.get("forced")),
+                excluded=operation.data.get("excluded", ()),
+            )
         except errors.NoValidHost as none:
             raise errors.NoValidHost(none.message + self._earlier(operation)) from none
-        chosen = ", ".join(f"{each.filter} -{each.hosts}" for each in placed.removed)
-        why = f"{placed.hosts} hosts" + (f": {chosen}" if chosen else "")
-        operation.marks.append((Mark("filters", began, placed.filtered, why), None))
-        operation.marks.append((Mark("claim", placed.filtered, placed.claimed), placed.host_name))
         store.change(
             tx,
             row.id,
@@ -122,19 +130,44 @@ class Building:
         tried = operation.data.get("failures", [])
         return "".join(f" Host {each['host']} failed: {each['why']}" for each in tried)
 
-    def _request(self, tx: Tx, row: Any, operation: Operation) -> Any:
+    def place(
+        self,
+        tx: Tx,
+        operation: Operation,
+        row: Any,
+        *,
+        flavor: Mapping[str, Any],
+        needs: Sequence[Need],
+        host: str | None = None,
+        forced: bool = False,
+        excluded: Iterable[str] = (),
+    ) -> Placed:
+        """Choose and claim a host for a server, with this flavor: what its image, hints and group want is kept wherever it
+        goes. `excluded` are ids of hosts. Raises NoValidHost with the whole reason."""
+        from nephos.compute.scheduler.claim import Consumer, place
+
+        began = clock.now_us()
+        consumer = Consumer(row.id, row.project_id, row.user_id)
+        request = self._request(tx, row, flavor, host=host, forced=forced, excluded=frozenset(excluded), needs=needs)
+        placed = place(tx, self.cache, self.cloud.settings.compute, request, consumer)
+        chosen = ", ".join(f"{each.filter} -{each.hosts}" for each in placed.removed)
+        why = f"{placed.hosts} hosts" + (f": {chosen}" if chosen else "")
+        operation.marks.append((Mark("filters", began, placed.filtered, why), None))
+        operation.marks.append((Mark("claim", placed.filtered, placed.claimed), placed.host_name))
+        return placed
+
+    def _request(self, tx: Tx, row: Any, flavor: Mapping[str, Any], **more: Any) -> Request:
         from nephos.compute.scheduler import query
         from nephos.compute.scheduler.filters import Request
         from nephos.compute.scheduler.snapshot import DISK_GB, MEMORY_MB, VCPU
 
-        flavor, wanted = row.flavor, row.hints or {}
+        wanted = row.hints or {}
         disk = flavor["root_gb"] + flavor["ephemeral_gb"] + -(-flavor["swap_mb"] // 1024)
-        more: dict[str, Any] = {}
         if row.group_id is not None:
             group = tx.first(groups.group.select().where(groups.group.c.id == row.group_id))
             if group is not None:
                 more["policy"] = group.policy
-                more["group_hosts"] = store.group_hosts(tx, row.group_id)
+                more["group_hosts"] = store.group_hosts(tx, row.group_id, beside=row.id)
                 more["most_a_host"] = int((group.rules or {}).get("max_server_per_host", 1))
         same = hints.servers_in(wanted, "same_host")
         if same:
@@ -143,15 +176,11 @@ class Building:
         if different:
             more["different"] = frozenset(store.hosts_of(tx, different).values())
         return Request(
-            resources={VCPU: row.vcpus, MEMORY_MB: row.ram_mb, DISK_GB: disk},
+            resources={VCPU: flavor["vcpus"], MEMORY_MB: flavor["ram_mb"], DISK_GB: disk},
             zone=row.wanted_zone,
-            host=operation.data.get("host"),
-            forced=bool(operation.data.get("forced")),
-            excluded=frozenset(operation.data.get("excluded", ())),
             query=query.parse(wanted["query"]) if "query" in wanted else None,
             extra_specs=flavor.get("extra_specs") or {},
             image=(row.image or {}).get("properties", {}),
-            needs=network.needs(tx, [NetworkRequest(**each) for each in operation.data["networks"]]),
             **more,
         )
 
@@ -292,6 +321,7 @@ class Building:
             return None
         network.release(tx, self.cloud, row.id)
         allocations.release(tx, row.id)
+        ending.let_go(tx, self.cloud, row.id)
         tx.execute(delete_from(store.tag).where(store.tag.c.server_id == row.id))
         store.change(
             tx,

@@ -112,18 +112,11 @@ def not_yet(call: Call) -> Reply:
 
 _ACTION, _RULE = SERVER + "/action", "os_compute_api:"
 _NOT_YET = {
-    "resize": "servers:resize",
-    "confirmResize": "servers:confirm_resize",
-    "revertResize": "servers:revert_resize",
     "changePassword": "os-admin-password",
     "rescue": "os-rescue",
     "unrescue": "os-unrescue",
-    "migrate": "os-migrate-server:migrate",
     "os-migrateLive": "os-migrate-server:migrate_live",
     "evacuate": "os-evacuate",
-    "shelve": "os-shelve:shelve",
-    "unshelve": "os-shelve:unshelve",
-    "shelveOffload": "os-shelve:shelve_offload",
     "trigger_crash_dump": "servers:trigger_crash_dump",
     "restore": "os-deferred-delete:restore",
     "os-getVNCConsole": "os-remote-consoles",

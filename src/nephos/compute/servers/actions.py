@@ -270,15 +270,7 @@ def _row(
         "wanted_zone": wish.zone,
         **image_of(found),
         "flavor_id": flavor.id,
-        "flavor": {
-            "name": flavor.name,
-            "vcpus": flavor.vcpus,
-            "ram_mb": flavor.ram_mb,
-            "root_gb": flavor.root_gb,
-            "ephemeral_gb": flavor.ephemeral_gb,
-            "swap_mb": flavor.swap_mb,
-            "extra_specs": flavor.extra_specs or {},
-        },
+        "flavor": flavor_of(flavor),
         "vcpus": flavor.vcpus,
         "ram_mb": flavor.ram_mb,
         "key_name": key.name if key else None,
@@ -303,6 +295,12 @@ def _row(
         "deleted": False,
         "generation": 1,
     }
+
+
+def flavor_of(flavor: Any) -> dict[str, Any]:
+    """A flavor as a server keeps it."""
+    names = ("name", "vcpus", "ram_mb", "root_gb", "ephemeral_gb", "swap_mb")
+    return {name: getattr(flavor, name) for name in names} | {"extra_specs": flavor.extra_specs or {}}
 
 
 def host_name(name: str, server_id: str) -> str:

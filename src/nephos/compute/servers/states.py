@@ -6,14 +6,22 @@ from collections.abc import Iterable
 from typing import Any
 
 BUILDING, ACTIVE, STOPPED, PAUSED, SUSPENDED = "building", "active", "stopped", "paused", "suspended"
-ERROR, DELETED = "error", "deleted"
+ERROR, DELETED, RESIZED = "error", "deleted", "resized"
 
 SCHEDULING, NETWORKING, SPAWNING, DELETING = "scheduling", "networking", "spawning", "deleting"
 POWERING_OFF, POWERING_ON = "powering-off", "powering-on"
 REBOOTING, REBOOTING_HARD = "rebooting", "rebooting_hard"
+RESIZE_PREP, RESIZE_MIGRATING, RESIZE_MIGRATED = "resize_prep", "resize_migrating", "resize_migrated"
+RESIZE_FINISH, RESIZE_CONFIRMING, RESIZE_REVERTING = "resize_finish", "resize_confirming", "resize_reverting"
+MIGRATING = "migrating"
 REBUILDING, REBUILD_SPAWNING = "rebuilding", "rebuild_spawning"
 IMAGE_SNAPSHOT_PENDING, IMAGE_SNAPSHOT, IMAGE_BACKUP = "image_snapshot_pending", "image_snapshot", "image_backup"
 IMAGE_PENDING_UPLOAD, IMAGE_UPLOADING = "image_pending_upload", "image_uploading"
+SHELVED, SHELVED_OFFLOADED = "shelved", "shelved_offloaded"
+SHELVING, SHELVING_OFFLOADING, UNSHELVING = "shelving", "shelving_offloading", "unshelving"
+SHELVING_IMAGE_PENDING_UPLOAD = "shelving_image_pending_upload"
+SHELVING_IMAGE_UPLOADING = "shelving_image_uploading"
+IMAGE_TASKS = (IMAGE_SNAPSHOT, IMAGE_PENDING_UPLOAD, IMAGE_UPLOADING)
 IMAGING = frozenset({IMAGE_SNAPSHOT_PENDING, IMAGE_SNAPSHOT, IMAGE_BACKUP, IMAGE_PENDING_UPLOAD, IMAGE_UPLOADING})
 PAUSING, UNPAUSING, SUSPENDING, RESUMING = "pausing", "unpausing", "suspending", "resuming"
 
@@ -61,15 +69,15 @@ _STATUS: dict[str, tuple[str, dict[str, str]]] = {
             "rebuild_spawning": "REBUILD",
         },
     ),
-    "resized": ("VERIFY_RESIZE", {"resize_reverting": "REVERT_RESIZE"}),
+    RESIZED: ("VERIFY_RESIZE", {"resize_reverting": "REVERT_RESIZE"}),
     PAUSED: ("PAUSED", {"migrating": "MIGRATING"}),
     SUSPENDED: ("SUSPENDED", {}),
     "rescued": ("RESCUE", {}),
     ERROR: ("ERROR", {"rebuilding": "REBUILD", "rebuild_spawning": "REBUILD"}),
     DELETED: ("DELETED", {}),
     "soft-delete": ("SOFT_DELETED", {}),
-    "shelved": ("SHELVED", {}),
-    "shelved_offloaded": ("SHELVED_OFFLOADED", {}),
+    SHELVED: ("SHELVED", {}),
+    SHELVED_OFFLOADED: ("SHELVED_OFFLOADED", {}),
 }
 WITH_PROGRESS = frozenset({"ACTIVE", "BUILD", "REBUILD", "RESIZE", "VERIFY_RESIZE", "MIGRATING"})
 WITH_FAULT = frozenset({"ERROR", "DELETED"})

@@ -72,6 +72,8 @@ server = Table(
     document("security_groups"),
     document("nic_tags"),
     document("trusted_certs"),
+    text("shelved_image_id", null=True),
+    when("shelved_at", null=True),
     document("fault"),
     when("launched_at", null=True),
     when("terminated_at", null=True),
@@ -90,7 +92,8 @@ server = Table(
 scheduler hints as given; `fault` {"code", "message", "details", "created"}; `security_groups` the names asked for, which
 are shown until there are ports; `guest_password`
 what the guest itself posted; `files` (path, base64) to inject; `nic_tags` port id → device tag; `trusted_certs` the ids of
-certificates asked for, which are kept and shown (images here carry no signatures). `generation` is bumped by
+certificates asked for, which are kept and shown (images here carry no signatures);
+`shelved_image_id` what a shelved server's disk became. `generation` is bumped by
 every change that is shown."""
 
 tag = Table(
@@ -180,11 +183,11 @@ def hosts_of(tx: Tx, server_ids: Iterable[str]) -> dict[str, str]:
     return {row.id: row.host_id for row in tx.all(chosen)}
 
 
-def group_hosts(tx: Tx, group_id: str) -> Mapping[str, int]:
-    """host id → how many servers of a server group are on it."""
+def group_hosts(tx: Tx, group_id: str, *, beside: str) -> Mapping[str, int]:
+    """host id → how many servers of a server group are on it, `beside` one of them."""
     chosen = (
         select(_s.c.host_id, func.count())
-        .where(_s.c.group_id == group_id, _s.c.host_id.is_not(None), ~_s.c.deleted)
+        .where(_s.c.group_id == group_id, _s.c.id != beside, _s.c.host_id.is_not(None), ~_s.c.deleted)
         .group_by(_s.c.host_id)
     )
     return _counts(tx.all(chosen))

@@ -1,4 +1,4 @@
-"""`/os-simple-tenant-usage`: what projects used in a time, and `/os-migrations`, of which there are none yet."""
+"""`/os-simple-tenant-usage`: what projects used in a time."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from nephos.compute.servers.store import server
 from nephos.kernel.db.engine import Tx
 from nephos.kernel.http.call import Call, Reply
 from nephos.kernel.http.routes import Route
-from nephos.kernel.http.versions import Version
 
 _HOUR = 3_600_000_000
 _MONTH = 28 * 24 * _HOUR
@@ -122,14 +121,8 @@ def _server(row: Any, start: int, end: int) -> dict[str, Any]:
     }
 
 
-def migrations(call: Call) -> Reply:
-    """Servers do not move between hosts yet, so there is no history of it."""
-    return Reply({"migrations": []})
-
-
 _PATH, _RULE = "/v2.1/os-simple-tenant-usage", "os_compute_api:os-simple-tenant-usage"
 ROUTES = (
     Route("GET", _PATH, index, f"{_RULE}:list"),
     Route("GET", _PATH + "/{id}", show, f"{_RULE}:show", target="later"),
-    Route("GET", "/v2.1/os-migrations", migrations, "os_compute_api:os-migrations:index", since=Version(2, 1)),
 )

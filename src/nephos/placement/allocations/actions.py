@@ -156,6 +156,15 @@ def release(tx: Tx, consumer_id: str, host_id: str | None = None) -> None:
             tx.execute(_free_below, {"host": provider_id})
 
 
+def transfer(tx: Tx, consumer_id: str, other: str, *, consumer_type: str = "INSTANCE") -> None:
+    """What a consumer has is another's, who has nothing yet. No host's use changes."""
+    tx.execute(
+        update(_a)
+        .where(_a.c.consumer_id == consumer_id)
+        .values(consumer_id=other, consumer_type=consumer_type, consumer_generation=1, updated_at=tx.now)
+    )
+
+
 def usage_of_hosts(tx: Tx) -> dict[str, dict[str, int]]:
     """host id → resource class → amount in use, for every host that has any, in one query."""
     found: dict[str, dict[str, int]] = {}
