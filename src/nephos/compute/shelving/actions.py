@@ -78,7 +78,7 @@ def unshelve(tx: Tx, cloud: Cloud, row: Any, who: Who, request_id: str, wish: Wi
     if wish.host is not None:
         _check_host(tx, cloud, wish.host, zone)
     if offloaded:
-        data = {"parts": _parts(tx, row, who), "host": wish.host}
+        data: dict[str, Any] = {"parts": _parts(tx, row, who), "host": wish.host}
         if zone != row.wanted_zone:
             store.change(tx, row.id, wanted_zone=zone)
     else:

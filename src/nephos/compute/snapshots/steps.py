@@ -31,10 +31,14 @@ _DIGEST = 32
 
 
 class Snapshots:
-    """The steps. An operation's `data` holds the image's id, the part that the host keeps, and how to rotate backups."""
+    """The steps. An operation's `data` holds the image's id, the part that the host keeps, and how to rotate backups.
 
-    def __init__(self, cloud: Cloud, building: Building) -> None:
+    `tasks` are the task states that are shown while the disk is copied, before its bytes are fetched, and while they are.
+    """
+
+    def __init__(self, cloud: Cloud, building: Building, tasks: tuple[str, str, str] = states.IMAGE_TASKS) -> None:
         self.cloud, self.building = cloud, building
+        self.copying, self.pending, self.uploading = tasks
 
     def kinds(self) -> tuple[Kind, ...]:
         steps = (*self.steps(), Step("snapshot removed", self.finish))
@@ -53,15 +57,15 @@ class Snapshots:
     def take(self, tx: Tx, operation: Operation) -> Outcome:
         row = actions.get(tx, operation.noun_id)
         self._require_up(tx, row)
-        if row.task_state in (states.IMAGE_SNAPSHOT_PENDING, states.IMAGE_BACKUP):
-            store.change(tx, row.id, task_state=states.IMAGE_SNAPSHOT)
+        if row.task_state != self.copying:
+            self._show(tx, operation, self.copying)
         operation.data["host"] = row.host_id
         body = TakeSnapshot(id=row.id)
         return self.cloud.hosts.task(tx, operation, row.host_id, "guest.snapshot", body, seconds=LOOK_SECONDS)
 
     def taken(self, tx: Tx, operation: Operation, result: Any) -> None:
         operation.data["part"] = msgspec.to_builtins(msgspec.convert(result, Part))
-        self._show(tx, operation, states.IMAGE_PENDING_UPLOAD)
+        self._show(tx, operation, self.pending)
 
     def drop(self, tx: Tx, operation: Operation) -> Outcome:
         """Undo of `take`: nobody waits for it. A host that is away does it when it comes back."""
@@ -76,7 +80,7 @@ class Snapshots:
         if not bringing.begin(tx, image_id, operation.id, part.format):
             operation.mark("image is gone")
             return None
-        self._show(tx, operation, states.IMAGE_UPLOADING)
+        self._show(tx, operation, self.uploading)
 
         def work() -> Any:
             blocks = self._blocks(host_id, server_id, part, image_id, operation.id)
@@ -117,7 +121,7 @@ class Snapshots:
 
     def _show(self, tx: Tx, operation: Operation, task_state: str | None) -> None:
         row = store.by_id(tx, operation.noun_id)
-        if row is not None and not row.deleted and not operation.cancelled and row.task_state in states.IMAGING:
+        if row is not None and not row.deleted and not operation.cancelled:
             store.change(tx, row.id, task_state=task_state)
 
     def _require_up(self, tx: Tx, row: Any) -> None:

@@ -87,6 +87,12 @@ def finish(tx: Tx, cloud: Cloud, image_id: str, upload_id: str, brought: Brought
     return True
 
 
+def is_active(tx: Tx, image_id: str) -> bool:
+    """Whether there is such an image, with its bytes."""
+    row = tx.first(store.by_id, {"id": image_id})
+    return row is not None and row.status == images.ACTIVE
+
+
 def is_wanted(cloud: Cloud, image_id: str, upload_id: str) -> bool:
     """Whether the image still waits for these bytes."""
     with cloud.database.read() as tx:

@@ -45,6 +45,8 @@ def upgrade() -> None:
 
     with op.batch_alter_table('compute_server', schema=None) as batch_op:
         batch_op.add_column(sa.Column('trusted_certs', sa.Text(), nullable=True))
+        batch_op.add_column(sa.Column('shelved_image_id', sa.Text(), nullable=True))
+        batch_op.add_column(sa.Column('shelved_at', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), nullable=True))
 
     with op.batch_alter_table('network_host', schema=None) as batch_op:
         batch_op.add_column(sa.Column('physical', sa.Text(), nullable=True))
