@@ -278,10 +278,13 @@ def _adopt(tx: Tx, cloud: Cloud, server: Server, request: NetworkRequest, order:
     return str(row.id)
 
 
-def bind(tx: Tx, cloud: Cloud, server_id: str, host_id: str) -> None:
-    """The server's ports live on this host now: indexes are given, hosts are told. Again: nothing."""
+def bind(tx: Tx, cloud: Cloud, server_id: str, host_id: str, *, zone: str | None = None) -> None:
+    """The server's ports live on this host now, which may be of another availability zone: indexes are given, hosts are
+    told. Again: nothing."""
     for row in tx.all(_own, {"server": server_id}):
-        ports.bind(tx, cloud, row, host_id)
+        if zone is not None and row.device_owner != COMPUTE + zone:
+            ports.change(tx, cloud, row, {"device_owner": COMPUTE + zone})
+        ports.bind(tx, cloud, ports.get(tx, row.id), host_id)
 
 
 def unbind(tx: Tx, cloud: Cloud, server_id: str) -> None:
