@@ -40,6 +40,7 @@ from nephos.network.filters import TRUE, Filter
 V = "/v2.0"
 _RESERVED = frozenset({"fields", "limit", "marker", "page_reverse", "sort_key", "sort_dir"})
 _UNKNOWN = re.compile(r"unknown field `([^`]+)`(?: - at `\$(?:\[[^\]]*\])+`)?$")
+_READ_ONLY = frozenset({"id", "project_id", "tenant_id", "created_at", "updated_at", "revision_number", "tags"})
 NO_REVISIONS = frozenset({"revision_number"})
 M = TypeVar("M", bound="Base")
 T = TypeVar("T")
@@ -109,7 +110,8 @@ class Noun:
     `columns` are the attributes that lists are filtered and sorted by, beside the standard ones that the table has;
     `filters` those that are only filtered by, or in a way of their own, and `orders` those that are only sorted by. The API
     `lacks` some of the standard ones: tags, or revisions and times ("revision_number").
-    `hidden` are attributes that `get_<name>:<attribute>` guards, `guarded` those that are guarded on create and update.
+    `hidden` are attributes that `get_<name>:<attribute>` guards, `guarded` those that are guarded on create and update. `read_only` are shown and
+    never set, beside what lists are filtered by and the standard attributes.
     """
 
     name: str
@@ -128,9 +130,7 @@ class Noun:
     hidden: tuple[str, ...] = ()
     guarded: frozenset[str] = frozenset()
     word: str = ""
-    read_only: frozenset[str] = field(
-        default=frozenset({"id", "status", "created_at", "updated_at", "revision_number", "tags"})
-    )
+    read_only: frozenset[str] = frozenset()
 
     @property
     def missing(self) -> str:
@@ -417,7 +417,7 @@ class Body(Generic[M]):
             if unknown is None:
                 raise problems.bad(f"Invalid input: {wrong}", "HTTPBadRequest") from wrong
             name = unknown[1]
-            if name in self.noun.read_only or name in self.noun.clauses:
+            if name in _READ_ONLY - self.noun.lacks or name in self.noun.read_only or name in self.noun.clauses:
                 words = (
                     f"Attribute '{name}' not allowed in POST"
                     if creating

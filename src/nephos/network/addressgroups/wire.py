@@ -54,7 +54,5 @@ NOUN = Noun(
     lacks=frozenset({"tags"}),
     target=_target,
     columns={"description": address_group.c.description},
-    read_only=frozenset(
-        {"id", "addresses", "shared", "created_at", "updated_at", "revision_number", "tenant_id", "project_id"}
-    ),
+    read_only=frozenset({"addresses", "shared"}),
 )

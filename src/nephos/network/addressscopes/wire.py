@@ -60,5 +60,4 @@ NOUN = Noun(
     guarded=frozenset({"shared"}),
     columns={"ip_version": _c.version},
     filters={"shared": scope.flag(_seen)},
-    read_only=frozenset({"id", "ip_version", "tenant_id", "project_id"}),
 )

@@ -51,6 +51,5 @@ NOUN = Noun(
     lacks=resource.NO_REVISIONS,
     target=below.target,
     columns={"protocol": _c.protocol, "port": _c.port, "helper": _c.helper},
-    read_only=frozenset({"id", "project_id", "tenant_id"}),
 )
 """Those of the router that the statements know as `above`."""

@@ -79,5 +79,4 @@ NOUN = Noun(
         "used_in_non_default_sg": _c.in_others,
     },
     orders={"ethertype": _c.version},
-    read_only=frozenset({"id"}),
 )

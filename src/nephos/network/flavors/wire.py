@@ -109,7 +109,6 @@ FLAVOR = Noun(
     load=_load_flavors,
     target=_nobodys,
     columns={name: flavor.c[name] for name in ("description", "service_type", "enabled")},
-    read_only=frozenset({"id", "service_type"}),
 )
 PROFILE = Noun(
     name="service_profile",
@@ -124,5 +123,4 @@ PROFILE = Noun(
     target=_nobodys,
     columns={name: profile.c[name] for name in ("description", "driver", "enabled")},
     orders={"metainfo": profile.c.metainfo},
-    read_only=frozenset({"id"}),
 )

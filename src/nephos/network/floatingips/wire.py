@@ -115,25 +115,5 @@ NOUN = Noun(
         "status": _c.status,
     },
     filters={"dns_name": _c.dns_name, "dns_domain": _c.dns_domain},
-    read_only=frozenset(
-        {
-            "id",
-            "status",
-            "router_id",
-            "floating_network_id",
-            "floating_ip_address",
-            "subnet_id",
-            "created_at",
-            "updated_at",
-            "revision_number",
-            "tags",
-            "tenant_id",
-            "project_id",
-            "port_details",
-            "port_forwardings",
-            "dns_name",
-            "dns_domain",
-            "qos_network_policy_id",
-        }
-    ),
+    read_only=frozenset({"port_details", "port_forwardings", "qos_network_policy_id", "subnet_id"}),
 )

@@ -90,6 +90,5 @@ NOUN = Noun(
     columns={"protocol": _c.protocol, "internal_port_id": _c.port_id},
     filters={"external_port": _single, "external_port_range": _span},
     orders={"external_port": _c.outside_first, "external_port_range": _c.outside_first},
-    read_only=frozenset({"id", "project_id", "tenant_id"}),
 )
 """Those of the floating IP that the statements know as `above`."""

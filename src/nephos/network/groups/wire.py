@@ -101,19 +101,7 @@ GROUP = Noun(
     render=_render_group,
     load=_load_rules,
     filters={"stateful": group.c.stateful, "shared": scope.flag(_seen)},
-    read_only=frozenset(
-        {
-            "id",
-            "created_at",
-            "updated_at",
-            "revision_number",
-            "tags",
-            "security_group_rules",
-            "shared",
-            "tenant_id",
-            "project_id",
-        }
-    ),
+    read_only=frozenset({"security_group_rules"}),
 )
 
 

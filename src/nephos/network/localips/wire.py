@@ -76,20 +76,6 @@ NOUN = Noun(
         "local_ip_address": _c.address,
         "ip_mode": _c.ip_mode,
     },
-    read_only=frozenset(
-        {
-            "id",
-            "project_id",
-            "tenant_id",
-            "local_port_id",
-            "network_id",
-            "local_ip_address",
-            "ip_mode",
-            "created_at",
-            "updated_at",
-            "revision_number",
-        }
-    ),
 )
 
 
@@ -129,6 +115,6 @@ ASSOCIATION = Noun(
     columns={"local_ip_address": _c.address, "fixed_port_id": _a.id, "fixed_ip": _a.fixed_address},
     filters={"host": _host},
     orders={"host": port.c.host_id},
-    read_only=frozenset({"local_ip_id", "local_ip_address", "host"}),
+    read_only=frozenset({"local_ip_id"}),
 )
 """Those of the local IP that the statements know as `above`."""

@@ -59,5 +59,4 @@ NOUN = Noun(
     scope=_c.project_id == resource.VIEWER,
     render=_render,
     columns={"router_id": _c.router_id, "port_id": _c.port_id, "ip_address": _c.address},
-    read_only=frozenset({"id", "project_id", "tenant_id", "created_at", "updated_at", "revision_number"}),
 )

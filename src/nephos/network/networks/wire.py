@@ -191,21 +191,5 @@ NOUN = Noun(
         "provider:segmentation_id": _c.segment,
     },
     orders={"status": _c.admin_state_up},
-    read_only=frozenset(
-        {
-            "id",
-            "status",
-            "subnets",
-            "created_at",
-            "updated_at",
-            "revision_number",
-            "tags",
-            "availability_zones",
-            "availability_zone_hints",
-            "ipv4_address_scope",
-            "ipv6_address_scope",
-            "tenant_id",
-            "project_id",
-        }
-    ),
+    read_only=frozenset({"availability_zone_hints", "availability_zones", "ipv4_address_scope", "ipv6_address_scope", "subnets"}),
 )

@@ -388,23 +388,5 @@ NOUN = Noun(
         "binding:vnic_type": _c.vnic_type,
     },
     orders={"mac_address": _c.mac},
-    read_only=frozenset(
-        {
-            "id",
-            "status",
-            "network_id",
-            "created_at",
-            "updated_at",
-            "revision_number",
-            "tags",
-            "tenant_id",
-            "project_id",
-            "dns_assignment",
-            "qos_network_policy_id",
-            "resource_request",
-            "trunk_details",
-            "binding:vif_type",
-            "binding:vif_details",
-        }
-    ),
+    read_only=frozenset({"binding:vif_details", "binding:vif_type", "dns_assignment", "resource_request", "trunk_details"}),
 )

@@ -177,9 +177,7 @@ POLICY = Noun(
     load=_load,
     target=_policy_target,
     filters={"shared": scope.flag(_seen), "is_default": case((_p.default_of.is_not(None), True), else_=False)},
-    read_only=frozenset(
-        {"id", "rules", "created_at", "updated_at", "revision_number", "tags", "tenant_id", "project_id"}
-    ),
+    read_only=frozenset({"rules"}),
 )
 
 
@@ -210,7 +208,7 @@ def _noun(kind: Kind, *, alias: bool) -> Noun:
         lacks=resource.NO_REVISIONS,
         target=_rule_target,
         columns=columns,
-        read_only=frozenset({"id", "type", "qos_policy_id", "tenant_id", "project_id"}),
+        read_only=frozenset({"qos_policy_id", "type"}),
     )
 
 

@@ -180,21 +180,5 @@ NOUN = Noun(
     columns={"admin_state_up": _c.admin_state_up, "flavor_id": _c.flavor_id},
     filters={"status": _status, "ha": _c.ha, "distributed": _c.distributed, "enable_ndp_proxy": _c.ndp_proxy},
     orders={"status": _c.admin_state_up},
-    read_only=frozenset(
-        {
-            "id",
-            "status",
-            "created_at",
-            "updated_at",
-            "revision_number",
-            "tags",
-            "tenant_id",
-            "project_id",
-            "availability_zones",
-            "availability_zone_hints",
-            "external_gateways",
-            "flavor_id",
-            "conntrack_helpers",
-        }
-    ),
+    read_only=frozenset({"availability_zone_hints", "availability_zones", "conntrack_helpers", "external_gateways"}),
 )

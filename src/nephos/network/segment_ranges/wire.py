@@ -84,20 +84,5 @@ NOUN = Noun(
         "minimum": _c.minimum,
         "maximum": _c.maximum,
     },
-    read_only=frozenset(
-        {
-            "id",
-            "default",
-            "shared",
-            "project_id",
-            "tenant_id",
-            "network_type",
-            "physical_network",
-            "used",
-            "available",
-            "created_at",
-            "updated_at",
-            "revision_number",
-        }
-    ),
+    read_only=frozenset({"available", "used"}),
 )

@@ -64,5 +64,4 @@ NOUN = Noun(
     guarded=frozenset({"target_tenant", "target_project"}),
     columns={"object_type": _c.object_type, "object_id": _c.object_id, "action": _c.action},
     filters={"target_tenant": _c.target, "target_project": _c.target},
-    read_only=frozenset({"id", "object_type", "object_id", "action", "tenant_id", "project_id"}),
 )

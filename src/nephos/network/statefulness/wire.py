@@ -42,5 +42,4 @@ NOUN = Noun(
     render=_render,
     lacks=resource.NO_REVISIONS,
     columns={"stateful": _c.stateful},
-    read_only=frozenset({"id", "project_id", "tenant_id"}),
 )

@@ -95,7 +95,4 @@ NOUN = Noun(
         "address_scope_id": _c.address_scope_id,
     },
     filters={"shared": scope.flag(visible())},
-    read_only=frozenset(
-        {"id", "ip_version", "shared", "created_at", "updated_at", "revision_number", "tags", "tenant_id", "project_id"}
-    ),
 )

@@ -136,24 +136,5 @@ NOUN = Noun(
         "router:external": network.c.external,
         "shared": scope.flag(_seen),
     },
-    read_only=frozenset(
-        {
-            "id",
-            "network_id",
-            "ip_version",
-            "cidr",
-            "created_at",
-            "updated_at",
-            "revision_number",
-            "tags",
-            "subnetpool_id",
-            "prefixlen",
-            "use_default_subnetpool",
-            "ipv6_ra_mode",
-            "ipv6_address_mode",
-            "tenant_id",
-            "project_id",
-            "router:external",
-        }
-    ),
+    read_only=frozenset({"prefixlen", "use_default_subnetpool"}),
 )

@@ -78,18 +78,5 @@ NOUN = Noun(
     render=_render,
     load=_load,
     columns={"port_id": _c.port_id, "admin_state_up": _c.admin_state_up, "status": port.c.status},
-    read_only=frozenset(
-        {
-            "id",
-            "port_id",
-            "sub_ports",
-            "status",
-            "created_at",
-            "updated_at",
-            "revision_number",
-            "tags",
-            "tenant_id",
-            "project_id",
-        }
-    ),
+    read_only=frozenset({"sub_ports"}),
 )
