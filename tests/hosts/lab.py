@@ -329,12 +329,12 @@ class Lab:
                         pipe.close()
 
 
-def wait(true: Callable[[], object], seconds: float, what: str) -> None:
-    """Wait until `true()` is so; `Failed` names `what` when it never is."""
+def wait(true: Callable[[], object], seconds: float, what: str | Callable[[], str]) -> None:
+    """Wait until `true()` is so; `Failed` names `what`, asked at the end where it is a function, when it never is."""
     until = time.monotonic() + seconds * SLOW
     while not true():
         if time.monotonic() > until:
-            raise Failed(f"{what}: not within {seconds * SLOW} s")
+            raise Failed(f"{what if isinstance(what, str) else what()}: not within {seconds * SLOW} s")
         threading.Event().wait(0.05)
 
 

@@ -11,6 +11,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -117,18 +118,21 @@ def _as_the_guest(cloud: LabCloud, kept: dict[str, str]) -> None:
         assert shown["status"] != "ERROR", cloud.said()
         return shown["status"] == "ACTIVE"
 
-    wait(runs, 120, f"the guest: {shown}")
+    wait(runs, 120, lambda: f"the guest: {shown}")
     seen = cloud.lab.hosts[1].popen("tcpdump", "-lnei", "eth1", "proto", "gre")
     assert seen.stdout is not None
     while "listening on" not in seen.stdout.readline():
         pass
 
+    found: dict[str, Any] = {}
+
     def arrives(target: str) -> bool:
-        return bool(cloud.get(f"/nephos/v1/ports/{kept['port']}/trace?to={target}")["trace"]["ok"])
+        found.update(cloud.get(f"/nephos/v1/ports/{kept['port']}/trace?to={target}")["trace"])
+        return bool(found["ok"])
 
     for target in ("dhcp", "metadata", "gateway", "internet"):
         # The first packet to a host may be lost while its switch finds out that one's MAC; a guest asks again.
-        wait(lambda target=target: arrives(target), 30, f"the guest's packets to {target}")  # type: ignore[misc]
+        wait(lambda target=target: arrives(target), 30, lambda target=target: f"the guest's packets to {target}: {found}")  # type: ignore[misc]
     assert "key=0x1," in seen.stdout.readline()
     seen.kill()
     seen.communicate()
