@@ -6,6 +6,7 @@ operations' own steps and of the agent's own marks, so a new step is in the test
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -161,3 +162,52 @@ def act(action: str, demo: Any, server: str, image: str) -> None:
     """Ask for it, and again when the answer was lost with the server that was killed: then it is refused until the first
     is over, and done twice."""
     patiently({"rebuild": lambda: demo.compute.rebuild_server(server, image=image)}[action])
+
+
+MOVES = {
+    "confirm": ("server.resize", "server.confirm_resize", *(f"guest.{each}" for each in ("leave:set aside", "receive:begin", "receive:disk", "receive:domain", "receive:running", "forget:forgotten"))),
+    "revert": ("server.revert_resize", "guest.leave:begin", "guest.return:begin", "guest.return:came back"),
+}
+"""How a resize is answered → the kinds of operations and the agent's own points that are killed at on that way."""
+
+
+def move_points() -> list[tuple[str, str]]:
+    return [
+        (answer, point)
+        for answer, names in MOVES.items()
+        for name in names
+        for point in (server_points(name) if name.startswith("server.") else [name])
+    ]
+
+
+@pytest.mark.parametrize(("answer", "point"), move_points())
+def test_a_resize_killed_at(
+    answer: str, point: str, cloud: RunningCloud, demo: Any, survivor: str, failpoint: Path
+) -> None:
+    """It waits to be confirmed or reverted, or is undone; whatever was answered, the server runs, once."""
+    server = patiently(lambda: demo.compute.get_server(survivor))
+    before = server.flavor.name
+    flavor = {"m1.nano": "84", "m1.micro": "42"}[before]
+    failpoint.write_text(point)
+    failpoint.chmod(0o666)
+
+    def rests() -> Any:
+        found = patiently(lambda: demo.compute.get_server(survivor))
+        return found if found.task_state is None else None
+
+    def once(call: Any, until: set[str]) -> Any:
+        """Ask, and again when the answer was lost with the server that was killed."""
+        for _ in range(3):
+            with contextlib.suppress(openstack.exceptions.SDKException, ClientException, OSError):
+                call()
+            found = wait_for(rests, 90, f"rest after {point}")
+            if found.status in until:
+                return found
+        raise AssertionError(f"after {point} it is {found.status}")
+
+    once(lambda: demo.compute.resize_server(survivor, flavor), {"VERIFY_RESIZE"})
+    end = demo.compute.confirm_server_resize if answer == "confirm" else demo.compute.revert_server_resize
+    server = once(lambda: end(survivor), {"ACTIVE"})
+    assert not failpoint.exists(), f"nobody came by {point}"
+    assert (server.flavor.name == before) is (answer == "revert")
+    assert wait_for(lambda: patiently(cloud.audit) == [], 30, f"an audit without findings after {point}")
