@@ -48,7 +48,7 @@ def quota(lab: Lab) -> tuple[int, int]:
 
 def act(lab: Lab, server_id: str, action: str, body: Any = None, client: Client | None = None) -> Response:
     reply = lab.act(server_id, action, body, client)
-    assert reply.status == 202, reply
+    assert reply.status == (204 if action == "confirmResize" else 202), reply
     return reply
 
 

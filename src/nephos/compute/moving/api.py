@@ -158,15 +158,15 @@ def one_of_server(call: Call) -> Reply:
     return Reply({"migration": wire.of_server(found, minor=call.version.minor)})
 
 
-def _action(name: str, handler: Any, rule: str) -> Route:
-    return Route("POST", SERVER + "/action", handler, rule, 202, target="later", action=name)
+def _action(name: str, handler: Any, rule: str, status: int = 202) -> Route:
+    return Route("POST", SERVER + "/action", handler, rule, status, target="later", action=name)
 
 
 _SERVERS = _RULE + "servers:"
 _ONE = SERVER + "/migrations/{migration}"
 ROUTES = (
     _action("resize", resize, _SERVERS + "resize"),
-    _action("confirmResize", confirm, _SERVERS + "confirm_resize"),
+    _action("confirmResize", confirm, _SERVERS + "confirm_resize", 204),
     _action("revertResize", revert, _SERVERS + "revert_resize"),
     _action("migrate", migrate, _MIGRATE),
     Route("GET", "/v2.1/os-migrations", index, _MIGRATIONS),
