@@ -434,7 +434,7 @@ class World:
             found[f"network/{kind}_rules"] = found[f"network/alias-{kind.replace('_', '-')}-rules"] = rule
 
     def _image(self, client: Client, found: Things) -> None:
-        image = found["image/images"] = make_image(client, visibility="shared")
+        image = found["image/images"] = found["compute/images"] = make_image(client, visibility="shared", colour="red")
         found["image/image_id"] = image
         found["image/members"] = NOT_THERE.replace("-", "")
         self._made(client, f"/image/v2/images/{image}/members", {"member": found["image/members"]})

@@ -25,7 +25,7 @@ from nephos.compute.moving import api as moving
 from nephos.compute.moving import store as migrations
 from nephos.compute.moving.steps import Moving
 from nephos.compute.parts import Parts
-from nephos.compute.proxies import floating_ips, outside, security_groups
+from nephos.compute.proxies import floating_ips, images, outside, security_groups
 from nephos.compute.quotas import api as quotas
 from nephos.compute.rebuilding import api as rebuilding
 from nephos.compute.rebuilding.steps import Rebuilding
@@ -69,6 +69,7 @@ _NOUNS: tuple[ModuleType, ...] = (
     interfaces,
     security_groups,
     floating_ips,
+    images,
     outside,
 )
 
