@@ -275,6 +275,12 @@ def test_a_highly_available_router_goes_on_when_its_host_is_lost(quarter: Quarte
     lab.hosts[active].run("sh", "-c", back)
     active = elected(quarter, router, inner)
     assert out.says("five") == "five"
+    # Nobody believes the router's MAC on the host that stands by: not the active one, which so would send nothing to
+    # itself, and not the other, whose own guests it serves.
+    tap, tunnel = f"tap{inner.port_id[:11]}", f"vxlan-{net.segment}"
+    learned = {host: lab.hosts[host].out("sh", "-c", f"bridge fdb show | grep '{inner.mac}.* master'") for host in (0, 1)}
+    assert tap in learned[active] and tunnel not in learned[active], learned
+    assert tap not in learned[1 - active], learned
     # The other one is preferred from now on, and takes over at once from one that is active.
     for host in (0, 1):
         known = quarter.routers[host][router.id]

@@ -102,6 +102,11 @@ def _rules(router: Router, number: Mapping[str, int], homes: Mapping[str, str]) 
         for chain in ("helpers", "output"):
             chosen = [match(meta("l4proto"), one.protocol), match(field("th", "dport"), one.port)]
             table.rule(chain, *chosen, {"ct helper": f"helper{place}"})
+    if router.ha is not None:
+        # The kernel reports the groups that it leaves when it is active no more, without an address, and from the MAC that
+        # is another host's now: bridges and switches would send there what is for the active one.
+        reports = match(field("icmpv6", "type"), {"set": [131, 132, 143]})
+        table.rule("output", match(field("ip6", "saddr"), "::"), reports, DROP)
     if number:
         _choose(table, router, number, homes)
     table.hook("input", "input", 0)

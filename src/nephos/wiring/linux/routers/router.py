@@ -19,7 +19,7 @@ from nephos.wiring.linux.routers.gateways import Way
 from nephos.wiring.linux.routers.vrrp import Elections
 from nephos.wiring.linux.system import names, netns, sysctl
 from nephos.wiring.linux.system.host import Host, Room
-from nephos.wiring.linux.system.netlink import NTF_STICKY, NUD_FAILED, NUD_INCOMPLETE, Link
+from nephos.wiring.linux.system.netlink import NTF_STICKY, NUD_FAILED, NUD_INCOMPLETE, NUD_PERMANENT, Link
 from nephos.wiring.linux.system.reactor import Reactor
 
 Legs = dict[str, RouterInterface | RouterGateway]
@@ -40,6 +40,7 @@ class Routers:
         self._answers = answers
         self._asked: set[tuple[str, str]] = set()
         self._known: dict[tuple[str, str], bool] = {}
+        self._standing_by: set[str] = set()
         self._advertisers = Advertisers(host.folder)
         self._limits = AddressLimits(host)
         self.elections = Elections(host.folder, reactor, became)
@@ -185,9 +186,22 @@ class Routers:
             self._put(room, others, wanted, ways)
         elif not active:
             self._put(room, others, {device: set() for device in wanted}, [])
+        if active:
+            self._standing_by.discard(router.id)
+        elif router.id not in self._standing_by:
+            self._yield(others)
+            self._standing_by.add(router.id)
         self._proxy(room, router)
         self.elections.tell(router.id, vrrp.ACTIVE if active else vrrp.STANDBY)
         return changed
+
+    def _yield(self, legs: Legs) -> None:
+        """Guests of this host reach the active one: the bridges forget that the router's MACs were here."""
+        root = self._host.stack
+        here = {(root.links[tap].index, leg.mac) for leg in legs.values() if (tap := names.tap(leg.port_id)) in root.links}
+        for one in root.netlink.forwards():
+            if (one.index, one.mac) in here and not one.state & NUD_PERMANENT:
+                root.netlink.pin_mac(one.index, one.mac, add=False)
 
     @staticmethod
     def _put(room: Room, legs: Legs, wanted: dict[str, set[str]], ways: list[Way]) -> None:
@@ -217,6 +231,7 @@ class Routers:
         self._advertisers.remove(names.checked(router_id))
         self._limits.forget(router_id)
         self.elections.remove(router_id)
+        self._standing_by.discard(router_id)
         root, prefix = self._host.stack, f"{router_id}/"
         for device, link in list(root.links.items()):
             mark = names.Mark.parse(link.alias)

@@ -23,6 +23,8 @@ from nephos.wiring.linux.system.reactor import Reactor
 ADVERTISE_SECONDS = 1
 FOLDER = "vrrp"
 PRIORITY = 50
+_REFRESH_SECONDS = 10
+"""How long a bridge may believe the router where it was, when a host that was cut off came back and missed the news."""
 ACTIVE, STANDBY = "active", "standby"
 
 
@@ -49,7 +51,7 @@ def configuration(
         *(["    nopreempt"] if ha.rank is None else []),
         f"    advert_int {ADVERTISE_SECONDS}",
         "    garp_master_delay 1",
-        "    garp_master_refresh 60",
+        f"    garp_master_refresh {_REFRESH_SECONDS}",
         "    virtual_ipaddress {",
         f"        {ha.virtual.address}/{ha.virtual.prefix} dev {device}",
         "    }",
