@@ -19,7 +19,7 @@ from pathlib import Path
 import msgspec
 
 from nephos import app, settings
-from nephos.compute.moving.links import open_disks
+from nephos.compute.moving.links import open_disks, open_tunnel
 from nephos.errors import SettingsError
 from nephos.hosts import actions as hosts
 from nephos.hosts.streams import Streams
@@ -76,6 +76,7 @@ def application() -> Front:
         socket=chosen.streams_socket,
         open_image=lambda link: open_link(cloud, link),
         open_disks=lambda link: open_disks(cloud, link),
+        open_tunnel=lambda link: open_tunnel(cloud, link),
         keeper=certificates,
     )
     streams.start()

@@ -13,6 +13,7 @@ import pytest
 
 from nephos.agent import guestdata, patience
 from nephos.agent import tasks as agent_tasks
+from nephos.agent.connection import Dial
 from nephos.agent.host import Host
 from nephos.agent.tasks import Tasks
 from nephos.hosts import wire
@@ -33,7 +34,7 @@ class Bench:
         self.sightings: list[wire.Seen] = []
         self.hypervisor = FakeHypervisor(state_dir=path / "hypervisor", cloud_id="c")
         self.host = Host("h", path, self.hypervisor, FakeWiring(), None, self.sightings.append)
-        self.tasks = Tasks(lambda link, offset, length: b"", self.results.append)
+        self.tasks = Tasks(lambda path, offset, length: b"", self.results.append, Dial("/nowhere"))
 
     def know(self, *ids: str, power: str = "running", ports: tuple[str, ...] = ()) -> None:
         """The server says that these guests are here."""

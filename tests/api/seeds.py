@@ -405,10 +405,17 @@ BODIES: dict[str, Any] = {
     "PUT compute /v2.1/os-quota-class-sets/{name}": {"quota_class_set": {"cores": 50}},
     "POST compute /v2.1/servers": {"server": _SERVER},
     "PUT compute /v2.1/servers/{server}": {"server": {"name": "changed"}},
+    "POST compute /v2.1/servers/{server}/action os-migrateLive": {
+        "os-migrateLive": {"host": None, "block_migration": "auto"}
+    },
+    "POST compute /v2.1/servers/{server}/migrations/{migration}/action force_complete": {"force_complete": None},
     "POST compute /v2.1/servers/{server}/action resize": {"resize": {"flavorRef": "2"}},
     "POST compute /v2.1/servers/{server}/action reboot": {"reboot": {"type": "SOFT"}},
     "POST compute /v2.1/servers/{server}/action rebuild": {
         "rebuild": {"imageRef": "{image/images}", "name": "changed", "metadata": {"colour": "red"}}
+    },
+    "POST compute /v2.1/servers/{server}/action rescue": {
+        "rescue": {"rescue_image_ref": "{image/images}", "adminPass": "secret"}
     },
     "POST compute /v2.1/servers/{server}/action createImage": {
         "createImage": {"name": "copy", "metadata": {"colour": "red"}}

@@ -25,6 +25,7 @@ OTHERWISE: dict[str, int] = {
     "GET identity /v2.0/{rest:path}": 404,
     "POST identity /v2.0/{rest:path}": 404,
     "DELETE image /v2/images": 404,
+    "DELETE compute /v2.1/images": 404,
     # the first version document of Glance is a choice
     "GET image": 300,
     # refused for what the thing is, not for how it was asked
@@ -45,10 +46,13 @@ OTHERWISE: dict[str, int] = {
     "POST compute /v2.1/servers/{server}/action os-start": 409,
     "POST compute /v2.1/servers/{server}/action shelveOffload": 409,
     "POST compute /v2.1/servers/{server}/action unshelve": 409,
+    "POST compute /v2.1/servers/{server}/action unrescue": 409,
     "POST compute /v2.1/servers/{server}/action confirmResize": 409,
     "POST compute /v2.1/servers/{server}/action revertResize": 409,
     # none goes on
     "GET compute /v2.1/servers/{server}/migrations/{migration}": 404,
+    "DELETE compute /v2.1/servers/{server}/migrations/{migration}": 409,
+    "POST compute /v2.1/servers/{server}/migrations/{migration}/action force_complete": 409,
     "POST compute /v2.1/servers/{server}/action removeFloatingIp": 409,
     "DELETE compute /v2.1/os-services/{id}": 409,
     # no host is connected here

@@ -37,6 +37,7 @@ class Agent:
         self.since: dict[str, int] = {}
         self.guests: dict[str, dict[str, str]] = {name: {} for name in self.names}
         self.aside: dict[str, dict[str, str]] = {name: {} for name in self.names}
+        self.expected: dict[str, set[str]] = {name: set() for name in self.names}
         self.items: dict[str, dict[tuple[str, str], bytes]] = {name: {} for name in self.names}
         self.done: list[tuple[str, str, Any]] = []
         self.held: list[tuple[str, wire.Task]] = []
@@ -114,11 +115,25 @@ class Agent:
                 received = msgspec.msgpack.decode(task.body, type=ReceiveGuest)
                 assert all(("port", nic.port_id) in self.items[name] for nic in received.guest.nics)
                 self.guests[name][received.guest.id] = "running" if received.start else "shutdown"
+            elif task.kind == "guest.expect":
+                assert body["guest"]["id"] not in self.guests[name]
+                value = {"home": "/there", "server": "/socket"}
+                self.expected[name].add(body["guest"]["id"])
+            elif task.kind == "guest.send" and body["id"] in self.guests[name]:
+                there = next(each for each, ids in self.expected.items() if body["id"] in ids)
+                self.expected[there].discard(body["id"])
+                self.guests[there][body["id"]] = self.guests[name].pop(body["id"])
+            elif task.kind == "guest.unexpect":
+                self.expected[name].discard(body["id"])
             elif task.kind == "guest.plug":
                 assert ("port", body["nic"]["port_id"]) in self.items[name], "the port comes before its task"
             elif task.kind == "guest.power":
                 powers = {"stop": "shutdown", "pause": "paused", "suspend": "suspended"}
                 self.guests[name][body["id"]] = powers.get(body["action"], "running")
+            elif task.kind == "guest.rescue":
+                self.guests[name][body["guest"]["id"]] = "rescued"
+            elif task.kind == "guest.unrescue":
+                self.guests[name][body["id"]] = "running" if body["start"] else "shutdown"
             elif task.kind == "guest.snapshot":
                 value = {"name": "snapshot", "size": len(self.disk), "extents": [], "format": "raw"}
         self.done.append((name, task.kind, body))

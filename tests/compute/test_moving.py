@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from nephos import errors
@@ -342,3 +343,145 @@ def test_migrations_are_listed_by_microversion(lab: Lab) -> None:
     assert lab.admin.get(of_server).json == {"migrations": []}
     assert lab.admin.get(f"{of_server}/{newest[1]['id']}").status == 404
     assert lab.admin.get(f"{of_server}/999").status == 404
+
+
+# --- while it runs -----------------------------------------------------------------------------------------------------
+
+LIVE = {"host": None, "block_migration": "auto"}
+
+
+def statuses(lab: Lab) -> list[str]:
+    return [each["status"] for each in lab.admin.get("/compute/v2.1/os-migrations").json["migrations"]]
+
+
+def test_a_server_is_migrated_while_it_runs(lab: Lab) -> None:
+    server = lab.boot(lab.demo, networks="auto")
+    server_id, source, before = server["id"], server["OS-EXT-SRV-ATTR:host"], used(lab)
+    target = other(lab, source)
+    lab.agent.refuse = lambda host, task: watch(task.kind)
+    seen: dict[str, Any] = {}
+
+    def watch(kind: str) -> str | None:
+        shown = lab.show(server_id)
+        of_server = lab.admin.get(f"{SERVERS}/{server_id}/migrations").json["migrations"]
+        seen[kind] = (shown["status"], shown["OS-EXT-SRV-ATTR:host"], used(lab), [each["status"] for each in of_server])
+        assert findings(lab) == []
+        if kind == "guest.send":
+            lab.agent.saw(source, "migration", server_id, '{"memory_total": 1024, "memory_remaining": 24}')
+            (one,) = lab.admin.get(f"{SERVERS}/{server_id}/migrations").json["migrations"]
+            assert (one["memory_total_bytes"], one["memory_remaining_bytes"]) == (1024, 24)
+            assert lab.admin.get(f"{SERVERS}/{server_id}/migrations/{one['id']}").json["migration"] == one
+        return None
+
+    act(lab, server_id, "os-migrateLive", LIVE, lab.admin)
+    lab.agent.settle()
+    both = {source: before[source], target: before[source]}
+    assert seen["guest.expect"] == ("MIGRATING", source, both, ["preparing"])
+    assert seen["guest.send"] == ("MIGRATING", source, both, ["running"])
+    assert seen["guest.settle"][:2] == ("MIGRATING", target) and seen["guest.settle"][3] == ["post-migrating"]
+    shown = lab.show(server_id)
+    assert (shown["status"], shown["OS-EXT-SRV-ATTR:host"], shown["OS-EXT-STS:power_state"]) == ("ACTIVE", target, 1)
+    assert lab.agent.guests == {source: {}, target: {server_id: "running"}}
+    assert used(lab) == {source: before[target], target: before[source]} and findings(lab) == []
+    (port,) = lab.admin.get(f"/network/v2.0/ports?device_id={server_id}").json["ports"]
+    assert (port["binding:host_id"], port["status"]) == (target, "ACTIVE")
+    assert ("guest", server_id) not in lab.agent.items[source] and statuses(lab) == ["completed"]
+    assert history(lab, server_id)[0] == "live-migration"
+
+
+@pytest.mark.parametrize("kind", ["guest.expect", "guest.send", "guest.settle", "guest.destroy"])
+def test_a_live_migration_that_fails_leaves_a_server_that_runs(lab: Lab, kind: str) -> None:
+    server = lab.boot(lab.demo, networks="auto")
+    server_id, source, before = server["id"], server["OS-EXT-SRV-ATTR:host"], used(lab)
+    once = iter(["no"])
+    lab.agent.refuse = lambda host, task: next(once, None) if task.kind == kind else None
+    act(lab, server_id, "os-migrateLive", LIVE, lab.admin)
+    lab.agent.settle()
+    lab.agent.settle()
+    left = kind in ("guest.settle", "guest.destroy")
+    now = other(lab, source) if left else source
+    assert (lab.show(server_id)["status"], where(lab, server_id)) == ("ACTIVE", now)
+    assert lab.agent.guests[now] == {server_id: "running"} and not any(lab.agent.expected.values())
+    assert used(lab)[now] == before[source] and findings(lab) == []
+    assert statuses(lab) == ["completed" if left else "error"]
+    assert ("guest.destroy" in [task for host, task, _ in lab.agent.done if host == source]) is left
+
+
+@pytest.mark.parametrize("moment", ["guest.expect", "guest.send", "guest.settle"])
+def test_a_delete_ends_a_live_migration(lab: Lab, moment: str) -> None:
+    server_id = lab.boot()["id"]
+    lab.agent.refuse = lambda host, task: drop() if task.kind == moment else None
+
+    def drop() -> None:
+        lab.demo.delete(f"{SERVERS}/{server_id}")
+
+    act(lab, server_id, "os-migrateLive", LIVE, lab.admin)
+    lab.agent.settle()
+    assert lab.demo.get(f"{SERVERS}/{server_id}").status == 404
+    assert not any(lab.agent.guests.values()) and not any(lab.agent.expected.values())
+    assert all(not each.get(MIB) for each in used(lab).values()) and findings(lab) == []
+
+
+@pytest.mark.parametrize("moment", ["guest.expect", "guest.send"])
+def test_a_live_migration_is_given_up_or_hurried(lab: Lab, moment: str) -> None:
+    server_id = lab.boot()["id"]
+    source = where(lab, server_id)
+    path = f"{SERVERS}/{server_id}/migrations/1"
+    latest = {"OpenStack-API-Version": "compute 2.65"}
+
+    def interrupt(kind: str) -> str | None:
+        if kind != moment:
+            return None
+        forced = lab.admin.post(path + "/action", {"force_complete": None}, **latest)
+        assert forced.status == (202 if kind == "guest.send" else 400)
+        assert lab.admin.delete(path, **latest).status == 202
+        return "it was aborted" if kind == "guest.send" else None
+
+    assert lab.admin.delete(path, **latest).status == 409
+    lab.agent.refuse = lambda host, task: interrupt(task.kind)
+    act(lab, server_id, "os-migrateLive", LIVE, lab.admin)
+    lab.agent.settle()
+    assert (lab.show(server_id)["status"], where(lab, server_id)) == ("ACTIVE", source)
+    assert statuses(lab) == ["cancelled"] and findings(lab) == [] and not any(lab.agent.expected.values())
+    steered = [body["action"] for _, kind, body in lab.agent.done if kind == "guest.steer"]
+    assert steered == (["hurry", "abort"] if moment == "guest.send" else ["abort"])
+    assert "live_migration_cancel" in history(lab, server_id)
+
+
+def test_what_a_live_migration_needs_is_said_beforehand(lab: Lab) -> None:
+    server_id = lab.boot()["id"]
+    source = where(lab, server_id)
+    target = other(lab, source)
+
+    def asked(body: dict[str, Any], version: str = "2.100") -> tuple[int, str]:
+        path = f"{SERVERS}/{server_id}/action"
+        reply = lab.admin.post(path, {"os-migrateLive": body}, **{"OpenStack-API-Version": f"compute {version}"})
+        return reply.status, reply.body.decode()
+
+    for body, version in (
+        ({"host": source, "block_migration": "auto"}, "2.100"),
+        ({"host": "nowhere", "block_migration": "auto"}, "2.100"),
+        ({"host": None, "block_migration": False}, "2.100"),
+        ({"host": None, "block_migration": "auto", "force": True}, "2.100"),
+        ({"host": None, "block_migration": "auto", "force": True}, "2.30"),
+        ({"host": None, "block_migration": "auto", "disk_over_commit": False}, "2.100"),
+        ({"host": None, "block_migration": True}, "2.1"),
+        ({"host": None, "block_migration": "auto", "disk_over_commit": False}, "2.1"),
+        ({"host": None}, "2.100"),
+    ):
+        assert asked(body, version)[0] == 400, (body, version)
+    hello = lab.agent.hello[target]
+    lab.agent.hello[target] = msgspec.structs.replace(hello, hypervisor_version=1, cpu_info={"arch": "arm64"})
+    lab.agent.arrive()
+    status, said = asked({"host": target, "block_migration": "auto"})
+    assert status == 400 and "older than 1000" in said and "arm64" in said
+    lab.harness.cloud.parts["compute"].building.cache.forget()
+    reply = act(lab, server_id, "os-migrateLive", LIVE, lab.admin)
+    lab.agent.settle()
+    events = lab.events(server_id, reply.headers["x-openstack-request-id"])
+    assert any("older than 1000" in (each.get("traceback") or "") for each in events)
+    assert (lab.show(server_id)["status"], where(lab, server_id)) == ("ACTIVE", source)
+    assert lab.act(server_id, "os-migrateLive", LIVE).status == 403
+    act(lab, server_id, "os-stop")
+    lab.agent.settle()
+    assert lab.act(server_id, "os-migrateLive", LIVE, lab.admin).status == 409

@@ -117,6 +117,7 @@ class Cluster:
             socket=self.settings.streams_socket,
             open_image=self._open_image,
             open_disks=self._open_disks,
+            open_tunnel=lambda link: None,
             keeper=self.keeper,
         )
         streams.start()

@@ -480,6 +480,7 @@ def test_a_listener_whose_port_is_taken_says_so(cluster: Cluster) -> None:
             socket=cluster.settings.streams_socket,
             open_image=cluster._open_image,
             open_disks=cluster._open_disks,
+            open_tunnel=lambda link: None,
         ).start()
     cluster.put(A, "network", "net-1", network(1))
     until(lambda: networks(agent, A) == {"net-1"})

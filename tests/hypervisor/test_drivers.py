@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Protocol
+from xml.etree import ElementTree
 
 import msgspec
 import pytest
@@ -34,6 +35,14 @@ class Kind(Protocol):
 
     def cards(self, driver: Hypervisor, guest: Guest) -> set[str]:
         """The ports of the cards that the guest has, by what holds it."""
+        ...
+
+    def definition(self, guest: Guest) -> object:
+        """What the guest will be when it starts next, as far as it does not change by itself."""
+        ...
+
+    def rescued(self, guest: Guest, *, stable: bool) -> None:
+        """The guest runs from the rescue disk: with `stable` that comes after its own disks, else before them."""
         ...
 
     def stands_alone(self, guest: Guest, format: str) -> None:
@@ -67,6 +76,12 @@ class Fake:
     def stands_alone(self, guest: Guest, format: str) -> None:
         assert format == "raw"
 
+    def definition(self, guest: Guest) -> object:
+        return None
+
+    def rescued(self, guest: Guest, *, stable: bool) -> None:
+        """A fake guest has no disks."""
+
     def disks(self, guest: Guest) -> tuple[object, object]:
         return FakeHypervisor(state_dir=self._folder, cloud_id="cloud-a").disks(guest.id)
 
@@ -96,6 +111,27 @@ class Libvirt:
         assert len(taps) == len(kept)
         xml = self._host.virsh("dumpxml", "--inactive", guest.name)
         return {port_id for tap, port_id in self._ports.items() if tap in xml}
+
+    def definition(self, guest: Guest) -> object:
+        return self._host.virsh("dumpxml", "--inactive", guest.name)
+
+    def rescued(self, guest: Guest, *, stable: bool) -> None:
+        xml = ElementTree.fromstring(self._host.virsh("dumpxml", guest.name))
+        found = []
+        for each in xml.iterfind("devices/disk"):
+            source, target = each.find("source"), each.find("target")
+            assert source is not None and target is not None
+            path = Path(source.get("file", ""))
+            booted = each.find("boot") is not None
+            found.append((target.get("dev"), "/".join(path.parts[path.parts.index(guest.id) + 1 :]), booted))
+        own = ["disk", "disk.eph0"]
+        if stable:
+            expected = [("vda", own[0], False), ("vdb", own[1], False), ("sda", "rescue/disk.config", False)]
+            expected.append(("sdb", "rescue/disk", True))
+        else:
+            expected = [("vda", "rescue/disk", True), ("vdb", own[0], False), ("vdc", own[1], False)]
+            expected.append(("sda", "rescue/disk.config", False))
+        assert found == expected
 
     def stands_alone(self, guest: Guest, format: str) -> None:
         path = self._host.folder / "state" / "instances" / guest.id / "snapshot"
@@ -195,6 +231,37 @@ def test_a_rebuild_gives_up_the_old_disk_and_keeps_the_guest(
     driver.destroy(guest.id)
     driver.rebuild(guest, kind.boot, ignore, keep_ephemeral=False, start=True)
     assert driver.guests() == {guest.id: Power.RUNNING}
+
+
+@pytest.mark.parametrize("properties", [{}, {"hw_rescue_device": "disk", "hw_rescue_bus": "scsi"}])
+def test_a_guest_in_rescue_has_its_own_disks_beside(
+    driver: Hypervisor, kind: Kind, new_guest: Callable[..., Guest], properties: dict[str, str]
+) -> None:
+    guest = new_guest(ephemeral_gb=1, config_drive=True)
+    driver.create(guest, kind.boot, ignore)
+    before = kind.definition(guest)
+    for first in (True, False):
+        marks: list[str] = []
+        driver.rescue(guest, kind.boot, marks.append, properties=properties, timeout=0.1)
+        assert marks == (["disk", "domain", "running"] if first else ["running"])
+        assert driver.guests() == {guest.id: Power.RUNNING}
+    kind.rescued(guest, stable=bool(properties))
+    driver.stop(guest.id, timeout=0)
+    driver.rescue(guest, kind.boot, ignore, properties=properties, timeout=0.1)
+    assert driver.guests() == {guest.id: Power.RUNNING}
+    for _ in range(2):
+        driver.unrescue(guest.id, start=False)
+        assert driver.guests() == {guest.id: Power.SHUTDOWN}
+    assert kind.definition(guest) == before
+    driver.rescue(guest, kind.boot, ignore, properties=properties, timeout=0.1)
+    for _ in range(2):
+        driver.unrescue(guest.id, start=True)
+        assert driver.guests() == {guest.id: Power.RUNNING}
+    driver.rescue(guest, kind.boot, ignore, properties=properties, timeout=0.1)
+    driver.destroy(guest.id)
+    assert driver.leftovers(set()) == []
+    with pytest.raises(HostFault, match=guest.id):
+        driver.rescue(guest, kind.boot, ignore, properties=properties, timeout=0.1)
 
 
 def test_a_snapshot_stands_alone_and_the_guest_goes_on(
@@ -332,8 +399,7 @@ def test_a_guest_is_set_aside_received_larger_and_comes_back(
     for _ in range(2):
         driver.come_back(guest.id, start=True)
         assert driver.guests() == {guest.id: Power.RUNNING}
-    with pytest.raises(HostFault, match=guest.id):
-        driver.parts(guest.id)
+    assert not {part.name for part in driver.parts(guest.id)} & {"disk", "disk.eph0", "guest"}, "what changes stays"
     driver.leave(guest.id, timeout=0)
     for _ in range(2):
         driver.forget(guest.id)

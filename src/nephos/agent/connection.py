@@ -62,13 +62,20 @@ class Dial:
         return parts.hostname or "", parts.port or 0
 
     def __call__(self) -> ClientConnection:
+        """As an agent, to the one that is dialled now."""
+        return self.to(self.target, "/agent")
+
+    def to(self, target: str, path: str) -> ClientConnection:
+        """One more connection, to this server; another machine's socket stands for the one that is dialled now."""
+        if target.startswith("/") != self.target.startswith("/"):
+            target = self.target
         options: dict[str, Any] = {"compression": None, "max_size": 256 << 20, "open_timeout": 10, "proxy": None}
         if self.trust is not None:
             options |= {"ssl": self.trust.context(), "server_hostname": SERVER_NAME}
-        if self.target.startswith("/"):
-            local: ClientConnection = unix_connect(self.target, "ws://nephos/agent", **options)
+        if target.startswith("/"):
+            local: ClientConnection = unix_connect(target, "ws://nephos" + path, **options)
             return local
-        remote: ClientConnection = connect(self.target.rstrip("/") + "/agent", **options)
+        remote: ClientConnection = connect(target.rstrip("/") + path, **options)
         return remote
 
     def explain(self, wrong: Exception) -> str:

@@ -225,6 +225,10 @@ class Host:
     def _fact(self, fact: Fact) -> None:
         self._see(wire.Seen(self.name, fact.kind, fact.port_id, fact.detail, clock.now_us()))
 
+    def see(self, kind: str, item_id: str, value: str) -> None:
+        """Tell the server of something that goes on here."""
+        self._see(wire.Seen(self.name, kind, item_id, value, clock.now_us()))
+
     def _tell_wiring(self, key: Key, why: str) -> None:
         """The server shows why a port does not work."""
         if key.kind is Kind.PORT:

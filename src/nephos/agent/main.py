@@ -100,7 +100,7 @@ class Agent:
             digests=lambda: {name: host.state.digest() for name, host in self._hosts.items()},
             connected=self._connected,
         )
-        self._tasks = Tasks(self._get, self._connection.result)
+        self._tasks = Tasks(self._get, self._connection.result, self._dial)
         make = self._fake_host if chosen.hypervisor == "fake" else self._real_host
         for name in host_names(chosen):
             self._hosts[name] = make(name)

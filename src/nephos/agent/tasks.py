@@ -12,32 +12,44 @@ import threading
 from collections import OrderedDict, deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, TypeVar
 
 import msgspec
+from websockets.exceptions import WebSocketException
 
 from nephos import errors
 from nephos.agent import guestdata
+from nephos.agent.connection import Dial
 from nephos.agent.host import Host
 from nephos.agent.moving import Elsewhere, Get, Here
 from nephos.agent.patience import patiently
+from nephos.agent.tunnel import Entrance, Exit
 from nephos.hosts import wire
 from nephos.hosts.guest import (
     CreateGuest,
     DestroyGuest,
     DropSnapshot,
+    Expectation,
+    ExpectGuest,
     ForgetGuest,
     Image,
     LeaveGuest,
     PlugNic,
     RebuildGuest,
     ReceiveGuest,
+    RescueGuest,
     ReturnGuest,
+    SendGuest,
     SetPower,
+    SettleGuest,
+    SteerGuest,
     TakeSnapshot,
+    UnexpectGuest,
     UnplugNic,
+    UnrescueGuest,
 )
-from nephos.hypervisor.base import Boot, ImageFile, Parts
+from nephos.hypervisor.base import Boot, ImageFile, Parts, Progress
 from nephos.kernel import clock, failpoint
 
 log = logging.getLogger(__name__)
@@ -71,8 +83,10 @@ class Marks:
 class Tasks:
     """Runs tasks and reports their results."""
 
-    def __init__(self, get: Get, report: Callable[[wire.Result], None]) -> None:
+    def __init__(self, get: Get, report: Callable[[wire.Result], None], dial: Dial) -> None:
         self._get = get
+        self._dial = dial
+        self._ways: dict[tuple[str, str], Exit] = {}
         self._report = report
         self._closing = threading.Event()
         self._pool = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="task")
@@ -88,12 +102,19 @@ class Tasks:
             "guest.power": self._power,
             "guest.plug": self._plug,
             "guest.unplug": self._unplug,
+            "guest.rescue": self._rescue,
+            "guest.unrescue": self._unrescue,
             "guest.snapshot": self._snapshot,
             "guest.drop_snapshot": self._drop_snapshot,
             "guest.leave": self._leave,
             "guest.return": self._return,
             "guest.forget": self._forget,
             "guest.receive": self._receive,
+            "guest.expect": self._expect,
+            "guest.unexpect": self._unexpect,
+            "guest.send": self._send,
+            "guest.settle": self._settle,
+            "guest.steer": self._steer,
         }
 
     def take(self, host: Host, task: wire.Task) -> None:
@@ -240,6 +261,16 @@ class Tasks:
         host.hypervisor.unplug(body.id, body.port_id)
         marks("unplugged")
 
+    def _rescue(self, host: Host, task: wire.Task, marks: Marks) -> None:
+        body = msgspec.msgpack.decode(task.body, type=RescueGuest)
+        boot = self._boot(host, body, marks)
+        host.hypervisor.rescue(body.guest, boot, marks, properties=body.properties, timeout=body.timeout)
+
+    def _unrescue(self, host: Host, task: wire.Task, marks: Marks) -> None:
+        body = msgspec.msgpack.decode(task.body, type=UnrescueGuest)
+        host.hypervisor.unrescue(body.id, start=body.start)
+        marks("unrescued")
+
     def _snapshot(self, host: Host, task: wire.Task, marks: Marks) -> Any:
         part = host.hypervisor.snapshot(msgspec.msgpack.decode(task.body, type=TakeSnapshot).id)
         marks("snapshot")
@@ -277,6 +308,64 @@ class Tasks:
         host.wait_wired([nic.port_id for nic in body.guest.nics])
         marks("plugged")
         host.hypervisor.receive(body.guest, boot, source, marks, start=body.start)
+
+    def _expect(self, host: Host, task: wire.Task, marks: Marks) -> Any:
+        """The way in stays open until the guest came, or does not come. Asked again it is another way in."""
+        body = msgspec.msgpack.decode(task.body, type=ExpectGuest)
+        self._close_way(host, body.guest.id)
+        boot = Boot(root=self._image_if_there(host, body.root))
+        marks("image cached")
+        host.wiring.expect([nic.port_id for nic in body.guest.nics])
+        expected = host.hypervisor.expect(body.guest, boot, Elsewhere(self._get, body.link))
+        marks("disk")
+        server = self._dial.target
+        try:
+            way = Exit(partial(self._dial.to, server), body.link, expected.channels)
+        except (OSError, TimeoutError, WebSocketException) as wrong:
+            raise errors.HostFault(f"The server that leads to the other host does not answer: {wrong}") from wrong
+        self._ways[host.name, body.guest.id] = way
+        marks("way open")
+        return msgspec.to_builtins(Expectation(home=expected.home, server=server))
+
+    def _unexpect(self, host: Host, task: wire.Task, marks: Marks) -> None:
+        body = msgspec.msgpack.decode(task.body, type=UnexpectGuest)
+        self._close_way(host, body.id)
+        host.hypervisor.destroy(body.id)
+        host.wiring.unexpect(body.ports)
+        marks("removed")
+
+    def _settle(self, host: Host, task: wire.Task, marks: Marks) -> None:
+        guest_id = msgspec.msgpack.decode(task.body, type=SettleGuest).id
+        self._close_way(host, guest_id)
+        item = host.state.guests.get(guest_id)
+        host.wait_wired(list(item.ports) if item else [])
+        marks("plugged")
+
+    def _close_way(self, host: Host, guest_id: str) -> None:
+        way = self._ways.pop((host.name, guest_id), None)
+        if way is not None:
+            way.close()
+
+    def _send(self, host: Host, task: wire.Task, marks: Marks) -> None:
+        body = msgspec.msgpack.decode(task.body, type=SendGuest)
+        dial = partial(self._dial.to, body.to.server)
+
+        def seen(progress: Progress) -> None:
+            host.see("migration", body.id, msgspec.json.encode(progress).decode())
+
+        with Entrance(dial, body.link, host.hypervisor.doors(body.id)):
+            host.hypervisor.send(body.id, body.to.home, seen)
+        marks("sent")
+
+    def _steer(self, host: Host, task: wire.Task, marks: Marks) -> None:
+        body = msgspec.msgpack.decode(task.body, type=SteerGuest)
+        if body.action == "abort":
+            host.hypervisor.abort(body.server)
+        elif body.action == "hurry":
+            host.hypervisor.hurry(body.server)
+        else:
+            raise errors.HostFault(f"This agent does not know how to {body.action!r} a guest that is being sent.")
+        marks(body.action)
 
     def _image_if_there(self, host: Host, image: Image | None) -> ImageFile | None:
         """The image below a disk; when the image service has it no more, it comes with the disk."""

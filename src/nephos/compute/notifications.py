@@ -32,6 +32,7 @@ ACTIONS = {
     "server.confirm_resize": "resize_confirm",
     "server.revert_resize": "resize_revert",
     "server.migrate": "resize",
+    "server.live_migrate": "live_migration_post",
     "server.create_image": "snapshot",
     "server.create_backup": "snapshot",
     "server.reset": "",
@@ -48,6 +49,7 @@ VERSIONS = {
     "InstanceActionPayload": "1.9",
     "InstanceActionRebuildPayload": "1.10",
     "InstanceActionSnapshotPayload": "1.10",
+    "InstanceActionRescuePayload": "1.4",
     "InstanceCreatePayload": "1.13",
     "InstanceUpdatePayload": "2.1",
     "InstanceStateUpdatePayload": "1.0",
@@ -94,6 +96,9 @@ def _action(tx: Tx, operation: Operation, phase: str) -> None:
     elif action == "snapshot":
         name = "InstanceActionSnapshotPayload"
         data["snapshot_image_id"] = operation.data["image"]
+    elif action == "rescue":
+        name = "InstanceActionRescuePayload"
+        data["rescue_image_ref"] = operation.data["image"]
     elif action == "rebuild":
         name = "InstanceActionRebuildPayload"
         data["trusted_image_certificates"] = row.trusted_certs

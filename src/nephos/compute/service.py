@@ -22,13 +22,17 @@ from nephos.compute.lifecycle import api as lifecycle
 from nephos.compute.lifecycle.steps import Lifecycle
 from nephos.compute.moving import actions as moves
 from nephos.compute.moving import api as moving
+from nephos.compute.moving import live
 from nephos.compute.moving import store as migrations
+from nephos.compute.moving.live import Live
 from nephos.compute.moving.steps import Moving
 from nephos.compute.parts import Parts
 from nephos.compute.proxies import floating_ips, images, outside, security_groups
 from nephos.compute.quotas import api as quotas
 from nephos.compute.rebuilding import api as rebuilding
 from nephos.compute.rebuilding.steps import Rebuilding
+from nephos.compute.rescuing import api as rescuing
+from nephos.compute.rescuing.steps import Rescuing
 from nephos.compute.servers import api as servers
 from nephos.compute.servers import store
 from nephos.compute.shelving import actions as shelves
@@ -52,6 +56,7 @@ _NOUNS: tuple[ModuleType, ...] = (
     servers,
     lifecycle,
     rebuilding,
+    rescuing,
     snapshots,
     shelving,
     moving,
@@ -92,9 +97,11 @@ def compose(cloud: Cloud) -> None:
         Lifecycle(cloud, building),
         Cards(cloud, building),
         Rebuilding(cloud, building),
+        Rescuing(cloud, building),
         Snapshots(cloud, building),
         shelf,
         Moving(cloud, building),
+        Live(cloud, building),
     ):
         cloud.operations.register(steps.kinds())
     cloud.operations.began.append(notifications.began)
@@ -106,6 +113,7 @@ def compose(cloud: Cloud) -> None:
     cloud.hosts.notice("metadata_served", partial(notices.marked, "metadata served", cloud))
     cloud.hosts.notice("port_needs", notices.needs_changed)
     cloud.hosts.rounds.append(lambda tx: shelves.due(tx, cloud))
+    cloud.hosts.notice("migration", live.progressed)
     cloud.hosts.notice("host", lambda tx, seen: building.forget_hosts())
     cloud.hosts.rounds.append(lambda tx: moves.confirm_late(tx, cloud))
     cloud.audits.append(audit.check)

@@ -49,6 +49,21 @@ class RebuildGuest(CreateGuest, frozen=True, kw_only=True):
     start: bool = True
 
 
+class RescueGuest(CreateGuest, frozen=True, kw_only=True):
+    """Task `guest.rescue`: the guest from other images. `properties` are those of its root; `timeout` seconds before the
+    plug is pulled."""
+
+    properties: dict[str, str] = {}
+    timeout: float = 60
+
+
+class UnrescueGuest(msgspec.Struct, frozen=True, kw_only=True):
+    """Task `guest.unrescue`: the guest from its own disks again, and running where `start`."""
+
+    id: str
+    start: bool = True
+
+
 class DestroyGuest(msgspec.Struct, frozen=True, kw_only=True):
     """Task `guest.destroy`: the tombstone."""
 
@@ -118,6 +133,49 @@ class ReceiveGuest(msgspec.Struct, frozen=True, kw_only=True):
     link: str | None = None
     root: Image | None = None
     start: bool = True
+
+
+class ExpectGuest(msgspec.Struct, frozen=True, kw_only=True):
+    """Task `guest.expect`: a guest is to come running from another host. Answers an `Expectation`."""
+
+    guest: Guest
+    link: str
+    root: Image | None = None
+
+
+class Expectation(msgspec.Struct, frozen=True, kw_only=True):
+    """The answer to `guest.expect`: where the guest's files are on that host, and the server that it is reached by."""
+
+    home: str
+    server: str
+
+
+class SendGuest(msgspec.Struct, frozen=True, kw_only=True):
+    """Task `guest.send`: move a running guest to the host that expects it."""
+
+    id: str
+    link: str
+    to: Expectation
+
+
+class SettleGuest(msgspec.Struct, frozen=True, kw_only=True):
+    """Task `guest.settle`: the guest came, and its ports with it."""
+
+    id: str
+
+
+class UnexpectGuest(msgspec.Struct, frozen=True, kw_only=True):
+    """Task `guest.unexpect`: the guest does not come."""
+
+    id: str
+    ports: tuple[str, ...] = ()
+
+
+class SteerGuest(msgspec.Struct, frozen=True, kw_only=True):
+    """Task `guest.steer`, beside the one that it is about: `hurry` or `abort` a guest that is being sent."""
+
+    server: str
+    action: str
 
 
 class Piece(msgspec.Struct, frozen=True, kw_only=True):

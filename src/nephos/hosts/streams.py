@@ -33,6 +33,7 @@ from nephos.hosts import desired, enrolment, reports, wire
 from nephos.hosts.actions import UP_SECONDS
 from nephos.hosts.guest import Piece
 from nephos.hosts.relay import Relay
+from nephos.hosts.tunnels import Tunnels
 from nephos.kernel import clock
 from nephos.kernel.cloud import Cloud
 from nephos.kernel.tls.contexts import Listening, peer_key
@@ -51,6 +52,8 @@ _RANGE = re.compile(r"bytes=([0-9]{1,18})-([0-9]{0,18})")
 
 OpenImage = Callable[[str], tuple[Path, int]]
 """An image link → file and size. Raises NephosError for a link that is wrong or too old."""
+OpenTunnel = Callable[[str], None]
+"""Raises NephosError for a link that opens no way from a host to another."""
 OpenDisks = Callable[[str], tuple[str, str]]
 """A link to a guest that moves → the id of the host that has it set aside, and its own. Raises NephosError as above."""
 
@@ -84,6 +87,7 @@ class Streams:
         socket: Path,
         open_image: OpenImage,
         open_disks: OpenDisks,
+        open_tunnel: OpenTunnel,
         keeper: Keeper | None = None,
     ) -> None:
         """With a `keeper` of certificates the port speaks TLS."""
@@ -93,6 +97,8 @@ class Streams:
         self._socket = socket
         self._open_image = open_image
         self._open_disks = open_disks
+        self._open_tunnel = open_tunnel
+        self._tunnels = Tunnels()
         self._loop = asyncio.new_event_loop()
         self._pool = ThreadPoolExecutor(6, thread_name_prefix="streams")
         self._by_host: dict[str, Connection] = {}
@@ -208,11 +214,13 @@ class Streams:
         if (
             connection is not None
             and peer_key(connection) is None
-            and (path == "/agent" or path.startswith(("/images/", "/disks/")))
+            and (path == "/agent" or path.startswith(("/images/", "/disks/", "/tunnels/")))
         ):
             return _response(401, b"An agent presents the certificate that its host got when it joined.\n")
         if path == "/agent":
             return None
+        if path.startswith("/tunnels/"):
+            return await self._may_tunnel(path.split("/")[2])
         if path.startswith("/images/"):
             answer: Response = await self._in_pool(
                 self._image, path.removeprefix("/images/"), request.headers.get("Range", "")
@@ -221,6 +229,13 @@ class Streams:
         if path.startswith("/disks/"):
             return await self._disks(path.removeprefix("/disks/"), request.headers.get("Range", ""))
         return _response(404, b"There is nothing here.\n")
+
+    async def _may_tunnel(self, link: str) -> Response | None:
+        try:
+            await self._in_pool(self._open_tunnel, link)
+        except errors.NephosError as wrong:
+            return _response(wrong.status if wrong.status < 500 else 503, (wrong.message + "\n").encode())
+        return None
 
     async def _disks(self, path: str, wanted: str) -> Response:
         """The parts of a guest that moves, or one piece of one (`LINK/NAME`): asked of the host that has them. Nothing of it
@@ -278,8 +293,13 @@ class Streams:
         return await self._loop.run_in_executor(self._pool, call, *arguments)
 
     async def _serve(self, socket: ServerConnection) -> None:
-        if socket.request is not None and socket.request.path.partition("?")[0] == "/join":
+        path = socket.request.path.partition("?")[0] if socket.request is not None else ""
+        if path == "/join":
             await self._join(socket)
+            return
+        if path.startswith("/tunnels/"):
+            link, role, rest = (*path.split("/")[2:], "", "")[:3]
+            await self._tunnels.serve(socket, link, role, rest)
             return
         try:
             connection = await self._greet(socket)

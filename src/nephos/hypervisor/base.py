@@ -6,7 +6,7 @@ says otherwise. Drivers touch only guests that carry this cloud's id in their me
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Protocol
@@ -116,6 +116,25 @@ class Parts(Protocol):
 
 SNAPSHOT = "snapshot"
 """The part that a snapshot of a guest is."""
+class Expected(msgspec.Struct, frozen=True, kw_only=True):
+    """What a host says that waits for a guest which is to come running: where its files are here, and the sockets, by
+    channel, that the host it comes from must reach."""
+
+    home: str
+    channels: dict[str, Path]
+
+
+class Progress(msgspec.Struct, frozen=True, kw_only=True):
+    """How far a guest that moves running is, in bytes."""
+
+    memory_total: int = 0
+    memory_processed: int = 0
+    memory_remaining: int = 0
+    disk_total: int = 0
+    disk_processed: int = 0
+    disk_remaining: int = 0
+
+
 PIECE = 4 * 1024 * 1024
 """The most bytes of a part that are asked for at once."""
 
@@ -138,6 +157,17 @@ class Hypervisor(Protocol):
     def rebuild(self, guest: Guest, boot: Boot, note: Note, *, keep_ephemeral: bool, start: bool) -> None:
         """Give up the guest's domain, disks and console log, if there are any, and make it as `create` does. The
         ephemeral disk stays with `keep_ephemeral`; without `start` the guest is left off. Again: once more anew."""
+        ...
+
+    def rescue(
+        self, guest: Guest, boot: Boot, note: Note, *, properties: Mapping[str, str], timeout: float
+    ) -> None:
+        """Switch the guest off (as `stop`) and have it run from another disk, made of `boot`, with its own disks beside.
+        `properties` are those of the rescue image. One that is in rescue and runs: nothing."""
+        ...
+
+    def unrescue(self, guest_id: str, *, start: bool) -> None:
+        """End that: what the rescue made goes, and the guest is its own again. One that is not in rescue is only started."""
         ...
 
     def destroy(self, guest_id: str) -> None:
@@ -182,7 +212,7 @@ class Hypervisor(Protocol):
         ...
 
     def parts(self, guest_id: str) -> tuple[Part, ...]:
-        """The files of a guest that is set aside."""
+        """The files of a guest that is set aside; of one that runs, those that do not change while it does."""
         ...
 
     def piece(self, guest_id: str, name: str, offset: int, length: int) -> bytes:
@@ -202,6 +232,31 @@ class Hypervisor(Protocol):
 
     def drop_snapshot(self, guest_id: str) -> None:
         """Remove that file. Nothing when there is none."""
+        ...
+
+    def expect(self, guest: Guest, boot: Boot, source: Parts) -> Expected:
+        """Make ready for a guest that comes running from another host: its disks are made, what fills them comes by the
+        channels. `source` gives what does not change. `destroy` takes it all away again."""
+        ...
+
+    def doors(self, guest_id: str) -> dict[str, Path]:
+        """Where this driver will look for the channels of the host that it sends a guest to: sockets to be listened on."""
+        ...
+
+    def send(self, guest_id: str, home: str, seen: Callable[[Progress], None]) -> None:
+        """Move a running guest to the host behind the `doors`, with its disks; `home` is what that host answered.
+
+        It runs there when this returns, and is no guest of this host any more; its files stay until `destroy`. When it
+        raises HostFault the guest runs on here. One that left already: nothing.
+        """
+        ...
+
+    def hurry(self, guest_id: str) -> None:
+        """Have a guest that is being sent arrive soon, even if it must stand still for longer."""
+        ...
+
+    def abort(self, guest_id: str) -> None:
+        """Give up sending a guest: it stays. Nothing when it is not being sent."""
         ...
 
     def console_log(self, guest_id: str, *, limit: int | None = None) -> bytes:

@@ -8,6 +8,8 @@ stays open, so that one process can be a thousand hosts.
 from __future__ import annotations
 
 import os
+import socket
+import threading
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from threading import Lock
@@ -15,7 +17,7 @@ from threading import Lock
 import msgspec
 
 from nephos.errors import HostFault
-from nephos.hypervisor.base import SNAPSHOT, Boot, Capacity, Guest, Nic, Note, Part, Parts, Power
+from nephos.hypervisor.base import SNAPSHOT, Boot, Capacity, Expected, Guest, Nic, Note, Part, Parts, Power, Progress
 from nephos.kernel import clock
 
 DEFAULT_CAPACITY = Capacity(
@@ -49,6 +51,8 @@ cloud-init: boot {boot} finished at {at}
 {name} login: """
 
 _SECTOR = 512
+ARRIVAL_SECONDS = 30.0
+"""How long a guest may take from one fake host to another."""
 _COMPACT_ABOVE = 4096
 """The log is rewritten when it has this many more lines than guests."""
 
@@ -68,6 +72,7 @@ class FakeGuest(msgspec.Struct, omit_defaults=True):
     disk: str = ""
     ephemeral: str = ""
     snapshot: str = ""
+    rescued: bool = False
     gone: bool = False
     indestructible: bool = False
     aside: bool = False
@@ -100,6 +105,7 @@ class FakeHypervisor:
         self._encoder = msgspec.json.Encoder()
         self._guests: dict[str, FakeGuest] = {}
         self._aside: dict[str, FakeGuest] = {}
+        self._aborted: set[str] = set()
         self._lines = 0
         state_dir.mkdir(parents=True, exist_ok=True, mode=0o711)
         self._load()
@@ -149,6 +155,28 @@ class FakeHypervisor:
                 )
             note(mark)
         self._tell(guest.id, Power.RUNNING if start else Power.SHUTDOWN)
+
+    def rescue(
+        self, guest: Guest, boot: Boot, note: Note, *, properties: Mapping[str, str], timeout: float
+    ) -> None:
+        known = self._get(guest.id)
+        self._wait("rescue")
+        if not known.rescued or known.power is not Power.RUNNING:
+            for mark in ("disk", "domain"):
+                note(mark)
+            self._boot(msgspec.structs.replace(known, rescued=True))
+        note("running")
+
+    def unrescue(self, guest_id: str, *, start: bool) -> None:
+        known = self._get(guest_id)
+        self._wait("unrescue")
+        if known.rescued:
+            known = msgspec.structs.replace(known, rescued=False, power=Power.SHUTDOWN)
+            self._save(known)
+        if start and known.power is not Power.RUNNING:
+            self._boot(known)
+        elif not start:
+            self._tell(guest_id, known.power)
 
     def destroy(self, guest_id: str) -> None:
         known = self._guests.get(guest_id)
@@ -224,7 +252,9 @@ class FakeHypervisor:
             self._save(FakeGuest(id=guest_id, power=Power.MISSING, gone=True, aside=True))
 
     def parts(self, guest_id: str) -> tuple[Part, ...]:
-        """One: what the log knows of the guest."""
+        """One: what the log knows of the guest. None of one that runs, whose line changes."""
+        if guest_id in self._guests and guest_id not in self._aside:
+            return ()
         size = len(self._encoder.encode(self._kept(guest_id)))
         return (Part(name="guest", size=size, extents=((0, size),)),)
 
@@ -268,6 +298,70 @@ class FakeHypervisor:
         if start and known.power is not Power.RUNNING:
             self._boot(known)
             note("running")
+
+    def expect(self, guest: Guest, boot: Boot, source: Parts) -> Expected:
+        """The guest comes as its line of the log, over a socket."""
+        self._wait("expect")
+        if any("fake-fail-expect" in word for word in (guest.name, *guest.details.values())):
+            raise HostFault(f"cannot expect guest {guest.id}: it asked to fail here (fake-fail-expect)")
+        path = self._log.with_name(f"{guest.id[:8]}.in")
+        path.unlink(missing_ok=True)
+        door = socket.socket(socket.AF_UNIX)
+        door.bind(str(path))
+        door.listen(1)
+        door.settimeout(ARRIVAL_SECONDS)
+        threading.Thread(target=self._arrive, args=(door, path), daemon=True).start()
+        return Expected(home="/fake", channels={"guest": path})
+
+    def _arrive(self, door: socket.socket, path: Path) -> None:
+        try:
+            with door, door.accept()[0] as came, came.makefile("rwb") as file:
+                guest = msgspec.json.decode(file.readline(), type=FakeGuest)
+                self._save(guest)
+                file.write(b"here\n")
+                file.flush()
+        except (OSError, msgspec.DecodeError):
+            return
+        finally:
+            path.unlink(missing_ok=True)
+        self._tell(guest.id, guest.power)
+
+    def doors(self, guest_id: str) -> dict[str, Path]:
+        return {"guest": self._log.with_name(f"{guest_id[:8]}.out")}
+
+    def send(self, guest_id: str, home: str, seen: Callable[[Progress], None]) -> None:
+        known = self._guests.get(guest_id)
+        if known is None:
+            return
+        if known.power not in (Power.RUNNING, Power.PAUSED):
+            raise HostFault(f"guest {guest_id} is not running: it is {known.power.value}")
+        self._aborted.discard(guest_id)
+        memory = known.ram_mb << 20
+        seen(Progress(memory_total=memory, memory_remaining=memory))
+        for _ in range(int(self._delays.get("send", 0) * 100)):
+            if guest_id in self._aborted:
+                raise HostFault(f"guest {guest_id} stays: it was asked to")
+            clock.sleep(0.01)
+        if any("fake-fail-send" in word for word in (known.name, *known.cards)):
+            raise HostFault(f"cannot send guest {guest_id}: it asked to fail here (fake-fail-send)")
+        try:
+            with socket.socket(socket.AF_UNIX) as there:
+                there.settimeout(ARRIVAL_SECONDS)
+                there.connect(str(self.doors(guest_id)["guest"]))
+                there.sendall(self._encoder.encode(known) + b"\n")
+                if there.recv(16) != b"here\n":
+                    raise HostFault(f"guest {guest_id} did not arrive")
+        except OSError as wrong:
+            raise HostFault(f"cannot send guest {guest_id}: {wrong}") from wrong
+        seen(Progress(memory_total=memory, memory_processed=memory))
+        self._save(FakeGuest(id=guest_id, power=Power.MISSING, gone=True))
+        self._tell(guest_id, Power.MISSING)
+
+    def hurry(self, guest_id: str) -> None:
+        self._delays.pop("send", None)
+
+    def abort(self, guest_id: str) -> None:
+        self._aborted.add(guest_id)
 
     def console_log(self, guest_id: str, *, limit: int | None = None) -> bytes:
         known = self._get(guest_id)

@@ -10,7 +10,7 @@ looks now. `changed` is only a hint about what to look at first; `None` means lo
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import StrEnum
 from typing import Literal, NamedTuple, Protocol
 
@@ -403,6 +403,15 @@ class Wiring(Protocol):
 
     def tap_name(self, port_id: str) -> str:
         """The device that a guest's NIC for this port is connected to; `apply` has made it, persistent."""
+        ...
+
+    def expect(self, port_ids: Sequence[str]) -> None:
+        """Make the devices that a guest which is on its way here opens before its ports come: connected to nothing. May come
+        from any thread. `apply` takes them over."""
+        ...
+
+    def unexpect(self, port_ids: Sequence[str]) -> None:
+        """Take away what `expect` made, of ports that did not come."""
         ...
 
     def serve_metadata(self, lookup: MetadataLookup, post: MetadataPost) -> None:

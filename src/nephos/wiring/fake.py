@@ -7,7 +7,7 @@ its own, so that a simulated guest's address and metadata are facts like a real 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from nephos.errors import HostFault
 from nephos.wiring.base import (
@@ -100,6 +100,12 @@ class FakeWiring:
                 name = f"qrouter-{router_id}"
                 found.append(Leftover(kind="namespace", name=name, why="nothing wanted owns it"))
         return sorted(found, key=lambda one: (one.kind, one.name))
+
+    def expect(self, port_ids: Sequence[str]) -> None:
+        """A fake guest opens no device."""
+
+    def unexpect(self, port_ids: Sequence[str]) -> None:
+        """See `expect`."""
 
     def probe(self, request: Watch) -> Watched:
         raise HostFault("this is a fake host: it has no packets to follow")

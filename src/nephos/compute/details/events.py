@@ -13,6 +13,7 @@ from sqlalchemy import select
 from nephos import errors
 from nephos.compute import wire as common
 from nephos.compute.lifecycle import actions as lifecycle
+from nephos.compute.moving import actions as moving
 from nephos.compute.servers import store
 from nephos.compute.servers.api import SERVER, owned, seen
 from nephos.compute.showing.views import host_id
@@ -25,7 +26,13 @@ from nephos.kernel.operations.model import FAILED, LIVE
 from nephos.kernel.operations.store import event, operation
 
 _o, _e = operation, event
-_NOTED = {lifecycle.LOCK: "lock", lifecycle.UNLOCK: "unlock", lifecycle.RESET: "resetState"}
+_NOTED = {
+    lifecycle.LOCK: "lock",
+    lifecycle.UNLOCK: "unlock",
+    lifecycle.RESET: "resetState",
+    moving.ABORT: "live_migration_cancel",
+    moving.FORCE: "live_migration_force_complete",
+}
 _AS_NOVA = {"port released": "compute_detach_interface"}
 """Steps whose end clients wait for under Nova's name."""
 _EVENTS = "os_compute_api:os-instance-actions:events"

@@ -113,9 +113,6 @@ def not_yet(call: Call) -> Reply:
 _ACTION, _RULE = SERVER + "/action", "os_compute_api:"
 _NOT_YET = {
     "changePassword": "os-admin-password",
-    "rescue": "os-rescue",
-    "unrescue": "os-unrescue",
-    "os-migrateLive": "os-migrate-server:migrate_live",
     "evacuate": "os-evacuate",
     "trigger_crash_dump": "servers:trigger_crash_dump",
     "restore": "os-deferred-delete:restore",

@@ -8,10 +8,12 @@ from typing import Any
 from nephos import errors
 from nephos.compute.flavors import actions as flavors
 from nephos.compute.lifecycle.actions import require, require_host
+from nephos.compute.moving import preconditions
 from nephos.compute.moving import store as migrations
 from nephos.compute.quotas import actions as quotas
 from nephos.compute.servers import actions, states, store
 from nephos.hosts import actions as hosts
+from nephos.hosts.guest import SteerGuest
 from nephos.image.images import actions as images
 from nephos.kernel import clock
 from nephos.kernel.auth.who import Who
@@ -20,7 +22,10 @@ from nephos.kernel.db.engine import Tx
 
 RESIZE, MIGRATE = "server.resize", "server.migrate"
 CONFIRM, REVERT = "server.confirm_resize", "server.revert_resize"
+LIVE_MIGRATE = "server.live_migrate"
+ABORT, FORCE = "server.live_migration_abort", "server.live_migration_force_complete"
 _MOVABLE = frozenset({states.ACTIVE, states.STOPPED})
+_RUNNING = frozenset({states.ACTIVE, states.PAUSED})
 
 
 def resize(tx: Tx, cloud: Cloud, row: Any, who: Who, request_id: str, flavor_id: str, disk_config: str | None) -> None:
@@ -76,6 +81,55 @@ def revert(tx: Tx, cloud: Cloud, row: Any, who: Who, request_id: str) -> None:
     migrations.change(tx, found.id, status=migrations.REVERTING)
     store.change(tx, row.id, task_state=states.RESIZE_REVERTING)
     _start(tx, cloud, REVERT, row, who, request_id, {"migration": found.id})
+
+
+def live_migrate(
+    tx: Tx, cloud: Cloud, row: Any, who: Who, request_id: str, *, host: str | None, block: bool | None, forced: bool
+) -> None:
+    """Begin to move a running server with its disks: to the scheduler's choice, or to `host`, which passes its filters
+    unless `forced`. `block` None decides by itself. Raises Conflict; BadRequest for what cannot be."""
+    actions.refuse_locked(row, who, "os-migrateLive")
+    require(row, "os-migrateLive", _RUNNING)
+    require_target(tx, row, host)
+    require_host(tx, cloud, row)
+    if block is False:
+        raise errors.BadRequest(
+            f"{row.host_name} is not on shared storage: Shared storage live-migration requires either shared storage or "
+            "boot-from-volume with no local disks."
+        )
+    if host is not None:
+        target = hosts.by_name(tx, host)
+        if not cloud.parts["compute"].building.is_up(tx, target.id):
+            raise errors.BadRequest(f"Compute service of {host} is unavailable at this time.")
+        if why := preconditions.problem(hosts.get(tx, row.host_id), target):
+            raise errors.BadRequest(why)
+    row_id = _begin(tx, cloud, row, who, migrations.LIVE, row.flavor_id, row.flavor, _number(tx, row))
+    migrations.change(tx, row_id, status=migrations.QUEUED)
+    store.change(tx, row.id, task_state=states.MIGRATING, progress=0)
+    data = {"migration": row_id, "host": host, "forced": forced, "parts": _image(tx, row, who)}
+    _start(tx, cloud, LIVE_MIGRATE, row, who, request_id, data)
+
+
+def steer(tx: Tx, cloud: Cloud, row: Any, who: Who, request_id: str, number: str, action: str) -> None:
+    """Have a live migration end soon (`hurry`), or give it up (`abort`). Raises NotFound, Conflict; BadRequest when it is
+    not under way."""
+    actions.refuse_locked(row, who, "force_complete" if action == "hurry" else "abort live migration")
+    if row.task_state != states.MIGRATING:
+        raise errors.Conflict(f"Cannot '{action}' instance {row.id} while it is in task_state {row.task_state}")
+    found = live_of(tx, row, number)
+    early = found.status in (migrations.QUEUED, migrations.PREPARING)
+    if found.kind != migrations.LIVE or (found.status != migrations.RUNNING and not (early and action == "abort")):
+        raise errors.BadRequest(
+            f"Migration {found.number} of server {row.id} is {found.status}: it must be {migrations.RUNNING}."
+        )
+    task = f"{found.id}:{action}:{clock.now_us()}"
+    cloud.hosts.send(tx, task, found.source_id, "guest.steer", SteerGuest(server=row.id, action=action))
+    if action == "abort":
+        migrations.change(tx, found.id, status=migrations.CANCELLED)
+    kind = FORCE if action == "hurry" else ABORT
+    cloud.operations.note(
+        tx, kind, store.NOUN, row.id, request_id=request_id, project_id=who.project_id, user_id=who.user_id
+    )
 
 
 def live_of(tx: Tx, row: Any, number: str) -> Any:

@@ -64,6 +64,50 @@ def migrate(call: Call) -> Reply:
     return Reply()
 
 
+def migrate_live(call: Call) -> Reply:
+    body = call.body(wire.MigrateLiveBody).live
+    old = not since(call, 25)
+    if old is (body.disk_over_commit is UNSET):
+        raise errors.BadRequest("Invalid input for field/attribute os-migrateLive: disk_over_commit is of before 2.25.")
+    if body.force is not UNSET and not (since(call, 30) and not since(call, 68)):
+        common.refuse(body, "force")
+    if body.block_migration == "auto" and old:
+        raise errors.BadRequest("Invalid input for field/attribute block_migration. Value: auto. It is of 2.25.")
+    forced = body.force is not UNSET and common.truth(body.force)
+    if forced and body.host is None:
+        raise errors.BadRequest("Can't force to a non-provided destination")
+    block = None if body.block_migration == "auto" else common.truth(body.block_migration)
+
+    def work(tx: Tx) -> None:
+        row = seen(call, tx)
+        if body.host is not None:
+            call.permit(owned(row), rule=_MIGRATE + "_live:host")
+        actions.live_migrate(
+            tx, call.cloud, row, call.who, call.request_id, host=body.host, block=block, forced=forced
+        )
+
+    call.cloud.database.write(work)
+    return Reply()
+
+
+def _steer(call: Call, action: str) -> Reply:
+    def work(tx: Tx) -> None:
+        row = seen(call, tx)
+        actions.steer(tx, call.cloud, row, call.who, call.request_id, call.params["migration"], action)
+
+    call.cloud.database.write(work)
+    return Reply()
+
+
+def force_complete(call: Call) -> Reply:
+    call.body(wire.ForceCompleteBody)
+    return _steer(call, "hurry")
+
+
+def abort(call: Call) -> Reply:
+    return _steer(call, "abort")
+
+
 # --- migrations --------------------------------------------------------------------------------------------------------
 
 
@@ -169,7 +213,19 @@ ROUTES = (
     _action("confirmResize", confirm, _SERVERS + "confirm_resize", 204),
     _action("revertResize", revert, _SERVERS + "revert_resize"),
     _action("migrate", migrate, _MIGRATE),
+    _action("os-migrateLive", migrate_live, _MIGRATE + "_live"),
     Route("GET", "/v2.1/os-migrations", index, _MIGRATIONS),
     Route("GET", SERVER + "/migrations", of_server, _OF_SERVER + ":index", target="later", since=Version(2, 23)),
     Route("GET", _ONE, one_of_server, _OF_SERVER + ":show", target="later", since=Version(2, 23)),
+    Route("DELETE", _ONE, abort, _OF_SERVER + ":delete", 202, target="later", since=Version(2, 24)),
+    Route(
+        "POST",
+        _ONE + "/action",
+        force_complete,
+        _OF_SERVER + ":force_complete",
+        202,
+        target="later",
+        action="force_complete",
+        since=Version(2, 22),
+    ),
 )

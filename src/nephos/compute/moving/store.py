@@ -78,7 +78,8 @@ _late = select(_m).where(
 )
 _ENDED = (FINISHED, CONFIRMED, REVERTED, COMPLETED, CANCELLED, FAILED, ERROR)
 _going_on = select(_m).where(_m.c.status.not_in(_ENDED))
-_holding = select(_m.c.id).where(or_(_m.c.kept, _m.c.status.not_in(_ENDED)))
+_holding = select(_m.c.id).where(or_(_m.c.kept, _m.c.status.not_in(_ENDED), _m.c.status == CANCELLED))
+"""One that was cancelled holds what it has until the guest is known to stay."""
 
 
 def add(tx: Tx, values: dict[str, Any]) -> None:
@@ -111,9 +112,9 @@ def holding(tx: Tx) -> set[str]:
     return set(tx.column(_holding))
 
 
-def going_on(tx: Tx) -> Sequence[Any]:
-    """Those that an operation must be working on."""
-    return tx.all(_going_on)
+def going_on(tx: Tx, server_id: str | None = None) -> Sequence[Any]:
+    """Those that an operation must be working on, of a server or of all."""
+    return tx.all(_going_on if server_id is None else _going_on.where(_m.c.server_id == server_id))
 
 
 def finished_before(tx: Tx, before: int) -> Sequence[Any]:

@@ -30,6 +30,8 @@ DEFINITION = "domain.xml"
 IMAGE, ROOT, EPHEMERAL, CONFIG = "image", "disk", "disk.eph0", "disk.config"
 _MOVES = re.compile(r"disk|disk\.eph0|disk\.config|image|kernel|ramdisk|console\.log(\.[0-9])?")
 """Files that a guest takes along; swap is made anew, it holds nothing while the guest is off."""
+_STILL = re.compile(r"disk\.config|image|kernel|ramdisk|console\.log(\.[0-9])?")
+"""Those that do not change while it runs, or only grow."""
 
 
 def folder(home: Path) -> Path:
@@ -48,21 +50,33 @@ def parts(aside: Path) -> tuple[Part, ...]:
     """The files of a guest. Raises HostFault when none is set aside there."""
     if not aside.is_dir():
         raise HostFault(f"guest {aside.name.removesuffix(SUFFIX)} is not set aside on this host")
-    below = _image_format(aside)
+    return _parts(aside, _MOVES, image_format(aside))
+
+
+def still_parts(home: Path, definition: str) -> tuple[Part, ...]:
+    """The files of a guest that runs, without those that change; `definition` is its XML."""
+    return _parts(home, _STILL, _format_in(definition))
+
+
+def _parts(aside: Path, names: re.Pattern[str], below: str | None) -> tuple[Part, ...]:
     return tuple(
         Part(
             name=path.name,
             size=path.stat().st_size,
             extents=tuple(_extents(path)),
-            format=below if path.name == IMAGE else "raw",
+            format=(below or "raw") if path.name == IMAGE else "raw",
         )
         for path in sorted(aside.iterdir())
-        if _MOVES.fullmatch(path.name)
+        if names.fullmatch(path.name)
     )
 
 
-def piece(aside: Path, name: str, offset: int, length: int) -> bytes:
-    if not _MOVES.fullmatch(name):
+def piece(home: Path, name: str, offset: int, length: int) -> bytes:
+    aside = folder(home)
+    names = _MOVES
+    if not aside.is_dir():
+        aside, names = home, _STILL
+    if not names.fullmatch(name):
         raise HostFault(f"{name!r} is no file of a guest that moves")
     return disk.piece(aside / name, offset, length)
 
@@ -175,14 +189,22 @@ def _extents(path: Path) -> Iterator[tuple[int, int]]:
             yield first, offset - first
 
 
-def _image_format(aside: Path) -> str:
-    """The format of the image below the root disk, as the guest was made with it."""
+def image_format(folder: Path) -> str | None:
+    """The format of the image below the root disk, as the definition that is kept in `folder` has it; None when it lies
+    over none."""
     try:
-        xml = ElementTree.parse(aside / DEFINITION)
-    except (OSError, ElementTree.ParseError):
-        return "raw"
+        return _format_in((folder / DEFINITION).read_text())
+    except OSError:
+        return None
+
+
+def _format_in(definition: str) -> str | None:
+    try:
+        xml = ElementTree.fromstring(definition)
+    except ElementTree.ParseError:
+        return None
     kind = xml.find("devices/disk/backingStore/format")
-    return kind.get("type", "raw") if kind is not None else "raw"
+    return kind.get("type") if kind is not None else None
 
 
 def _share(path: Path) -> None:

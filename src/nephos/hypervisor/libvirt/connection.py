@@ -8,11 +8,13 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import parse_qs, urlsplit
 
 import libvirt
 
 from nephos.errors import HostFault
 from nephos.hypervisor.base import HypervisorAway
+from nephos.hypervisor.daemon import SYSTEM_SOCKETS
 from nephos.kernel import clock
 
 T = TypeVar("T")
@@ -35,6 +37,12 @@ def uri(uri_or_socket: str | Path) -> str:
     if isinstance(uri_or_socket, Path) or uri_or_socket.startswith("/"):
         return f"qemu+unix:///system?socket={uri_or_socket}"
     return uri_or_socket
+
+
+def socket_of(uri_or_socket: str | Path) -> Path:
+    """The socket of a libvirtd; the machine's own where a URI names none."""
+    found = parse_qs(urlsplit(uri(uri_or_socket)).query).get("socket")
+    return Path(found[0]) if found else SYSTEM_SOCKETS[1]
 
 
 class Connection:

@@ -5,17 +5,30 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
 import libvirt
+import msgspec
 
 from nephos.errors import HostFault
 from nephos.hypervisor import daemon
-from nephos.hypervisor.base import SNAPSHOT, Boot, Capacity, Guest, Nic, Note, Part, Parts, Power
-from nephos.hypervisor.libvirt import aside, cards, connection, console, disk, domain, power, snapshot
+from nephos.hypervisor.base import (
+    SNAPSHOT,
+    Boot,
+    Capacity,
+    Expected,
+    Guest,
+    Nic,
+    Note,
+    Part,
+    Parts,
+    Power,
+    Progress,
+)
+from nephos.hypervisor.libvirt import aside, cards, connection, console, disk, domain, migrate, power, rescue, snapshot
 
 _MARK = libvirt.VIR_DOMAIN_METADATA_ELEMENT
 _UNDEFINE = (
@@ -57,6 +70,7 @@ class LibvirtHypervisor:
         cache = disk_cache or ("none" if disk.direct_io(self._instances) else "writeback")
         self._traits = domain.Traits(cloud_id=cloud_id, acceleration=acceleration, cache=cache)
         self._lib_dir = lib_dir
+        self._socket = connection.socket_of(uri_or_socket)
         self._watchers: list[Callable[[str, Power], None]] = []
         self._state = threading.Lock()
         self._telling = threading.RLock()  # looking and telling in one go, or an older look could be told last
@@ -114,6 +128,45 @@ class LibvirtHypervisor:
         with self._faults(f"cannot create guest {guest.id} (its taps: {taps or 'none'})"):
             power.on(made)
         note("running")
+
+    def rescue(
+        self, guest: Guest, boot: Boot, note: Note, *, properties: Mapping[str, str], timeout: float
+    ) -> None:
+        home = disk.directory(self._instances, guest.id)
+        what = f"cannot rescue guest {guest.id}"
+        with self._changing(guest.id), self._faults(what):
+            found = self._get(guest.id)
+            if rescue.definition(home) is None:
+                self._off(found, timeout)
+                rescue.keep_definition(home, found.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE))
+            elif found.isActive():
+                note("running")
+                return
+            files = rescue.make_disks(home, guest, boot, properties)
+            note("disk")
+            line = {"os_command_line": properties.get("os_command_line", "")}
+            there = msgspec.structs.replace(guest, properties={**guest.properties, **line})
+            xml = domain.define(there, files, home, self._traits)
+            made = self._connection.run(what, lambda handle: handle.defineXML(xml))
+            note("domain")
+            self._start_new(guest, made, note)
+
+    def unrescue(self, guest_id: str, *, start: bool) -> None:
+        home = disk.directory(self._instances, guest_id)
+        with self._changing(guest_id), self._faults(f"cannot end the rescue of guest {guest_id}"):
+            found = self._get(guest_id)
+            xml = rescue.definition(home)
+            if xml is not None:
+                self._off(found, 0)
+                found = self._connection.run("cannot define a guest", lambda handle: handle.defineXML(xml))
+                rescue.end(home)
+            if start:
+                power.on(found)
+
+    def _off(self, found: Any, timeout: float) -> None:
+        if timeout <= 0 or not power.shut_down(found, timeout):
+            power.off(found)
+        power.forget_memory(found)
 
     def destroy(self, guest_id: str) -> None:
         home = disk.directory(self._instances, guest_id)
@@ -198,13 +251,18 @@ class LibvirtHypervisor:
         disk.remove(aside.folder(disk.directory(self._instances, guest_id)))
 
     def parts(self, guest_id: str) -> tuple[Part, ...]:
-        return aside.parts(aside.folder(disk.directory(self._instances, guest_id)))
+        home = disk.directory(self._instances, guest_id)
+        found = self._find(guest_id)
+        if found is None or aside.folder(home).exists():
+            return aside.parts(aside.folder(home))
+        with self._faults(f"cannot look at guest {guest_id}"):
+            return aside.still_parts(home, found.XMLDesc())
 
     def piece(self, guest_id: str, name: str, offset: int, length: int) -> bytes:
         home = disk.directory(self._instances, guest_id)
         if name == SNAPSHOT:
             return disk.piece(home / SNAPSHOT, offset, length)
-        return aside.piece(aside.folder(home), name, offset, length)
+        return aside.piece(home, name, offset, length)
 
     def snapshot(self, guest_id: str) -> Part:
         with self._faults(f"cannot snapshot guest {guest_id}"):
@@ -229,6 +287,34 @@ class LibvirtHypervisor:
                 with self._faults(what):
                     power.on(made)
                 note("running")
+
+    def expect(self, guest: Guest, boot: Boot, source: Parts) -> Expected:
+        home = disk.directory(self._instances, guest.id)
+        self._refuse_taken(guest)
+        aside.receive(home, guest, boot, source)
+        channels = migrate.sockets(self._lib_dir, guest.id) | {migrate.CONTROL: self._socket}
+        return Expected(home=str(home), channels=channels)
+
+    def doors(self, guest_id: str) -> dict[str, Path]:
+        disk.directory(self._instances, guest_id)
+        return migrate.sockets(self._lib_dir, guest_id)
+
+    def send(self, guest_id: str, home: str, seen: Callable[[Progress], None]) -> None:
+        here = disk.directory(self._instances, guest_id)
+        with self._changing(guest_id), self._faults(f"cannot send guest {guest_id}"):
+            found = self._find(guest_id)
+            if found is not None:
+                migrate.send(found, self.doors(guest_id), here, home, seen)
+
+    def hurry(self, guest_id: str) -> None:
+        with self._faults(f"cannot hurry guest {guest_id}"):
+            migrate.hurry(self._get(guest_id))
+
+    def abort(self, guest_id: str) -> None:
+        found = self._find(guest_id)
+        if found is not None:
+            with self._faults(f"cannot keep guest {guest_id}"), contextlib.suppress(libvirt.libvirtError):
+                found.abortJob()
 
     def console_log(self, guest_id: str, *, limit: int | None = None) -> bytes:
         home = disk.directory(self._instances, guest_id)

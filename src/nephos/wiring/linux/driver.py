@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import subprocess
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -194,6 +194,22 @@ class LinuxWiring:
             self._host.stack.load()
             found = inventory.leftovers(self._host, self._table, self._ruleset.chains, desired)
             return found + self._switch.leftovers(desired.networks)
+
+    def expect(self, port_ids: Sequence[str]) -> None:
+        """See `wiring.base.Wiring.expect`."""
+        with self._lock:
+            self._host.stack.load()
+            for port_id in port_ids:
+                self._host.stack.expect_tap(names.tap(port_id))
+
+    def unexpect(self, port_ids: Sequence[str]) -> None:
+        """See `wiring.base.Wiring.unexpect`."""
+        with self._lock:
+            self._host.stack.load()
+            for port_id in port_ids:
+                link = self._host.stack.links.get(names.tap(port_id))
+                if link is not None and not link.alias:
+                    self._host.stack.remove(link.name)
 
     def probe(self, request: Watch) -> Watched:
         """See `wiring.base.Wiring.probe`. Other calls go on meanwhile."""

@@ -125,6 +125,13 @@ class Stack:
             self.write(f"net.ipv6.conf.{name}.disable_ipv6", "1")
         return self.ensure(link, mark=mark, mtu=mtu, master=master, up=up)
 
+    def expect_tap(self, name: str) -> None:
+        """A persistent tap without a mark, in no bridge, for a guest whose port is still elsewhere."""
+        if name not in self.links:
+            netns.inside(self.namespace, lambda: _make_tap(name))
+            self.fresh(name)
+            self.write(f"net.ipv6.conf.{name}.disable_ipv6", "1")
+
     def ensure_vlan(self, name: str, mark: Mark, *, parent: Link, tag: int, mtu: int, master: int, up: bool) -> Link:
         """What comes tagged from a tap, in a bridge of its own. Raises HostFault when the kernel has no 802.1Q."""
         link = self.owned(name, "vlan", mark)
