@@ -28,7 +28,7 @@ from nephos.guestimage import packages
 ROOT = Path(__file__).resolve().parents[2]
 CACHE = Path("/var/cache/nephos/nested")
 TESTS = ("tests/hosts/test_matrix.py", "tests/hosts/test_detour.py", "tests/hosts/test_reboot.py",
-         "tests/hosts/test_switches.py")  # fmt: skip
+         "tests/hosts/test_switches.py", "tests/hosts/test_seed_walk.py")  # fmt: skip
 _PROGRAMS = ("bin", "sbin", "lib/x86_64-linux-gnu", "lib/python3", "lib/python3.11", "lib64", "libexec",
              "lib/openvswitch-common", "lib/openvswitch-switch",
              "share/openvswitch", "share/zoneinfo", "share/xtables", "share/libvirt", "share/qemu", "share/seabios",
