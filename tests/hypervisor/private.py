@@ -20,8 +20,9 @@ IMAGE = Path("/var/tmp/nephos-test-guest")
 class Host:
     """A network namespace with a libvirtd in it. `folder` is short and open to QEMU's user, unlike pytest's."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, hostname: str = "") -> None:
         self.folder = folder
+        self._hostname = hostname
         self.netns = "nt" + folder.name[-8:]
         subprocess.run(["ip", "netns", "add", self.netns], check=True)
         self.daemon = self.start()
@@ -29,6 +30,8 @@ class Host:
 
     def start(self) -> daemon.Daemon:
         enter = ["nsenter", f"--net=/run/netns/{self.netns}", "--"]
+        if self._hostname:
+            enter += ["unshare", "--uts", "sh", "-c", f'hostname {self._hostname}; exec "$@"', "sh"]
         return daemon.private(self.folder / "libvirt", kvm=False, enter=enter)
 
     def driver(self, cloud_id: str = "cloud-a", state: str = "state") -> LibvirtHypervisor:
@@ -65,11 +68,12 @@ class Host:
 
 
 @contextlib.contextmanager
-def host() -> Iterator[Host]:
+def host(hostname: str = "") -> Iterator[Host]:
+    """`hostname` makes it another machine to libvirt, which moves no guest to where it is."""
     folder = Path(tempfile.mkdtemp(prefix="nephos-", dir="/tmp"))
     folder.chmod(0o711)
     try:
-        made = Host(folder)
+        made = Host(folder, hostname)
         try:
             yield made
         finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 import threading
@@ -30,6 +31,10 @@ class Kind(Protocol):
     def driver(self) -> Hypervisor: ...
 
     def dies(self, driver: Hypervisor, guest: Guest) -> None: ...
+
+    def elsewhere(self) -> contextlib.AbstractContextManager[Hypervisor]:
+        """A driver of another host."""
+        ...
 
     def tap(self, port_id: str) -> None: ...
 
@@ -67,6 +72,10 @@ class Fake:
         assert isinstance(driver, FakeHypervisor)
         driver.become(guest.id, Power.SHUTDOWN)
 
+    @contextlib.contextmanager
+    def elsewhere(self) -> Iterator[Hypervisor]:
+        yield FakeHypervisor(state_dir=self._folder / "b", cloud_id="cloud-a")
+
     def tap(self, port_id: str) -> None:
         """A fake guest opens none."""
 
@@ -100,6 +109,11 @@ class Libvirt:
 
     def dies(self, driver: Hypervisor, guest: Guest) -> None:
         self._host.virsh("destroy", guest.name)
+
+    @contextlib.contextmanager
+    def elsewhere(self) -> Iterator[Hypervisor]:
+        with private.host("elsewhere") as host:
+            yield host.driver()
 
     def tap(self, port_id: str) -> None:
         self._ports = {tap_name(port_id): port_id}
@@ -419,6 +433,34 @@ def test_a_guest_that_was_off_is_received_and_stays_off(
     assert driver.guests() == {guest.id: Power.SHUTDOWN}
     driver.start(guest.id)
     assert driver.guests() == {guest.id: Power.RUNNING}
+
+
+def test_a_guest_moves_while_it_runs(driver: Hypervisor, kind: Kind, new_guest: Callable[..., Guest]) -> None:
+    guest = new_guest(config_drive=True, ephemeral_gb=1, swap_mb=8)
+    driver.create(guest, kind.boot, ignore)
+    with kind.elsewhere() as other:
+        for boot in (kind.boot, Boot()):
+            expected = other.expect(guest, boot, Source(driver, guest.id))
+            with pytest.raises(HostFault, match=guest.id):
+                driver.send(guest.id, expected.home, lambda progress: None)
+            assert driver.guests() == {guest.id: Power.RUNNING}
+            other.destroy(guest.id)
+            assert other.guests() == {} and other.leftovers(set()) == []
+        expected = other.expect(guest, kind.boot, Source(driver, guest.id))
+        for name, door in driver.doors(guest.id).items():
+            door.symlink_to(expected.channels[name])
+        for _ in range(2):
+            driver.send(guest.id, expected.home, lambda progress: None)
+            assert driver.guests() == {} and other.guests() == {guest.id: Power.RUNNING}
+        driver.destroy(guest.id)
+        assert driver.leftovers(set()) == []
+        other.reboot(guest.id, hard=True)
+        assert other.guests() == {guest.id: Power.RUNNING}
+        with pytest.raises(HostFault, match=guest.id):
+            driver.hurry(guest.id)
+        driver.abort(guest.id)
+        other.destroy(guest.id)
+        assert other.leftovers(set()) == []
 
 
 def test_destroy_leaves_nothing_and_may_be_repeated(

@@ -358,6 +358,7 @@ class FakeHypervisor:
         self._tell(guest_id, Power.MISSING)
 
     def hurry(self, guest_id: str) -> None:
+        self._get(guest_id)
         self._delays.pop("send", None)
 
     def abort(self, guest_id: str) -> None:
