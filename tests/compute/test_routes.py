@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from nephos.compute.policies import RULES
 from nephos.compute.service import SERVICE
+from nephos.image.policies import RULES as IMAGE_RULES
 
 
 def test_every_permission_is_a_rule() -> None:
-    known = {rule.name for rule in RULES}
+    known = {rule.name for rule in (*RULES, *IMAGE_RULES)}
     asked = {route.permission for route in SERVICE.routes if route.permission is not None}
     assert asked <= known, sorted(asked - known)
 

@@ -98,6 +98,11 @@ def delete(call: Call) -> Reply:
     return Reply()
 
 
+def delete_none(call: Call) -> Reply:
+    """DELETE without an id is answered as one whose id is not there."""
+    raise errors.NotFound("Image not found.")
+
+
 def _basic(call: Call, image: Image) -> dict[str, Any]:
     row = image.row
     alternate = {"rel": "alternate", "type": "application/vnd.openstack.image"}
@@ -197,6 +202,7 @@ _UNTIL, _METADATA_UNTIL = Version(2, 35), Version(2, 38)
 ROUTES = (
     Route("GET", _ALL, index, "get_images", until=_UNTIL),
     Route("GET", _ALL + "/detail", detail, "get_images", until=_UNTIL),
+    Route("DELETE", _ALL, delete_none, "delete_image", 204, until=_UNTIL),
     Route("GET", _ONE, show, "get_image", target="later", until=_UNTIL),
     Route("DELETE", _ONE, delete, "delete_image", 204, target="later", until=_UNTIL),
     Route("GET", _METADATA, metadata, "get_image", target="later", until=_METADATA_UNTIL),

@@ -17,6 +17,7 @@ MIGRATING = "migrating"
 REBUILDING, REBUILD_SPAWNING = "rebuilding", "rebuild_spawning"
 IMAGE_SNAPSHOT_PENDING, IMAGE_SNAPSHOT, IMAGE_BACKUP = "image_snapshot_pending", "image_snapshot", "image_backup"
 IMAGE_PENDING_UPLOAD, IMAGE_UPLOADING = "image_pending_upload", "image_uploading"
+RESCUED, RESCUING, UNRESCUING = "rescued", "rescuing", "unrescuing"
 SHELVED, SHELVED_OFFLOADED = "shelved", "shelved_offloaded"
 SHELVING, SHELVING_OFFLOADING, UNSHELVING = "shelving", "shelving_offloading", "unshelving"
 SHELVING_IMAGE_PENDING_UPLOAD = "shelving_image_pending_upload"
@@ -72,7 +73,7 @@ _STATUS: dict[str, tuple[str, dict[str, str]]] = {
     RESIZED: ("VERIFY_RESIZE", {"resize_reverting": "REVERT_RESIZE"}),
     PAUSED: ("PAUSED", {"migrating": "MIGRATING"}),
     SUSPENDED: ("SUSPENDED", {}),
-    "rescued": ("RESCUE", {}),
+    RESCUED: ("RESCUE", {}),
     ERROR: ("ERROR", {"rebuilding": "REBUILD", "rebuild_spawning": "REBUILD"}),
     DELETED: ("DELETED", {}),
     "soft-delete": ("SOFT_DELETED", {}),

@@ -8,6 +8,7 @@
     kernel        copies of the kernel and
     ramdisk       ramdisk of a direct kernel boot: libvirt gives what a guest boots from to QEMU's user,
                   and the cache belongs to root
+    rescue/       what a guest in rescue runs from, see `rescue`
     snapshot      a copy of the root disk that is to become an image, see `snapshot`
     console.log   written by libvirt
 
@@ -47,7 +48,7 @@ _ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 class Disk(msgspec.Struct, frozen=True, kw_only=True):
     """A disk of a guest. `backing` is the cached image below an overlay; `device` is disk or cdrom.
 
-    `shared` files belong to the image cache: they stay root's.
+    `shared` files belong to the image cache: they stay root's. `bus` is one that this disk wants for itself.
     """
 
     role: str
@@ -57,6 +58,7 @@ class Disk(msgspec.Struct, frozen=True, kw_only=True):
     backing: ImageFile | None = None
     readonly: bool = False
     shared: bool = False
+    bus: str = ""
 
 
 class Files(msgspec.Struct, frozen=True, kw_only=True):
@@ -183,7 +185,9 @@ def remove(home: Path, keep: Collection[str] = ()) -> None:
             shutil.rmtree(home)
             return
         for path in home.iterdir():
-            if path.name not in keep:
+            if path.is_dir():
+                shutil.rmtree(path)
+            elif path.name not in keep:
                 path.unlink()
     except FileNotFoundError:
         return

@@ -217,8 +217,8 @@ def _disks(devices: Element, guest: Guest, files: Files, traits: Traits) -> None
     used: dict[str, int] = {}
     buses = set()
     for order, disk in enumerate(files.disks, 1):
-        bus = disk_bus
-        if disk.device == "cdrom":
+        bus = disk.bus or disk_bus
+        if disk.device == "cdrom" and not disk.bus:
             bus = cdrom_bus or ("sata" if disk.role == "iso" else "scsi")
         buses.add(bus)
         letters = _LETTERS[bus]
