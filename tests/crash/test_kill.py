@@ -54,8 +54,8 @@ def failpoint() -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def cloud(failpoint: Path) -> Iterator[RunningCloud]:
-    with RunningCloud(hypervisor="fake", failpoint=failpoint) as running:
-        running.hosts_up(1)
+    with RunningCloud(hypervisor="fake", hosts=2, failpoint=failpoint) as running:
+        running.hosts_up(2)
         yield running
 
 
@@ -211,3 +211,28 @@ def test_a_resize_killed_at(
     assert not failpoint.exists(), f"nobody came by {point}"
     assert (server.flavor.name == before) is (answer == "revert")
     assert wait_for(lambda: patiently(cloud.audit) == [], 30, f"an audit without findings after {point}")
+
+
+LIVE_MARKS = ("expect:begin", "expect:disk", "expect:way open", "send:begin", "send:sent", "settle:plugged")
+
+
+@pytest.mark.parametrize(
+    "point", [*server_points("server.live_migrate"), *(f"guest.{mark}" for mark in LIVE_MARKS), "guest.destroy:begin"]
+)
+def test_a_live_migration_killed_at(point: str, cloud: RunningCloud, demo: Any, survivor: str, failpoint: Path) -> None:
+    """It arrives, or stays where it was; it runs, once."""
+    admin = cloud.connect("admin")
+    failpoint.write_text(point)
+    failpoint.chmod(0o666)
+    with contextlib.suppress(openstack.exceptions.SDKException, ClientException, OSError):
+        admin.compute.live_migrate_server(survivor, block_migration="auto")
+
+    def rests() -> Any:
+        found = patiently(lambda: admin.compute.get_server(survivor))
+        return found if found.task_state is None and not failpoint.exists() else None
+
+    server = wait_for(rests, 120, f"an end after {point}")
+    assert server.status == "ACTIVE"
+    assert wait_for(lambda: patiently(cloud.audit) == [], 30, f"an audit without findings after {point}")
+    (port,) = patiently(lambda: list(admin.network.ports(device_id=survivor)))
+    assert (port.binding_host_id, port.status) == (server.hypervisor_hostname, "ACTIVE")
