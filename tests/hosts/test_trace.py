@@ -6,22 +6,20 @@ The wiring is applied by hand, so a fault stays until it was traced; then one pa
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import msgspec
 import pytest
 
-from nephos.doctor.trace import follow, verdict
-from nephos.doctor.trace.verdict import Look, Trace
+from nephos.doctor.trace.verdict import Trace
 from nephos.network.ways import METADATA, Stop, Way
 from nephos.wiring.base import Address, Network, Physical, Port, Subnet, WiringSettings
 from nephos.wiring.linux.system.names import link_local
-from nephos.wiring.probe import At, Point, Watch, Watched
+from nephos.wiring.probe import At, Point
 from tests.hosts.lab import UNDERLAY, Guest, Host, Lab, wait
 from tests.hosts.wiring_lab import OPEN, PING, PING6, PUBLIC_HOST, Cloud, HostWiring, new_id
+from tests.hosts.wiring_lab import trace as look
 
 pytestmark = pytest.mark.host
 SECONDS = 10
@@ -87,23 +85,7 @@ class House:
         self.cloud.wire()
 
     def look(self, way: Way) -> Trace:
-        """As `follow.trace` does it, with the hosts asked directly; within ten seconds."""
-        packets, points = follow._packets(way), follow._points(way)
-        token = f"{time.monotonic_ns() & 0xFFFFFF:06x}"
-
-        def ask(host_id: str) -> Look:
-            sends = way.port_id if host_id == way.stops[0].host_id else None
-            here = tuple(points[host_id])
-            watch = Watch(token=token, packets=packets, points=here, seconds=follow.SECONDS, port_id=sends)
-            seen = msgspec.convert(self.wirings[int(host_id)]._ask("probe", watch), Watched)
-            return Look(self.wirings[int(host_id)].host.name, here, seen)
-
-        begun = time.monotonic()
-        with ThreadPoolExecutor(2) as pool:
-            looks = dict(zip(points, pool.map(ask, points), strict=True))
-        answer = verdict.judge(way, packets, looks)
-        assert time.monotonic() - begun < SECONDS
-        return answer
+        return look(self.wirings, way)
 
     def way(self, target: str) -> Way:
         """From the far guest, as the ledger would tell it."""

@@ -31,7 +31,7 @@ from nephos.wiring.base import (
     WiringSettings,
 )
 from tests.hosts.lab import DNS, OUTSIDE, Guest, Lab, Node, wait
-from tests.hosts.test_wiring_routers import Flow
+from tests.hosts.test_wiring_routers import Flow, sources
 from tests.hosts.wiring_lab import Cloud, HostWiring, new_id
 
 pytestmark = pytest.mark.host
@@ -170,39 +170,13 @@ def test_floating_ips_and_gateways_are_as_fast_as_they_may_be(site: Site) -> Non
 
 # ---- several gateways -----------------------------------------------------------------------------------------------
 
-COUNT = """
-import socket, sys
-s = socket.create_server(('0.0.0.0', 7100), reuse_port=True)
-print('ready', flush=True)
-while True:
-    c, (who, _) = s.accept()
-    c.sendall(who.encode())
-    c.close()
-"""
-ASK = """
-import socket, sys
-for _ in range({times}):
-    c = socket.create_connection(('{address}', 7100), 5)
-    print(c.recv(99).decode())
-    c.close()
-"""
-
-
-def sources(site: Site, times: int) -> list[str]:
-    """As whom the guest's connections arrive outside."""
-    server = site.lab.internet.popen("/usr/bin/python3", "-c", COUNT)
-    assert server.stdout is not None and server.stdout.readline() == "ready\n"
-    found = site.guest.out("/usr/bin/python3", "-c", ASK.format(times=times, address=OUTSIDE)).split()
-    server.kill()
-    return found
-
 
 def test_answers_leave_by_the_gateway_that_the_question_came_by(site: Site) -> None:
     lab, guest = site.lab, site.guest
     main, other = site.gateway("public"), site.gateway("second")
     far = Floating(address="203.0.113.20", fixed="10.1.0.11")
     router = site.router(main, other)
-    assert sources(site, 4) == ["172.24.4.10"] * 4, "the main gateway is the way out"
+    assert sources(lab.internet, guest, 4) == ["172.24.4.10"] * 4, "the main gateway is the way out"
     # The internet takes answers only where it asked: strict reverse paths, and another way to each network.
     lab.internet.run("sh", "-c", "for a in all eth1 eth2; do sysctl -qw net.ipv4.conf.$a.rp_filter=1; done")
     client = "198.51.100.99"
@@ -218,7 +192,7 @@ def test_answers_leave_by_the_gateway_that_the_question_came_by(site: Site) -> N
     out = lab.internet.run("ping", "-c1", "-W2", "-I", client, "203.0.113.10", check=False)
     assert out.returncode == 0, "the router answers by the gateway that it was asked at"
     # What a guest begins leaves by the gateway that has its floating IP, and is told so.
-    assert sources(site, 3) == ["203.0.113.20"] * 3
+    assert sources(lab.internet, guest, 3) == ["203.0.113.20"] * 3
     assert guest.pings("172.24.4.1") and guest.pings("203.0.113.1"), "nearer networks are reached as they are"
     # Port forwarding of the main gateway beside it is answered there.
     web = Forwarding(protocol="tcp", address="172.24.4.30", outside=(8080, 8080), fixed="10.1.0.11", inside=(80, 80))
@@ -227,10 +201,10 @@ def test_answers_leave_by_the_gateway_that_the_question_came_by(site: Site) -> N
     assert lab.internet.reaches("203.0.113.20", 80, source=client) == "by the other\n"
     # Without its floating IP again by the main one, and with ECMP by both; an open connection stays on its way.
     site.change(router, floating=(), forwardings=())
-    assert set(sources(site, 4)) == {"172.24.4.10"}
+    assert set(sources(lab.internet, guest, 4)) == {"172.24.4.10"}
     router = site.change(router, floating=(), forwardings=(), ecmp=True)
     assert site.cloud.wirings[0].wire(site.cloud.desired())["changes"] == 0
-    assert set(sources(site, 40)) == {"172.24.4.10", "203.0.113.10"}
+    assert set(sources(lab.internet, guest, 40)) == {"172.24.4.10", "203.0.113.10"}
     flow = Flow(lab.internet, guest, OUTSIDE, 9000)
     assert flow.says("one") == "one"
     for gateways in ((other, main), (main, other)):
@@ -238,7 +212,7 @@ def test_answers_leave_by_the_gateway_that_the_question_came_by(site: Site) -> N
         assert flow.says("again") == "again", "an open connection keeps its gateway"
     # One gateway alone: nothing of all this is left.
     site.change(router, gateways=(main,), ecmp=False)
-    assert set(sources(site, 3)) == {"172.24.4.10"}
+    assert set(sources(lab.internet, guest, 3)) == {"172.24.4.10"}
     assert "lookup 10" not in site.inside(router, "ip", "rule")
     site.inside(router, "sh", "-c", "test -z \"$(ip route show table all proto 78 | grep -v '^default')\"")
     lab.internet.run("sh", "-c", "for a in all eth1 eth2; do sysctl -qw net.ipv4.conf.$a.rp_filter=0; done")

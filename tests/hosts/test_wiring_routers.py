@@ -1,7 +1,7 @@
 """Routers with real packets: on two hosts with an election between them, IPv6, port forwarding, NDP proxy, metering.
 
 One quarter is built once: hosts 1 and 2 carry routers, host 3 has guests; all three have a second card in an external
-network, where the internet is the gateway 172.24.4.1 and 2001:db8:4::1.
+network, where the internet is the gateway 172.24.4.1 and 2001:db8:4::1, and a third in another, where it is 203.0.113.1.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from nephos.network.ways import Stop, Way
 from nephos.wiring.base import (
     Address,
     Desired,
@@ -36,8 +37,9 @@ from nephos.wiring.base import (
     Subnet,
     WiringSettings,
 )
-from tests.hosts.lab import DNS, OUTSIDE, Guest, Lab, wait
-from tests.hosts.wiring_lab import PING, PING6, Cloud, HostWiring, new_id
+from nephos.wiring.probe import At, Point
+from tests.hosts.lab import DNS, OUTSIDE, Guest, Lab, Node, wait
+from tests.hosts.wiring_lab import PING, PING6, Cloud, HostWiring, new_id, trace
 
 pytestmark = pytest.mark.host
 OUTSIDE6 = "2001:db8:ffff::80"
@@ -51,6 +53,7 @@ class Quarter:
     lab: Lab
     cloud: Cloud
     public: Network
+    second: Network
     routers: list[dict[str, Router]]
 
     def desired(self, host: int) -> Desired:
@@ -107,6 +110,27 @@ class Quarter:
             nexthops=("172.24.4.1", "2001:db8:4::1"),
         )
 
+    def other_gateway(self, number: int) -> RouterGateway:
+        """In the second external network."""
+        own = self._address(self.second, f"203.0.113.{number}/24")
+        mac = f"fa:16:3e:ef:00:{number:02x}"
+        return RouterGateway(
+            port_id=new_id(), network_id=self.second.id, mac=mac, addresses=(own,), nexthops=("203.0.113.1",)
+        )
+
+    def elect(self, router: Router) -> None:
+        """The router on hosts 1 and 2, which choose one of them over a network of their own."""
+        net = self.cloud.network(
+            "169.254.192.0/18", dhcp_mac=None, dhcp_port_id=None, subnets=(
+                Subnet(id=new_id(), cidr="169.254.192.0/18", version=4, dhcp=False),
+            ),
+        )  # fmt: skip
+        for host in (0, 1):
+            leg = self.leg(net, host, f"169.254.192.{host + 5}/18")
+            ha = RouterHa(leg=leg, number=1, virtual=Address("169.254.0.1", 24, ""))
+            self.routers[host][router.id] = msgspec.structs.replace(router, ha=ha)
+        self.wire()
+
     def guest(self, port: Port, host: int = 2) -> Guest:
         return self.cloud.wirings[host].guest(port)
 
@@ -133,7 +157,11 @@ def quarter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Quarter]:
         lab.internet.run("ip address add 2001:db8:4::1/64 dev eth1 nodad")
         lab.internet.run(f"ip address add {OUTSIDE6}/128 dev lo")
         lab.internet.run("sysctl -qw net.ipv6.conf.all.forwarding=1")
-        physical = {"public": Physical(bridge="br-ex", interface="eth1")}
+        for node in (*lab.hosts, lab.internet):
+            node.cable("eth2", "ext2")
+        lab.internet.run("ip address add 203.0.113.1/24 dev eth2")
+        ways = {"public": ("br-ex", "eth1"), "second": ("br-ex2", "eth2")}
+        physical = {name: Physical(bridge=bridge, interface=interface) for name, (bridge, interface) in ways.items()}
         settings = [WiringSettings(tunnel_address=host.address, physical=physical) for host in lab.hosts]
         cloud = Cloud([HostWiring(host, settings=each) for host, each in zip(lab.hosts, settings, strict=True)])
         subnets = (
@@ -144,7 +172,12 @@ def quarter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Quarter]:
             kind="flat", physical="public", external=True, mtu=1500, subnets=subnets, dhcp_mac=None, segment=None,
             dhcp_port_id=None,
         )  # fmt: skip
-        yield Quarter(lab, cloud, public, [{}, {}, {}])
+        subnet = Subnet(id=new_id(), cidr="203.0.113.0/24", version=4, gateway="203.0.113.1", dhcp=False)
+        second = cloud.network(
+            kind="flat", physical="second", external=True, mtu=1500, subnets=(subnet,), dhcp_mac=None, segment=None,
+            dhcp_port_id=None,
+        )  # fmt: skip
+        yield Quarter(lab, cloud, public, second, [{}, {}, {}])
 
 
 LISTEN = "import socket\ns=socket.socket(type=socket.SOCK_DGRAM)\ns.bind(('',9)); s.settimeout(20)\nprint('ready',flush=True)\n"
@@ -208,6 +241,33 @@ class Flow:
         return str(self._client.stdout.readline()).strip()
 
 
+COUNT = """
+import socket, sys
+s = socket.create_server(('0.0.0.0', 7100), reuse_port=True)
+print('ready', flush=True)
+while True:
+    c, (who, _) = s.accept()
+    c.sendall(who.encode())
+    c.close()
+"""
+ASK = """
+import socket, sys
+for _ in range({times}):
+    c = socket.create_connection(('{address}', 7100), 5)
+    print(c.recv(99).decode())
+    c.close()
+"""
+
+
+def sources(outside: Node, guest: Guest, times: int) -> list[str]:
+    """As whom the guest's connections arrive outside."""
+    server = outside.popen("/usr/bin/python3", "-c", COUNT)
+    assert server.stdout is not None and server.stdout.readline() == "ready\n"
+    found = guest.out("/usr/bin/python3", "-c", ASK.format(times=times, address=OUTSIDE)).split()
+    server.kill()
+    return found
+
+
 def elected(quarter: Quarter, router: Router, leg: RouterInterface) -> int:
     """The host that is active, when one is and the other stands by; all hosts believe the leg there, as the ledger tells
     them when a host says so."""
@@ -226,23 +286,12 @@ def elected(quarter: Quarter, router: Router, leg: RouterInterface) -> int:
 def test_a_highly_available_router_goes_on_when_its_host_is_lost(quarter: Quarter) -> None:
     lab, cloud = quarter.lab, quarter.cloud
     net = cloud.network("10.1.0.0/24")
-    ha_net = cloud.network(
-        "169.254.192.0/18", dhcp_mac=None, dhcp_port_id=None, subnets=(
-            Subnet(id=new_id(), cidr="169.254.192.0/18", version=4, dhcp=False),
-        ),
-    )  # fmt: skip
     everything = Rule(direction="ingress", version=4)
     port = cloud.port(net, 11, cloud.group(everything), host=2)
     inner, floating = quarter.leg(net, 0, "10.1.0.1/24"), "172.24.4.20"
     way = Floating(floating, "10.1.0.11")
     router = Router(id=new_id(), interfaces=(inner,), gateways=(quarter.gateway(10),), floating=(way,))
-    for host in (0, 1):
-        leg = quarter.leg(ha_net, host, f"169.254.192.{host + 5}/18")
-        virtual = Address("169.254.0.1", 24, "")
-        quarter.routers[host][router.id] = msgspec.structs.replace(
-            router, ha=RouterHa(leg=leg, number=1, virtual=virtual)
-        )
-    quarter.wire()
+    quarter.elect(router)
     active = elected(quarter, router, inner)
     other = 1 - active
     assert "10.1.0.1" not in quarter.inside(other, router, "ip", "address")
@@ -314,6 +363,97 @@ def test_a_highly_available_router_goes_on_when_its_host_is_lost(quarter: Quarte
     assert str(lost) in {one.name for one in cloud.wirings[0].leftovers(quarter.desired(0))}
     quarter.wire(0)
     assert not lost.exists()
+
+
+def test_a_highly_available_router_keeps_its_gateways_when_its_host_is_lost(quarter: Quarter) -> None:
+    """Which gateway what takes, floating IPs of both, shared connections, and what a trace says of it: before and after."""
+    lab, cloud = quarter.lab, quarter.cloud
+    net = cloud.network("10.40.0.0/24")
+    group = cloud.group(Rule(direction="ingress", version=4))
+    ports = {name: cloud.port(net, number, group, host=2) for name, number in (("main", 11), ("other", 12), ("none", 13))}
+    inner, main, other = quarter.leg(net, 0, "10.40.0.1/24"), quarter.gateway(40), quarter.other_gateway(40)
+    floating = {"main": "172.24.4.45", "other": "203.0.113.45"}
+    ways = tuple(Floating(floating[name], ports[name].addresses[0].address) for name in floating)
+    router = Router(id=new_id(), interfaces=(inner,), gateways=(main, other), floating=ways)
+    quarter.elect(router)
+    active = elected(quarter, router, inner)
+    guests = {name: quarter.guest(port) for name, port in ports.items()}
+    for name, guest in guests.items():
+        guest.dhcp()
+        guest.serve(80, f"{name}\n")
+    # Whoever is outside takes answers only where it asked, and is on neither network.
+    client = "198.51.100.99"
+    lab.internet.run(f"ip address add {client}/32 dev lo")
+    lab.internet.run("sh", "-c", "for a in all eth1 eth2; do sysctl -qw net.ipv4.conf.$a.rp_filter=1; done")
+
+    def keeps_to_its_gateways(active: int) -> None:
+        for name, address in floating.items():
+            wait(lambda a=address: lab.internet.reaches(a, 80, source=client), 15, f"{name}'s floating IP")  # type: ignore[misc]
+            assert lab.internet.reaches(address, 80, source=client) == f"{name}\n"
+            assert sources(lab.internet, guests[name], 2) == [address] * 2
+            assert guests[name].pings("172.24.4.1") and guests[name].pings("203.0.113.1")
+        assert sources(lab.internet, guests["none"], 3) == ["172.24.4.40"] * 3
+        assert cloud.wirings[active].wire(quarter.desired(active))["changes"] == 0
+        assert traced("other", other)[-1] == "eth2", "the uplink of its gateway, and no other"
+        assert traced("none", main)[-1] == "eth1"
+
+    def traced(name: str, *gateways: RouterGateway) -> tuple[str, ...]:
+        """The devices that a trace to the outside names; every packet of it is seen on all of them, and answered."""
+        host = str(active)
+        names = {quarter.public.id: "public", quarter.second.id: "second"}
+        port = ports[name]
+        ends = [cloud.wirings[each].settings.tunnel_address or "" for each in (2, active)]
+        tunnel = [
+            Stop("2", Point(at=At.UPLINK, id=net.id, peer=ends[1])), Stop("2", Point(at=At.UNDERLAY)),
+            Stop(host, Point(at=At.UNDERLAY)), Stop(host, Point(at=At.UPLINK, id=net.id, peer=ends[0])),
+        ]  # fmt: skip
+        endings = [
+            (
+                Stop(host, Point(at=At.LEG, id=each.port_id, router_id=router.id), gateway=True),
+                Stop(host, Point(at=At.UPLINK, id=each.network_id)),
+                Stop(host, Point(at=At.PHYSICAL, id=names[each.network_id])),
+            )
+            for each in gateways
+        ]
+        leg = Stop(host, Point(at=At.LEG, id=inner.port_id, router_id=router.id))
+        stops = (Stop("2", Point(at=At.TAP, id=port.id)), *tunnel, leg, *endings[0])
+        found = trace(
+            cloud.wirings,
+            Way(port.id, port.mac, port.addresses[0].address, 1450, "address", OUTSIDE, "10.40.0.1", inner.mac, stops, OUTSIDE,
+                others=tuple(endings[1:])),
+        )  # fmt: skip
+        assert found.ok and found.also == (), found
+        return tuple(hop.device for hop in found.hops)
+
+    keeps_to_its_gateways(active)
+    opened = {name: Flow(guests[name], lab.internet, address, 9100) for name, address in floating.items()}
+    lab.hosts[active].run("sh", "-c", "for a in eth0 eth1 eth2; do ip link set $a down; done")
+    lost, active = active, 1 - active
+    wait(lambda: quarter.states(active, router)[-1] == "active", 20, "the other host to become active")
+    quarter.place(inner, active)
+    quarter.wire(active, 2)
+    for name, flow in opened.items():
+        assert flow.says("go on") == "go on", f"{name}'s connection by its floating IP"
+    keeps_to_its_gateways(active)
+    # Shared among all gateways, with one host away: the trace names the one that was taken.
+    quarter.routers[active][router.id] = msgspec.structs.replace(quarter.routers[active][router.id], ecmp=True)
+    quarter.wire(active)
+
+    def shared() -> bool:
+        return set(sources(lab.internet, guests["none"], 40)) == {"172.24.4.40", "203.0.113.40"}
+
+    wait(shared, 15, "connections by both gateways")
+    assert sources(lab.internet, guests["other"], 2) == [floating["other"]] * 2
+    assert traced("none", main, other)[-1] in ("eth1", "eth2")
+    assert traced("none", other, main)[-1] in ("eth1", "eth2")
+    assert traced("other", other)[-1] == "eth2"
+    lab.internet.run("sh", "-c", "for a in all eth1 eth2; do sysctl -qw net.ipv4.conf.$a.rp_filter=0; done")
+    lab.internet.run(f"ip address del {client}/32 dev lo")
+    back = "for a in eth0 eth1 eth2; do ip link set $a up; done; ip route replace default via 192.168.77.254"
+    lab.hosts[lost].run("sh", "-c", back)
+    for host in (0, 1):
+        quarter.routers[host].clear()
+    quarter.wire()
 
 
 # ---- IPv6 -----------------------------------------------------------------------------------------------------------

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import re
 
+import msgspec
 import pytest
+from sqlalchemy import select
 
 from nephos import errors
 from nephos.network import ways
 from nephos.network.guests import NetworkRequest
+from nephos.network.routers.store import router as router_table
 from nephos.wiring.probe import At
 from tests.network.conftest import Site
+from tests.network.test_routers import connected, public
 
 STATEFUL, STATELESS, SLAAC = "dhcpv6-stateful", "dhcpv6-stateless", "slaac"
 
@@ -90,3 +94,51 @@ def test_ipv6_is_for_ports_without_ipv4_and_for_whom_it_is_asked(site: Site) -> 
     assert (found.target, found.nexthop) == ("fd00:2::1", "fd00:2::1") and kinds(found)[-1] is At.LEG
     assert way(site, both, "gateway").target == "10.20.0.1"
     refused(site, both, "internet6", "no external gateway over IPv6")
+
+
+def test_the_gateway_that_a_routers_packets_leave_by(site: Site) -> None:
+    """As the router sends them: by a nearer network, by that which has the port's floating IP, else by the main gateway, or by
+    any where connections are shared; and to the next hop of an extra route."""
+    for name in site.agent.hello:
+        site.agent.hello[name] = msgspec.structs.replace(site.agent.hello[name], physical=("public", "second"))
+    site.agent.arrive()
+    flat = {"provider:network_type": "flat", "provider:physical_network": "second", "router:external": True}
+    second = site.make("networks", site.admin, name="second", **flat)["id"]
+    site.make("subnets", site.admin, network_id=second, ip_version=4, cidr="203.0.113.0/24", enable_dhcp=False)
+    first = public(site)
+    router, network, _ = connected(site, "10.30.0.0/24")
+    # The gateway that is added first is the other one: the main one is not simply the oldest.
+    for each in (second, first):
+        site.put(f"routers/{router}/add_external_gateways", {"router": {"external_gateways": [{"network_id": each}]}})
+    ports = {name: port(site, network, name, "h1") for name in ("plain", "floating")}
+    kept = site.make("floatingips", floating_network_id=second, port_id=ports["floating"])
+
+    def leaves(name: str, target: str) -> list[str]:
+        """The physical networks by which the way ends, and may end."""
+        found = way(site, ports[name], target)
+        endings = [found.stops, *found.others]
+        assert all(each[0].gateway for each in found.others)
+        return [each[-1].point.id for each in endings]
+
+    with site.cloud.database.read() as tx:
+        main = tx.scalar(select(router_table.c.gateway_network_id).where(router_table.c.id == router))
+    one, other = ("second", "public") if main == second else ("public", "second")
+    assert leaves("plain", "192.0.2.1") == [one]
+    assert leaves("floating", "192.0.2.1") == ["second"]
+    assert leaves("floating", "172.24.4.1") == ["public"], "a nearer network comes first"
+    assert leaves("plain", "203.0.113.1") == ["second"]
+    assert way(site, ports["floating"], "internet").target == "203.0.113.1"
+    assert way(site, ports["plain"], "internet").target == {"second": "203.0.113.1", "public": "172.24.4.1"}[one]
+    site.put(f"routers/{router}", {"router": {"enable_default_route_ecmp": True}}, site.admin)
+    assert leaves("plain", "192.0.2.1") == [one, other]
+    assert leaves("floating", "192.0.2.1") == ["second"]
+    site.put(f"routers/{router}", {"router": {"enable_default_route_ecmp": False}}, site.admin)
+    address = site.demo.get(f"/network/v2.0/ports/{ports['floating']}").json["port"]["fixed_ips"][0]["ip_address"]
+    routes = [{"destination": "192.0.2.0/24", "nexthop": "203.0.113.9"}, {"destination": "192.0.2.128/25", "nexthop": address}]
+    site.put(f"routers/{router}", {"router": {"routes": routes}})
+    assert leaves("plain", "192.0.2.1") == ["second"]
+    found = way(site, ports["plain"], "192.0.2.129")
+    assert found.stops[-1].point.id == ports["floating"], "the guest that is the next hop"
+    site.put(f"routers/{router}", {"router": {"routes": []}})
+    site.delete(f"floatingips/{kept['id']}")
+    assert leaves("floating", "192.0.2.1") == [one]

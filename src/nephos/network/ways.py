@@ -47,6 +47,11 @@ _floating = (
     .join(port, port.c.id == floatingip.c.fixed_port_id)
     .where(floatingip.c.network_id == bindparam("network"), floatingip.c.address == bindparam("address"))
 )
+_own_floating = select(floatingip.c.address).where(
+    floatingip.c.router_id == bindparam("router"),
+    floatingip.c.fixed_port_id == bindparam("port"),
+    floatingip.c.fixed_address == bindparam("address"),
+)
 _network = select(network).where(network.c.id == bindparam("id"))
 _router = select(router).where(router.c.id == bindparam("id"))
 _routers = select(port.c.mac).where(port.c.network_id == bindparam("network"), port.c.device_owner == ROUTER)
@@ -75,6 +80,8 @@ class Way(NamedTuple):
     ledger knows: of DHCP too. `asks` is what a guest asks for to configure itself: router, stateful, stateless, of which
     the first passes all stops but the DHCP server, the others only that. `routers` are the MACs of the network's routers.
     `edge` is who answers for the next hop when that is a distributed router or a local IP, whichever way packets go.
+    `others` are other endings, from the router's leg outside on: a router that shares its connections among several gateways
+    takes any of them, or that in `stops`.
     """
 
     port_id: str
@@ -90,6 +97,7 @@ class Way(NamedTuple):
     asks: tuple[str, ...] = ()
     routers: tuple[str, ...] = ()
     edge: Stop | None = None
+    others: tuple[tuple[Stop, ...], ...] = ()
 
 
 def way(tx: Tx, port_id: str, target: str) -> Way:
@@ -124,9 +132,11 @@ def way(tx: Tx, port_id: str, target: str) -> Way:
         raise errors.Conflict(f"Port {port_id} has no IPv{version} address to send from.")
     home = own[0]
     to, who = _target(tx, row, home, target)
-    stops, nexthop, mac, who = _route(tx, row, net, own, to, who)
+    (stops, *others), nexthop, mac, who = _route(tx, row, net, own, to, who)
     edge = here if localips.led_to(tx, row, to) is not None else _edge(tx, row, nexthop)
-    return Way(row.id, row.mac, home.address, net.mtu, "address", to, nexthop, mac, (tap, *stops), who, edge=edge)
+    return Way(
+        row.id, row.mac, home.address, net.mtu, "address", to, nexthop, mac, (tap, *stops), who, edge=edge, others=tuple(others)
+    )
 
 
 def _version(tx: Tx, taken: Sequence[Any], target: str) -> int:
@@ -203,11 +213,10 @@ def _target(tx: Tx, row: Any, home: Any, target: str) -> tuple[str, str]:
         leg = tx.first(_at, {"network": row.network_id, "address": home.gateway})
         if leg is None or leg.device_owner != ROUTER:
             raise errors.Conflict(f"No router has the gateway address {home.gateway} of the port's subnet.")
-        for gateway in tx.all(_legs, {"router": leg.device_id}):
-            if gateway.device_owner == GATEWAY:
-                for each in tx.all(_taken, {"port": gateway.id}):
-                    if each.version == home.version and each.gateway:
-                        return each.gateway, "the external network's gateway"
+        for gateway in _leaving(tx, row, home, leg.device_id)[:1]:
+            for each in tx.all(_taken, {"port": gateway.id}):
+                if each.version == home.version and each.gateway:
+                    return each.gateway, "the external network's gateway"
         raise errors.Conflict(
             f"Router {leg.device_id} has no external gateway over IPv{home.version}, so there is no way to the internet."
         )
@@ -226,41 +235,75 @@ def _target(tx: Tx, row: Any, home: Any, target: str) -> tuple[str, str]:
 
 def _route(
     tx: Tx, row: Any, net: Any, own: Sequence[Any], to: str, who: str
-) -> tuple[tuple[Stop, ...], str, str | None, str]:
-    """The stops after the guest's device, the next hop with its MAC, and who answers."""
+) -> tuple[list[tuple[Stop, ...]], str, str | None, str]:
+    """The stops after the guest's device, with other endings behind them; the next hop with its MAC; and who answers."""
     target = ipaddress.ip_address(to)
     near = next((each for each in own if target in ipaddress.ip_network(each.cidr)), None)
     if near is not None:
         led = localips.led_to(tx, row, to)
         if led is not None:
-            return (Stop(row.host_id, Point(at=At.TAP, id=led)),), to, None, f"port {led}, to which local IP {to} leads here,"
+            return [(Stop(row.host_id, Point(at=At.TAP, id=led)),)], to, None, f"port {led}, to which local IP {to} leads here,"
         other = tx.first(_at, {"network": row.network_id, "address": to})
         if other is None:
-            return _out(row.host_id, net), to, None, who
-        return (*_between(tx, row.host_id, other.host_id, net), *_end(tx, other)), to, other.mac, who
+            return [_out(row.host_id, net)], to, None, who
+        return [(*_between(tx, row.host_id, other.host_id, net), *_end(tx, other))], to, other.mac, who
     home = own[0]
     if home.gateway is None:
         raise errors.Conflict(f"Subnet {home.id} of the port has no gateway, so {to} is out of its reach.")
     leg = tx.first(_at, {"network": row.network_id, "address": home.gateway})
     if leg is None or leg.device_owner != ROUTER:
         # Somebody else's router: it is followed as far as this cloud goes.
-        return _out(row.host_id, net), home.gateway, None, who
+        return [_out(row.host_id, net)], home.gateway, None, who
     stops = _to_router(tx, row, net, leg)
     host_id = stops[-1].host_id
-    legs = tx.all(_legs, {"router": leg.device_id})
     edge = edges.serving(tx, row.id)
-    for inner in legs:
-        for each in tx.all(_taken, {"port": inner.id}):
-            if inner.device_owner == ROUTER and target in ipaddress.ip_network(each.cidr):
-                return (*stops, *_inside(tx, inner, host_id, to)), home.gateway, leg.mac, who
-    outer = next((each for each in legs if each.device_owner == GATEWAY), None)
-    if outer is None:
+    towards = _towards(tx, leg.device_id, to)
+    for inner in tx.all(_legs, {"router": leg.device_id}):
+        if inner.device_owner == ROUTER and _near(tx, inner, towards):
+            return [(*stops, *_inside(tx, inner, host_id, towards))], home.gateway, leg.mac, who
+    gateways = _leaving(tx, row, home, leg.device_id, towards)
+    if not gateways:
         raise errors.Conflict(f"Router {leg.device_id} has no external gateway and no network with {to}.")
     if edge is not None and (edge.router_id, edge.fixed_address) == (leg.device_id, home.address):
         # The floating IP of a distributed router: its edge is on the port's own host.
         host_id = row.host_id
         stops = [Stop(host_id, _leg(leg))]
-    return (*stops, *_outside(tx, outer, host_id, to)), home.gateway, leg.mac, who
+    first, *rest = (tuple(_outside(tx, outer, host_id, towards)) for outer in gateways)
+    return [(*stops, *first), *rest], home.gateway, leg.mac, who
+
+
+def _near(tx: Tx, leg: Any, to: str) -> bool:
+    """Whether an address is in one of a leg's ranges."""
+    target = ipaddress.ip_address(to)
+    return any(target in ipaddress.ip_network(each.cidr) for each in tx.all(_taken, {"port": leg.id}))
+
+
+def _towards(tx: Tx, router_id: str, to: str) -> str:
+    """The address itself, or the next hop of the router's extra route to it."""
+    target, own = ipaddress.ip_address(to), tx.first(_router, {"id": router_id})
+    if any(_near(tx, leg, to) for leg in tx.all(_legs, {"router": router_id})):
+        return to
+    routes = [(ipaddress.ip_network(each), by) for each, by in (own and own.routes) or ()]
+    fitting = sorted((net.prefixlen, by) for net, by in routes if target in net)
+    return fitting[-1][1] if fitting else to
+
+
+def _leaving(tx: Tx, row: Any, home: Any, router_id: str, to: str | None = None) -> list[Any]:
+    """The gateways (ports) of a router by which it sends what comes from the port's address, to `to` or (None) to anywhere
+    far, in the order of `wiring.linux.routers.gateways`: that on whose network it is, that which has the port's floating
+    IP, or the main one. Several where connections are shared among them."""
+    own = tx.first(_router, {"id": router_id})
+    gateways = [leg for leg in tx.all(_legs, {"router": router_id}) if leg.device_owner == GATEWAY]
+    gateways.sort(key=lambda leg: own is None or leg.id != own.gateway_port_id)
+    known = {"router": router_id, "port": row.id, "address": home.address}
+    for nearer in (to, tx.scalar(_own_floating, known)):
+        found = [leg for leg in gateways if nearer is not None and _near(tx, leg, nearer)]
+        if found:
+            return found[:1]
+    if own is None or not own.ecmp:
+        return gateways[:1]
+    hops = {leg.id: {each.version for each in tx.all(_taken, {"port": leg.id}) if each.gateway} for leg in gateways}
+    return [leg for leg in gateways if home.version in hops[leg.id]] or gateways[:1]
 
 
 def _edge(tx: Tx, row: Any, nexthop: str) -> Stop | None:

@@ -100,7 +100,8 @@ def _packets(way: Way) -> tuple[Packet, ...]:
 def _points(way: Way) -> dict[str, list[Point]]:
     """Host → its points, each once; where DHCP is asked, also the network's uplink, for servers that are not ours."""
     found: dict[str, list[Point]] = {}
-    for stop in (*way.stops, *((way.edge,) if way.edge is not None else ())):
+    more = [stop for ending in way.others for stop in ending]
+    for stop in (*way.stops, *more, *((way.edge,) if way.edge is not None else ())):
         here = found.setdefault(stop.host_id, [])
         if stop.point not in here:
             here.append(stop.point)

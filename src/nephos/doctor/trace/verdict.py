@@ -94,6 +94,7 @@ class _Seen:
 def judge(way: Way, packets: Sequence[Packet], looks: Mapping[str, Look]) -> Trace:
     """The verdict on a trace; `looks` are by host id and cover every stop."""
     seen = _Seen(way, packets, looks)
+    seen.way = way = _taken(seen)
     hops = tuple(
         Hop(
             host=looks[stop.host_id].host,
@@ -118,6 +119,16 @@ def judge(way: Way, packets: Sequence[Packet], looks: Mapping[str, Look]) -> Tra
         answer = f"{way.who} answers" if way.kind != "address" or way.who == way.target else f"{way.who} ({way.target}) answers"
         return Trace(ok=True, verdict=answer, mend="", packets=words, hops=hops, also=told)
     return Trace(ok=False, verdict=found[0], mend=found[1], packets=words, hops=hops, also=told)
+
+
+def _taken(seen: _Seen) -> Way:
+    """The way with that of its endings which packets took; as it is where none was seen on any."""
+    way = seen.way
+    at = next((number for number, stop in enumerate(way.stops) if stop.gateway), len(way.stops))
+    for ending in (way.stops[at:], *way.others):
+        if ending and any(seen.sightings(ending[0], each, answer=False) for each in range(len(seen.packets))):
+            return way._replace(stops=(*way.stops[:at], *ending))
+    return way
 
 
 def name(packet: Packet) -> str:
