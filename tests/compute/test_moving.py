@@ -233,6 +233,24 @@ def test_a_server_that_its_host_does_not_take_back_is_in_error_until_it_is_delet
     assert not any(lab.agent.aside.values()) and not any(lab.agent.guests.values()) and findings(lab) == []
 
 
+def test_a_server_that_an_operator_calls_active_moves_again(lab: Lab) -> None:
+    server_id = lab.boot()["id"]
+    for _ in range(2):
+        act(lab, server_id, "migrate", client=lab.admin)
+        lab.agent.settle()
+        act(lab, server_id, "os-resetState", {"state": "active"}, lab.admin)
+    act(lab, server_id, "os-migrateLive", LIVE, lab.admin)
+    lab.agent.settle()
+    assert lab.show(server_id)["status"] == "ACTIVE" and findings(lab) == [] and not any(lab.agent.aside.values())
+    assert sum(each[MIB] for each in used(lab).values() if each) == 512 and statuses(lab) == ["completed", "confirmed", "confirmed"]
+    lab.agent.refuse = lambda host, task: "no" if task.kind in ("guest.receive", "guest.return") else None
+    act(lab, server_id, "migrate", client=lab.admin)
+    lab.agent.settle()
+    act(lab, server_id, "os-resetState", {"state": "active"}, lab.admin)
+    refused = lab.act(server_id, "migrate", client=lab.admin)
+    assert refused.status == 409 and b"as it was before" in refused.body
+
+
 @pytest.mark.parametrize("moment", ["guest.leave", "guest.receive", "waits", "guest.forget", "guest.return"])
 def test_a_delete_ends_a_move(lab: Lab, moment: str) -> None:
     server_id = lab.boot()["id"]

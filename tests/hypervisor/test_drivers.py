@@ -406,6 +406,9 @@ def test_a_guest_is_set_aside_received_larger_and_comes_back(
     again = Source(driver, guest.id)
     driver.receive(larger, Boot(), again, ignore, start=True)
     assert not again.asked and driver.guests() == {guest.id: Power.RUNNING}
+    with pytest.raises(HostFault, match="already"):
+        driver.leave(guest.id, timeout=0)
+    assert driver.guests() == {guest.id: Power.RUNNING}
     with pytest.raises(HostFault, match=guest.id):
         driver.come_back(guest.id, start=True)
     driver.destroy(guest.id)

@@ -230,6 +230,8 @@ class FakeHypervisor:
 
     def leave(self, guest_id: str, *, timeout: float) -> None:
         if guest_id in self._aside:
+            if guest_id in self._guests:
+                raise HostFault(f"guest {guest_id} cannot be set aside: one of its id is already")
             return
         known = self._get(guest_id)
         self._wait("leave")

@@ -8,7 +8,7 @@ from typing import Any
 from nephos import errors
 from nephos.compute.flavors import actions as flavors
 from nephos.compute.lifecycle.actions import require, require_host
-from nephos.compute.moving import preconditions
+from nephos.compute.moving import ending, preconditions
 from nephos.compute.moving import store as migrations
 from nephos.compute.quotas import actions as quotas
 from nephos.compute.servers import actions, states, store
@@ -187,7 +187,14 @@ def _disks_fit(old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
 def _begin(
     tx: Tx, cloud: Cloud, row: Any, who: Who, kind: str, flavor_id: str, flavor: Mapping[str, Any], number: int | None
 ) -> str:
-    """Write the migration; answers its id."""
+    """Write the migration; answers its id. Raises Conflict when what an earlier one left is all that there is of the guest."""
+    for earlier in migrations.kept(tx, row.id):
+        if earlier.status != migrations.FINISHED:
+            raise errors.Conflict(
+                f"Host {earlier.source_name} keeps instance {row.id} as it was before migration {earlier.number} failed."
+            )
+        # An operator said that the server is active, and so that the move is to stay.
+        ending.let_go(tx, cloud, row.id)
     migration_id = clock.uuid4()
     migrations.add(
         tx,

@@ -216,9 +216,11 @@ class LibvirtHypervisor:
         home = disk.directory(self._instances, guest_id)
         away = aside.folder(home)
         with self._changing(guest_id), self._faults(f"cannot set guest {guest_id} aside"):
-            if away.exists():
-                return
             found = self._find(guest_id)
+            if away.exists():
+                if found is not None:
+                    raise HostFault(f"guest {guest_id} cannot be set aside: one of its id is already")
+                return
             if found is not None:
                 if timeout <= 0 or not power.shut_down(found, timeout):
                     power.off(found)
@@ -291,6 +293,7 @@ class LibvirtHypervisor:
     def expect(self, guest: Guest, boot: Boot, source: Parts) -> Expected:
         home = disk.directory(self._instances, guest.id)
         self._refuse_taken(guest)
+        disk.remove(home)
         aside.receive(home, guest, boot, source)
         channels = migrate.sockets(self._lib_dir, guest.id) | {migrate.CONTROL: self._socket}
         return Expected(home=str(home), channels=channels)
