@@ -78,7 +78,7 @@ class Node:
     def pings(self, address: str, *, count: int = 1, wait: float = 2) -> bool:
         """Whether any of `count` pings is answered."""
         words = ["ping", "-q", "-i", "0.2", "-c", str(count), "-W", str(wait * SLOW), address]
-        return "0 received" not in self.run(*words, check=False, timeout=60).stdout
+        return " 0 received" not in self.run(*words, check=False, timeout=60).stdout
 
     def reaches(self, address: str, port: int, *, wait: float = 2, source: str | None = None) -> str | None:
         """What a TCP server says there to an HTTP GET; None when no connection comes about."""
