@@ -144,6 +144,7 @@ connect_timeout = 120
 ssh_timeout = 300
 ping_timeout = 180
 CONF
+    [ "$hosts" = 1 ] || printf '[compute]\nmigration_source_host = host1\nmigration_dest_host = host2\n' >> "$work/extra.ini"
     nodes=$hosts concurrency=1
 else
     head -c 1048576 /dev/urandom > "$work/image"

@@ -144,6 +144,59 @@ def test_what_a_host_cannot_carry_fails_the_server_with_the_reason(world: World)
         admin.compute.wait_for_delete(server, interval=0.1, wait=60)
 
 
+def test_a_guest_moves_running_and_shut_down_and_takes_its_disk_along(world: World) -> None:
+    """Live to the other host, larger and back, and shut down to where it was: what it wrote is there each time."""
+    compute, server = world.admin.compute, world.servers[1]
+    first, second = cloud_hosts(world.cloud)
+    world.in_guest(1, "head -c 8388608 /dev/urandom > /root/kept; sync; sha256sum /root/kept > /tmp/sum")
+    kept = world.in_guest(1, "cat /tmp/sum").split()[0]
+    world.in_guest(1, background("while :; do date +%s >> /tmp/beats; sleep 1; done"))
+
+    def rests(status: str, host: str) -> None:
+        def look() -> bool:
+            with world.cloud.network():
+                found = compute.get_server(server.id)
+            assert found.status != "ERROR", found.fault
+            return (found.status, found.task_state, found.hypervisor_hostname) == (status, None, host)
+
+        wait(look, 180, f"{status} on {host}")
+
+    def holds(gigabytes: int) -> None:
+        wait(lambda: world.answers(1), 90, "log-in to the guest that moved")
+        assert world.in_guest(1, "sha256sum /root/kept").split()[0] == kept
+        assert int(world.in_guest(1, "cat /sys/block/vda/size")) == gigabytes << 21
+
+    with world.cloud.network():
+        compute.live_migrate_server(server, host=None, block_migration="auto")
+    rests("ACTIVE", first)
+    holds(1)
+    before = int(world.in_guest(1, "wc -l < /tmp/beats"))
+    wait(lambda: int(world.in_guest(1, "wc -l < /tmp/beats")) > before, 10, "what ran in the guest goes on")
+    with world.cloud.network():
+        larger = compute.create_flavor(name="larger", ram=256, vcpus=1, disk=2)
+        compute.resize_server(server, larger)
+    wait(lambda: _settled(world, server.id) == "VERIFY_RESIZE", 180, "the larger guest")
+    holds(2)
+    with world.cloud.network():
+        compute.revert_server_resize(server)
+    rests("ACTIVE", first)
+    holds(1)
+    with world.cloud.network():
+        compute.migrate_server(server, host=second)
+    rests("VERIFY_RESIZE", second)
+    with world.cloud.network():
+        compute.confirm_server_resize(server)
+    rests("ACTIVE", second)
+    holds(1)
+    wait(lambda: world.cloud.audit() == [], 20, "an audit without findings")
+
+
+def _settled(world: World, server_id: str) -> str | None:
+    with world.cloud.network():
+        found = world.admin.compute.get_server(server_id)
+    return found.status if found.task_state is None else None
+
+
 def test_after_all_is_deleted_no_host_has_anything(world: World) -> None:
     hosts = world.cloud.lab.hosts
     assert all(":tunnel:" in ours(host) and ":port:" in ours(host) for host in hosts)
