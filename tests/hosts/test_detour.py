@@ -17,11 +17,13 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from nephos.wiring.base import Fallback
+from nephos.network.ways import Stop, Way
+from nephos.wiring.base import Fallback, Port
+from nephos.wiring.probe import At, Point
 from tests.hosts.lab import SLOW, Guest, Host, Lab, Space, wait
 from tests.hosts.lab_cloud import LabCloud
 from tests.hosts.test_switches import KERNEL, OPEN, kernel_makes, settings_of
-from tests.hosts.wiring_lab import PING, Cloud, HostWiring
+from tests.hosts.wiring_lab import PING, Cloud, HostWiring, trace
 
 pytestmark = pytest.mark.host
 SECONDS = 40
@@ -173,6 +175,18 @@ def test_the_way_round_on_each_switch(tmp_path: Path, switches: tuple[str, str, 
         meet(*every)
         wait(lambda: strangers[0].pings(others[1].addresses[0].address), 10, "the network of the fall-back's own type")
         assert _alone(strangers[0], guests)
+        # A trace names what carries the packets, also when it carries them no more.
+        by = "Geneve, UDP port 6082" if kind == "geneve" else "GRE, IP protocol 47"
+        found = trace(wirings, _way(wirings, ports, 0, 1))
+        devices = [hop.device for hop in found.hops if hop.at == At.UPLINK]
+        assert found.ok and [hop.transport for hop in found.hops if hop.at == At.UPLINK] == [by] * 2, found
+        assert [each[:3] for each in devices] == ["qvb" if each == OPEN else "det" for each in switches[:2]]
+        assert {hop.transport for hop in trace(wirings, _way(wirings, ports, 0, 2)).hops} == {"", "VXLAN, UDP port 4789"}
+        other = "ip protocol gre" if kind == "gre" else "udp dport 6082"
+        lab.switch.run(f"nft add rule bridge t f ether type ip ip saddr 192.168.78.1 {other} drop")
+        found = trace(wirings, _way(wirings, ports, 0, 1))
+        assert f"on eth1 of host2: the tunnel's packets ({by}) are lost between the hosts" in found.verdict, found
+        lab.switch.run("nft flush chain bridge t f")
         # On Open vSwitch the device that proves the way round comes with a second pass, and is used from the third.
         passes()
         for host, wiring in enumerate(wirings):
@@ -184,6 +198,22 @@ def test_the_way_round_on_each_switch(tmp_path: Path, switches: tuple[str, str, 
         passes()
         assert not any("det-" in host.out("ip -br link") for host in lab.hosts)
         meet(*every)
+
+
+def _way(wirings: list[HostWiring], ports: list[Port], here: int, there: int) -> Way:
+    """From guest to guest, as the ledger has it."""
+    one, other = ports[here], ports[there]
+    ends = {each: wirings[each].settings.tunnel_address or "" for each in (here, there)}
+    stops = (
+        Stop(str(here), Point(at=At.TAP, id=one.id)),
+        Stop(str(here), Point(at=At.UPLINK, id=one.network_id, peer=ends[there])),
+        Stop(str(here), Point(at=At.UNDERLAY)),
+        Stop(str(there), Point(at=At.UNDERLAY)),
+        Stop(str(there), Point(at=At.UPLINK, id=one.network_id, peer=ends[here])),
+        Stop(str(there), Point(at=At.TAP, id=other.id)),
+    )
+    far = other.addresses[0].address
+    return Way(one.id, one.mac, one.addresses[0].address, 1400, "address", far, far, other.mac, stops, far)
 
 
 def _alone(stranger: Guest, guests: list[Guest]) -> bool:

@@ -102,8 +102,8 @@ class House:
             return Way(**values, stops=(tap, here), who="the metadata server")
         leg, gateway = self.router.interfaces[0], self.router.gateways[0]
         at_leg = Stop("0", Point(at=At.LEG, id=leg.port_id, router_id=self.router.id))
-        tunnel = [Stop("1", Point(at=At.UPLINK, id=self.network.id)), Stop("1", Point(at=At.UNDERLAY)),
-                  Stop("0", Point(at=At.UNDERLAY)), Stop("0", Point(at=At.UPLINK, id=self.network.id))]  # fmt: skip
+        one, two = (Point(at=At.UPLINK, id=self.network.id, peer=f"{self.underlay}.{number}") for number in (1, 2))
+        tunnel = [Stop("1", one), Stop("1", Point(at=At.UNDERLAY)), Stop("0", Point(at=At.UNDERLAY)), Stop("0", two)]
         if target == "dhcp6":
             values |= {"kind": "autoconfiguration", "address": link_local(self.far.mac), "asks": ("router", "stateful")}
             return Way(**values, stops=(tap, *tunnel, at_leg, here), who="the router and DHCPv6", routers=(leg.mac,))
@@ -196,8 +196,8 @@ def test_3_the_tunnel_port_is_blocked(house: House) -> None:
         house.wire()
     house.lab.switch.run("nft add table bridge t; add chain bridge t f { type filter hook forward priority 0; }")
     house.lab.switch.run("nft add rule bridge t f udp dport 4789 drop")
-    found = house.named("port", f"seen on {under} of host2, not on {under} of host1", "UDP packets are lost between the hosts")
-    assert "UDP 4789" in found.mend
+    found = house.named("port", f"seen on {under} of host2, not on {under} of host1", "packets (VXLAN, UDP port 4789) are lost between the hosts")
+    assert "let VXLAN, UDP port 4789 pass" in found.mend
     house.lab.switch.run("nft delete table bridge t")
 
 

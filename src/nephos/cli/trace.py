@@ -52,7 +52,7 @@ def drawing(port: dict[str, Any], to: str, found: dict[str, Any]) -> str:
             f"{('→' if asked else '·') + ' ' + ('←' if answered else '·'):<5}"
             for asked, answered in zip(hop["questions"], hop["answers"], strict=True)
         )
-        lines.append(f"  {hop['host']:<16}{hop['device'] or '(' + hop['at'] + ')':<18}{marks}".rstrip())
+        lines.append(f"  {hop['host']:<16}{hop['device'] or '(' + hop['at'] + ')':<18}{marks}  {hop.get('transport', '')}".rstrip())
     lines += ["", ("✓ " if found["ok"] else "✗ ") + found["verdict"]]
     if found["mend"]:
         lines.append(f"  mend: {found['mend']}")

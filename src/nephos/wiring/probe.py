@@ -162,11 +162,12 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Watched(msgspec.Struct, frozen=True, kw_only=True):
-    """What a host saw. `devices` are the points' devices, empty where there is none; `lost` counts frames that the
-    capture could not keep up with."""
+    """What a host saw. `devices` are the points' devices, empty where there is none; `transports` what carries a network from
+    the point to its peer, in words, empty where nothing does; `lost` counts frames that the capture could not keep up with."""
 
     devices: tuple[str, ...]
     sightings: tuple[Sighting, ...] = ()
     eaten: tuple[Eaten, ...] = ()
     faults: tuple[Fault, ...] = ()
+    transports: tuple[str, ...] = ()
     lost: int = 0

@@ -35,13 +35,15 @@ class Look(NamedTuple):
 
 
 class Hop(msgspec.Struct, frozen=True, kw_only=True):
-    """A stop of the way: for each packet, whether the question and the answer were seen there."""
+    """A stop of the way: for each packet, whether the question and the answer were seen there. `transport` is what carries
+    them to another host, in words."""
 
     host: str
     device: str
     at: str
     questions: tuple[bool, ...]
     answers: tuple[bool, ...]
+    transport: str = ""
 
 
 class Trace(msgspec.Struct, frozen=True, kw_only=True):
@@ -78,6 +80,10 @@ class _Seen:
         seen = self.looks[stop.host_id].seen
         return seen.devices[self.place(stop)] if seen else ""
 
+    def transport(self, stop: Stop) -> str:
+        seen = self.looks[stop.host_id].seen
+        return seen.transports[self.place(stop)] if seen and seen.transports else ""
+
     def where(self, stop: Stop) -> str:
         return f"{self.device(stop) or stop.point.at.value} of {self.looks[stop.host_id].host}"
 
@@ -102,6 +108,7 @@ def judge(way: Way, packets: Sequence[Packet], looks: Mapping[str, Look]) -> Tra
             at=stop.point.at.value,
             questions=tuple(bool(seen.sightings(stop, each, answer=False)) for each in range(len(packets))),
             answers=tuple(bool(seen.sightings(stop, each, answer=True)) for each in range(len(packets))),
+            transport=seen.transport(stop),
         )
         for stop in way.stops
     )
@@ -197,10 +204,12 @@ def _gap(seen: _Seen, number: int, before: Stop | None, stop: Stop, *, answer: b
         return f"{at}: {cause}", mend
     if before is not None and before.host_id != stop.host_id:
         tunnel = before.point.at is At.UNDERLAY
-        lost = "the tunnel's UDP packets are lost" if tunnel else "its frames are lost"
+        here = (each for each in seen.way.stops if each.host_id == before.host_id)
+        by = next(filter(None, map(seen.transport, here)), "")
+        lost = f"the tunnel's packets ({by}) are lost" if tunnel else "its frames are lost"
         return (
             f"{at}: {lost} between the hosts",
-            "let the tunnel port (UDP 4789 unless set) pass between them; is a firewall or cloud filter in between?"
+            f"let {by} pass between them; is a firewall or cloud filter in between?"
             if tunnel
             else "check the switch ports between them: VLANs allowed, MAC filters, forged transmits",
         )

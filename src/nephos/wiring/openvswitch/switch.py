@@ -288,13 +288,15 @@ class OpenVSwitch:
         else:
             bridges = (INTEGRATION, self._host.settings.physical[str(network.physical)].bridge)
         _, own = names.switch_ends(network.id)
+        around = {self._around(0).port} if detour.peers(self._host.settings, network) else set()
         for bridge in bridges:
             if bridge not in have:
                 yield f"the bridge {bridge} is missing"
                 continue
             for name, port in wanted[bridge].ports.items() if bridge in wanted else ():
                 # Other networks' ports, and tunnels of other types, are nothing to this one.
-                if (name == own or not name.startswith("qvo")) and (port.kind in ("", "patch", "internal", network.kind)):
+                of_it = port.kind in ("", "patch", "internal", network.kind) or name in around
+                if (name == own or not name.startswith("qvo")) and of_it:
                     yield from _port_faults(bridge, name, port, have[bridge].ports.get(name))
             differing = self._daemons.differing(bridge, _text(rules.get(bridge, [])))
             if differing:

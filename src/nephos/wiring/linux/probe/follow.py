@@ -87,6 +87,7 @@ class Prober:
             sightings=tuple(sightings),
             eaten=tuple(eaten),
             faults=(*wrong, *strays.faults()),
+            transports=tuple(places.transport(place.point) for place in found),
             lost=lost,
         )
 

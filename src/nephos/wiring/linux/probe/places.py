@@ -96,6 +96,16 @@ class Places:
             return known
         return names.tunnel(network.segment) if network and network.kind == "vxlan" and network.segment else ""
 
+    def transport(self, point: Point) -> str:
+        """What carries a network from an uplink to the point's peer, in words; empty where no tunnel does."""
+        network, settings = self.desired.networks.get(point.id), self.settings
+        if point.at is not At.UPLINK or network is None or point.peer not in network.peers:
+            return ""
+        kind, port = network.kind, settings.tunnel_port if network.kind == "vxlan" else detour.GENEVE_PORT
+        if settings.tunnel_fallback is not None and point.peer in detour.peers(settings, network):
+            kind, port = settings.tunnel_fallback.kind, settings.tunnel_fallback.port
+        return {"vxlan": f"VXLAN, UDP port {port}", "geneve": f"Geneve, UDP port {port}"}.get(kind, "GRE, IP protocol 47")
+
     def room(self, namespace: str) -> dict[str, Any]:
         """The devices of a namespace; none when it is not there."""
         if namespace not in self._rooms:
