@@ -95,17 +95,21 @@ def _rollover(options: argparse.Namespace, settings: Settings) -> None:
     from nephos.cli.client import Client
     from nephos.kernel.tls import authority, rollover
 
-    directory, now = settings.tls_dir, rollover.state(settings.tls_dir)
+    directory = settings.tls_dir
+    resumed, now = rollover.resume(directory), rollover.state(directory)
     # hosts that dial by TLS say who certified them, and then whom they trust
     hosts = {each["name"]: each["trusts"] for each in Client(settings).get("/nephos/v1/hosts")["hosts"] if each["trusts"]}
-    if now == rollover.DONE:
+    changed = "The next authority issues, and the former one is still trusted. Take the last step when hosts have renewed."
+    if resumed:
+        words = f"This step was interrupted, and is complete now. {changed}"
+    elif now == rollover.DONE:
         rollover.stage(directory, settings.cloud_id, settings.tls.authority_days)
         words = "The next authority is trusted beside the present one. Give clients `nephos ca export`, then take the next step."
     elif now == rollover.STAGED:
         following = authority.pin_of(authority.load(directory / authority.NEXT))
         _wait_for(options, [name for name, trusts in hosts.items() if following not in trusts[1:]])
         rollover.change(directory)
-        words = "The next authority issues, and the former one is still trusted. Take the last step when hosts have renewed."
+        words = changed
     else:
         present = authority.pin_of(authority.load(directory / "ca.pem"))
         _wait_for(options, [name for name, trusts in hosts.items() if trusts[0] != present])

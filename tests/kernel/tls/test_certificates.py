@@ -5,19 +5,22 @@ from __future__ import annotations
 import socket
 import ssl
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from nephos.errors import SettingsError
 from nephos.kernel import clock
 from nephos.kernel.tls import authority as ca
 from nephos.kernel.tls import keeper as keepers
+from nephos.kernel.tls import rollover
 from nephos.kernel.tls.authority import SERVER_NAME, Authority
 from nephos.kernel.tls.keeper import Files, Keeper
 from nephos.settings import Settings, Tls
@@ -274,3 +277,66 @@ def test_what_the_certificate_is_good_for_and_what_clients_trust(tmp_path: Path)
     chosen.tls.certificate = str(tmp_path / "nowhere.pem")
     with pytest.raises(SettingsError, match=r"nowhere\.pem"):
         keepers.of(chosen)
+
+
+class Killed(BaseException):
+    """The process was killed here."""
+
+
+def test_a_rollover_that_is_killed_anywhere_is_completed_by_whoever_looks_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before every file that the change writes or removes: the cloud has an authority that issues all the same, and the keeper,
+    running or new, completes the change."""
+    calls = 0
+
+    def dying(call: Callable[..., None]) -> Callable[..., None]:
+        def counted(*words: Any, **more: Any) -> None:
+            nonlocal calls
+            calls -= 1
+            if calls < 0:
+                raise Killed
+            call(*words, **more)
+
+        return counted
+
+    for survived in range(20):
+        directory = tmp_path / f"killed-{survived}"
+        directory.mkdir()
+        first = Authority.ensure(directory, CLOUD, 30)
+        keeper = Keeper(first, ["10.0.0.1"], 9)
+        keeper.ensure()
+        rollover.stage(directory, CLOUD, 30)
+        second = ca.pin_of(ca.load(directory / ca.NEXT))
+        assert not rollover.resume(directory), "staged is no change that was begun"
+        calls = survived
+        with monkeypatch.context() as patched:
+            patched.setattr(ca, "write", dying(ca.write))
+            patched.setattr(Path, "unlink", dying(Path.unlink))
+            try:
+                rollover.change(directory)
+                whole = True
+            except Killed:
+                whole = False
+        between = Authority(directory)
+        leaf = x509.load_pem_x509_certificate(between.host("a", Ed25519PrivateKey.generate().public_key().public_bytes_raw(), 9))
+        assert ca.signed_by(leaf, between.certificate)
+        assert {first.pin, second} <= {ca.pin_of(each) for each in x509.load_pem_x509_certificates(between.trusted)}
+        keeper.look()
+        if rollover.state(directory) == rollover.STAGED:
+            assert keeper.authority.pin == first.pin and not (directory / ca.FORMER).exists(), "nothing was begun"
+            continue
+        assert (rollover.state(directory), keeper.authority.pin, Authority(directory).pin) == (rollover.CHANGED, second, second)
+        assert ca.signed_by(ca.load(keeper.own.certificate), keeper.authority.certificate)
+        left = {each.name for each in directory.iterdir() if not each.name.endswith(".part")}
+        assert left == {"ca.pem", "ca.key", "former.pem", keeper.own.certificate.name}
+        if whole:
+            break
+    else:
+        raise AssertionError("it never came to its end")
+    assert survived >= 5
+    # What an earlier rollover left on a machine to which the files are copied begins nothing.
+    rollover.finish(directory)
+    rollover.stage(directory, CLOUD, 30)
+    (directory / ca.FORMER).write_bytes(first.certificate.public_bytes(Encoding.PEM))
+    assert not rollover.resume(directory) and Authority(directory).pin == second

@@ -35,7 +35,7 @@ from nephos.kernel import clock
 
 SERVER_NAME = "nephos-server"
 """What agents call every server of their cloud, wherever it is: only servers' certificates carry it."""
-NEXT, FORMER = "next.pem", "former.pem"
+NEXT, NEXT_KEY, FORMER = "next.pem", "next.key", "former.pem"
 """The authority that follows, and the one that was before: see `rollover`."""
 SKEW = timedelta(minutes=5)
 """Certificates begin so much earlier, for hosts whose clocks are behind."""
@@ -61,7 +61,8 @@ class Shown(msgspec.Struct, frozen=True):
 
 
 class Authority:
-    """A CA in a directory: `ca.key`, for its owner alone, and `ca.pem`."""
+    """A CA in a directory: `ca.key`, for its owner alone, and `ca.pem`. Between the moment that another one takes its place
+    and the next its key is still `next.key`."""
 
     def __init__(self, directory: Path) -> None:
         """Raises SettingsError when it is not there, or its parts do not belong together."""
@@ -69,12 +70,15 @@ class Authority:
         self.pem = directory / "ca.pem"
         try:
             self.certificate = x509.load_pem_x509_certificate(self.pem.read_bytes())
-            key = load_pem_private_key((directory / "ca.key").read_bytes(), None)
+            paths = [each for name in ("ca.key", NEXT_KEY) if (each := directory / name).exists()]
+            keys = [load_pem_private_key(each.read_bytes(), None) for each in paths]
         except (OSError, ValueError) as wrong:
             raise SettingsError(f"The cloud's certificate authority cannot be read: {wrong}") from wrong
-        if not isinstance(key, ec.EllipticCurvePrivateKey) or key.public_key() != self.certificate.public_key():
-            raise SettingsError(f"{directory}: ca.key is not the key of ca.pem.")
-        self._key = key
+        fitting = (key for key in keys if key.public_key() == self.certificate.public_key())
+        own = next((key for key in fitting if isinstance(key, ec.EllipticCurvePrivateKey)), None)
+        if own is None:
+            raise SettingsError(f"{directory}: ca.key is not there, or not the key of ca.pem.")
+        self._key = own
 
     @classmethod
     def ensure(cls, directory: Path, cloud_id: str, days: int) -> Authority:

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 from nephos.errors import SettingsError
 from nephos.kernel.tls import authority as ca
+from nephos.kernel.tls import rollover
 from nephos.kernel.tls.authority import Authority, Shown
 
 if TYPE_CHECKING:
@@ -92,8 +93,9 @@ class Keeper:
         self._stop.set()
 
     def look(self) -> None:
-        """Renew what is due; tell of a change, whoever made it. A pair that does not fit is not told of: the former
+        """Renew what is due; complete what was interrupted (`rollover`); tell of a change, whoever made it. A pair that does not fit is not told of: the former
         one is served on. Raises SettingsError for that."""
+        rollover.resume(self.authority.directory)
         self.authority = Authority(self.authority.directory)
         self.ensure()
         if self.given is not None:
@@ -149,6 +151,8 @@ def of(settings: Settings) -> Keeper | None:
         return None
     tls = settings.tls
     authority = Authority.ensure(settings.tls_dir, settings.cloud_id, tls.authority_days)
+    if rollover.resume(settings.tls_dir):
+        authority = Authority(settings.tls_dir)
     given = Files(Path(tls.certificate), Path(tls.key or tls.certificate)) if tls.certificate else None
     keeper = Keeper(authority, names(settings), tls.server_days, given)
     keeper.ensure()

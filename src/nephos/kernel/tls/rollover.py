@@ -33,20 +33,38 @@ def stage(directory: Path, cloud_id: str, days: int) -> None:
 
 
 def change(directory: Path) -> None:
-    """Have the staged one issue from now on. Done again it goes on where it was interrupted."""
+    """Have the staged one issue from now on: from the moment that it is `ca.pem`. Done again it goes on where it was
+    interrupted."""
     with ca.alone(directory):
-        following, key = directory / ca.NEXT, directory / "next.key"
-        if not following.exists():
-            return
-        certificate = ca.load(directory / "ca.pem")
-        if ca.pin_of(certificate) != ca.pin_of(ca.load(following)):
-            ca.write(directory / ca.FORMER, (directory / "ca.pem").read_bytes(), 0o644)
-        if key.exists():
-            load_pem_private_key(key.read_bytes(), None)
-            ca.write(directory / "ca.key", key.read_bytes(), 0o600)
+        _change(directory)
+
+
+def resume(directory: Path) -> bool:
+    """Complete a change that was interrupted; whether there was one."""
+    with ca.alone(directory):
+        following, former = directory / ca.NEXT, directory / ca.FORMER
+        if not (following.exists() and former.exists()):
+            return False
+        # A former one that is neither is of an earlier time, and was copied here.
+        begun = (directory / "ca.pem").read_bytes() in (following.read_bytes(), former.read_bytes())
+        if begun:
+            _change(directory)
+        return begun
+
+
+def _change(directory: Path) -> None:
+    following, key = directory / ca.NEXT, directory / ca.NEXT_KEY
+    if not following.exists():
+        return
+    present = (directory / "ca.pem").read_bytes()
+    if present != following.read_bytes():
+        load_pem_private_key(key.read_bytes(), None)
+        ca.write(directory / ca.FORMER, present, 0o644)
         ca.write(directory / "ca.pem", following.read_bytes(), 0o644)
-        key.unlink(missing_ok=True)
-        following.unlink()
+    if key.exists():
+        ca.write(directory / "ca.key", key.read_bytes(), 0o600)
+    key.unlink(missing_ok=True)
+    following.unlink()
 
 
 def finish(directory: Path) -> None:
