@@ -116,17 +116,26 @@ def test_killed_at(point: str, cloud: RunningCloud, demo: Any, image: str, failp
     assert owned == []
 
 
-ACTIONS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    "rebuild": (("server.rebuild",), ("guest.rebuild:begin", "guest.rebuild:disk removed", "guest.rebuild:running")),
+ACTIONS: dict[str, tuple[str, ...]] = {
+    "rebuild": ("server.rebuild", *(f"guest.rebuild:{each}" for each in ("begin", "disk removed", "running"))),
+    "image": ("server.create_image", "guest.snapshot:begin", "guest.snapshot:snapshot", "guest.drop_snapshot:begin"),
+    "shelve": ("server.shelve", "server.shelve_offload", "guest.power:stop", "guest.destroy:begin"),
+    "unshelve": ("server.unshelve", "guest.create:disk"),
+    "rescue": ("server.rescue", "guest.rescue:begin", "guest.rescue:domain"),
+    "unrescue": ("server.unrescue", "guest.unrescue:begin", "guest.unrescue:unrescued"),
 }
-"""Action → the kinds of operations that it is, and points of the agent's own."""
+"""Action → the kinds of operations and the agent's own points that are killed at on its way."""
+SHELVING = ("server.shelve:running:snapshot:", "server.shelve:running:image uploaded:")
+"""Steps that are those of an image."""
 
 
 def action_points() -> list[tuple[str, str]]:
     return [
         (action, point)
-        for action, (kinds, marks) in ACTIONS.items()
-        for point in [*server_points(*kinds), *marks]
+        for action, names in ACTIONS.items()
+        for name in names
+        for point in (server_points(name) if name.startswith("server.") else [name])
+        if not point.startswith(SHELVING)
     ]
 
 
@@ -145,23 +154,54 @@ def test_an_action_killed_at(
     action: str, point: str, cloud: RunningCloud, demo: Any, image: str, survivor: str, failpoint: Path
 ) -> None:
     ports = [each.id for each in demo.network.ports(device_id=survivor)]
+    if action in ("unshelve", "unrescue"):
+        act(action.removeprefix("un"), demo, survivor, image)
+        settled(demo, survivor, failpoint, f"the {action} to begin")
     failpoint.write_text(point)
     failpoint.chmod(0o666)
     act(action, demo, survivor, image)
-
-    def ended() -> Any:
-        server = patiently(lambda: demo.compute.get_server(survivor))
-        return server if server.task_state is None and not failpoint.exists() else None
-
-    assert wait_for(ended, 90, f"an end after {point}").status == "ACTIVE"
+    status = settled(demo, survivor, failpoint, f"an end after {point}").status
+    assert status in ENDS[action], (point, status)
+    for each in patiently(lambda: [list(demo.image.images(name="copy"))])[0]:
+        assert each.status == "active" and action == "image"
+        demo.image.delete_image(each.id)
+    if status in UNDO:
+        act(UNDO[status], demo, survivor, image)
+        assert settled(demo, survivor, failpoint, f"what undoes {action}").status == "ACTIVE"
+    assert patiently(lambda: [list(demo.image.images(name="survivor-shelved"))]) == [[]]
     assert [each.id for each in demo.network.ports(device_id=survivor)] == ports
     assert wait_for(lambda: patiently(cloud.audit) == [], 30, f"an audit without findings after {point}")
 
 
+ENDS = {
+    **dict.fromkeys(("rebuild", "image", "unshelve", "unrescue"), ("ACTIVE",)),
+    "shelve": ("SHELVED_OFFLOADED",),
+    "rescue": ("RESCUE",),
+}
+UNDO = {"SHELVED_OFFLOADED": "unshelve", "RESCUE": "unrescue"}
+
+
+def settled(demo: Any, server: str, failpoint: Path, what: str) -> Any:
+    """The server, when nothing is done with it any more and the failpoint was passed."""
+
+    def look() -> Any:
+        found = patiently(lambda: demo.compute.get_server(server))
+        return found if found.task_state is None and not failpoint.exists() else None
+
+    return wait_for(look, 90, what)
+
+
 def act(action: str, demo: Any, server: str, image: str) -> None:
-    """Ask for it, and again when the answer was lost with the server that was killed: then it is refused until the first
-    is over, and done twice."""
-    patiently({"rebuild": lambda: demo.compute.rebuild_server(server, image=image)}[action])
+    """Ask for it. The answer may be lost with the server that is killed; then it was accepted all the same."""
+    compute = demo.compute
+    patiently(lambda: [compute.get_server(server)])
+    with contextlib.suppress(openstack.exceptions.SDKException, ClientException, OSError):
+        if action == "rebuild":
+            compute.rebuild_server(server, image=image)
+        elif action == "image":
+            compute.create_server_image(server, "copy")
+        else:
+            getattr(compute, f"{action}_server")(server)
 
 
 MOVES = {
