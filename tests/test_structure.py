@@ -60,7 +60,7 @@ TIME = {"time", "random", "uuid", "secrets"}
 
 CHANCE = {"uuid.uuid1", "uuid.uuid4", "datetime.now", "datetime.utcnow", "datetime.today", "date.today", "os.urandom"}
 
-ASYNCIO = {"hosts/streams.py"}
+ASYNCIO = {"hosts/streams.py", "hosts/tunnels.py"}
 
 PUBLIC = {
     ("GET", "nephos", "/healthcheck"),

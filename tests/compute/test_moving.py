@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from sqlalchemy import update
 
 from nephos import errors
 from nephos.compute import audit
@@ -15,6 +16,7 @@ from nephos.compute.building.steps import Building
 from nephos.compute.moving import actions as moves
 from nephos.compute.moving import store as migrations
 from nephos.compute.moving.links import link, open_disks
+from nephos.hosts.store import host
 from tests.compute.conftest import Lab
 from tests.harness import Client, Harness, Response
 
@@ -295,6 +297,39 @@ def test_an_old_host_that_is_away(lab: Lab) -> None:
     assert not lab.agent.aside[source]
 
 
+def test_a_host_that_keeps_a_server_is_not_removed(lab: Lab) -> None:
+    server_id = lab.boot()["id"]
+    source = where(lab, server_id)
+    act(lab, server_id, "migrate", client=lab.admin)
+    lab.agent.settle()
+    cloud = lab.harness.cloud
+    cloud.database.write(lambda tx: tx.execute(update(host).where(host.c.name == source).values(last_seen=0)))
+    (service,) = lab.admin.get(f"/compute/v2.1/os-services?host={source}").json["services"]
+    path = f"/compute/v2.1/os-services/{service['id']}"
+    refused = lab.admin.delete(path)
+    assert refused.status == 409 and b"confirms or reverts" in refused.body
+    cloud.database.write(lambda tx: tx.execute(update(host).where(host.c.name == source).values(last_seen=tx.now)))
+    act(lab, server_id, "confirmResize")
+    lab.agent.settle()
+    cloud.database.write(lambda tx: tx.execute(update(host).where(host.c.name == source).values(last_seen=0)))
+    assert lab.admin.delete(path).status == 204
+
+
+def test_migrations_go_with_what_deleted_servers_leave(lab: Lab) -> None:
+    server_id = lab.boot()["id"]
+    act(lab, server_id, "os-migrateLive", LIVE, lab.admin)
+    lab.agent.settle()
+    cloud = lab.harness.cloud
+
+    def sweep() -> int:
+        return cloud.database.write(lambda tx: migrations.sweep(tx, tx.now + 1, 10))
+
+    assert sweep() == 0
+    lab.demo.delete(f"{SERVERS}/{server_id}")
+    lab.agent.settle()
+    assert (sweep(), sweep()) == (1, 0)
+
+
 def test_what_waits_too_long_is_confirmed(lab: Lab) -> None:
     server_id = lab.boot()["id"]
     act(lab, server_id, "migrate", client=lab.admin)
@@ -388,6 +423,7 @@ def test_a_server_is_migrated_while_it_runs(lab: Lab) -> None:
             lab.agent.saw(source, "migration", server_id, '{"memory_total": 1024, "memory_remaining": 24}')
             (one,) = lab.admin.get(f"{SERVERS}/{server_id}/migrations").json["migrations"]
             assert (one["memory_total_bytes"], one["memory_remaining_bytes"]) == (1024, 24)
+            assert lab.show(server_id)["progress"] == 97
             assert lab.admin.get(f"{SERVERS}/{server_id}/migrations/{one['id']}").json["migration"] == one
         return None
 

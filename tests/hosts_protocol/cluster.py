@@ -117,7 +117,7 @@ class Cluster:
             socket=self.settings.streams_socket,
             open_image=self._open_image,
             open_disks=self._open_disks,
-            open_tunnel=lambda link: None,
+            open_tunnel=self._open_tunnel,
             keeper=self.keeper,
         )
         streams.start()
@@ -141,6 +141,10 @@ class Cluster:
         if link != LINK:
             raise errors.Forbidden("This is no image link of this cloud.")
         return self.image, self.image.stat().st_size
+
+    def _open_tunnel(self, link: str) -> None:
+        if link != LINK:
+            raise errors.Forbidden("This is no link of this cloud.")
 
     def _open_disks(self, link: str) -> tuple[str, str]:
         """`LINK.host.guest` opens the guest's parts on that host."""

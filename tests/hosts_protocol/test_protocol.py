@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy import func, select
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from nephos import errors
 from nephos.agent import connection as agent_connection
@@ -21,6 +24,7 @@ from nephos.agent import moving
 from nephos.agent.host import Host
 from nephos.agent.main import Agent
 from nephos.agent.moving import Elsewhere
+from nephos.agent.tunnel import Entrance, Exit
 from nephos.hosts import actions as hosts
 from nephos.hosts import desired, reports, store, streams, wire
 from nephos.hypervisor.base import Boot, Guest, Power
@@ -480,7 +484,7 @@ def test_a_listener_whose_port_is_taken_says_so(cluster: Cluster) -> None:
             socket=cluster.settings.streams_socket,
             open_image=cluster._open_image,
             open_disks=cluster._open_disks,
-            open_tunnel=lambda link: None,
+            open_tunnel=cluster._open_tunnel,
         ).start()
     cluster.put(A, "network", "net-1", network(1))
     until(lambda: networks(agent, A) == {"net-1"})
@@ -656,7 +660,8 @@ def test_a_host_receives_what_another_set_aside(cluster: Cluster, monkeypatch: p
     first.create(guest, Boot(), lambda mark: None)
     link = f"{LINK}.{cluster.names[0]}.{guest.id}"
     with pytest.raises(errors.HostFault, match="is not set aside"):
-        Elsewhere(agent._get, link).parts()
+        Elsewhere(agent._get, f"{LINK}.{cluster.names[0]}.{clock.uuid4()}").parts()
+    assert Elsewhere(agent._get, link).parts() == ()
     first.leave(guest.id, timeout=0)
     source = Elsewhere(agent._get, link)
     second.receive(guest, Boot(), source, lambda mark: None, start=True)
@@ -672,6 +677,66 @@ def test_a_host_receives_what_another_set_aside(cluster: Cluster, monkeypatch: p
     monkeypatch.setattr(moving, "PATIENCE", 0.0)
     with pytest.raises(errors.HostFault, match="cannot be asked"):
         source.parts()
+
+
+class Mirror:
+    """Listens on a socket and says back what it hears, each time when the other has said all, and then `over`."""
+
+    def __init__(self, path: Path) -> None:
+        self._door = socket.socket(socket.AF_UNIX)
+        self._door.bind(str(path))
+        self._door.listen()
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def _serve(self) -> None:
+        while True:
+            here, _ = self._door.accept()
+            with here, here.makefile("rwb") as file:
+                file.write(file.read())
+                file.write(b"over")
+
+
+def said_through(door: Path, data: bytes) -> bytes:
+    """What comes back through a door; nothing when it is shut in the face."""
+
+    def say() -> None:
+        with contextlib.suppress(OSError):
+            here.sendall(data)
+            here.shutdown(socket.SHUT_WR)
+
+    with socket.socket(socket.AF_UNIX) as here:
+        here.settimeout(20)
+        here.connect(str(door))
+        sending = threading.Thread(target=say)
+        sending.start()
+        heard = b""
+        with contextlib.suppress(ConnectionResetError):
+            while more := here.recv(65536):
+                heard += more
+        sending.join()
+        return heard
+
+
+@pytest.mark.parametrize("tcp", [False, True], ids=["socket", "tcp"])
+def test_streams_go_from_host_to_host(cluster: Cluster, tmp_path: Path, tcp: bool) -> None:
+    agent = cluster.agent(tcp=tcp)
+    until(lambda: cluster.streams.connected() == set(cluster.ids.values()))
+    dial = partial(agent._dial.to, agent._dial.target)
+    Mirror(tmp_path / "m")
+    doors = {name: tmp_path / f"{name}.door" for name in ("mirror", "nothing", "unheard of")}
+    with Entrance(dial, LINK, doors):
+        assert said_through(doors["mirror"], b"x") == b"", "the other host is not there yet"
+        way = Exit(dial, LINK, {"mirror": tmp_path / "m", "nothing": tmp_path / "none"})
+        until(lambda: said_through(doors["mirror"], b"") == b"over")
+        data = bytes(range(256)) * 20_000
+        with ThreadPoolExecutor(4) as pool:
+            assert set(pool.map(lambda _: said_through(doors["mirror"], data), range(4))) == {data + b"over"}
+        assert said_through(doors["nothing"], b"x") == said_through(doors["unheard of"], b"x") == b""
+        way.close()
+        until(lambda: said_through(doors["mirror"], b"x") == b"")
+    assert not any(door.exists() for door in doors.values())
+    with pytest.raises(InvalidStatus, match="403"):
+        dial("/tunnels/forged/target")
 
 
 def test_an_agent_reads_image_bytes(cluster: Cluster) -> None:

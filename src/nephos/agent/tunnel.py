@@ -94,6 +94,8 @@ class Exit:
                     join(here, there)
         except (OSError, TimeoutError, WebSocketException) as wrong:
             log.warning("a stream for %s from another host: %s", channel, wrong)
+            with contextlib.suppress(OSError, WebSocketException):
+                self._told.send(number)
 
 
 def join(here: socket.socket, there: ClientConnection) -> None:

@@ -2,7 +2,7 @@
 
 The host that receives holds one connection, `/tunnels/LINK/target`. For each stream the other opens
 `/tunnels/LINK/source/CHANNEL`; the first is told `NUMBER CHANNEL` and answers with `/tunnels/LINK/target/NUMBER`, and the
-two are joined. A stream is binary messages; an empty one says that no more will come from its side. No host listens for
+two are joined; or it says `NUMBER` on the connection that it holds: there is no such channel. A stream is binary messages; an empty one says that no more will come from its side. No host listens for
 another, and what is on its way waits in the hosts: a slow end slows the other.
 """
 
@@ -43,10 +43,17 @@ class Tunnels:
         elif role == "target":
             self._targets[link] = socket
             try:
-                await socket.wait_closed()
+                with contextlib.suppress(websockets.ConnectionClosed):
+                    async for message in socket:
+                        self._refused(link, str(message))
             finally:
                 if self._targets.get(link) is socket:
                     del self._targets[link]
+
+    def _refused(self, link: str, number: str) -> None:
+        awaited = self._awaited.pop((link, number), None)
+        if awaited is not None and not awaited.done():
+            awaited.set_exception(TimeoutError())
 
     async def _source(self, socket: ServerConnection, link: str, channel: str) -> None:
         target = self._targets.get(link)

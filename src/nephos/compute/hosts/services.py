@@ -10,6 +10,7 @@ from msgspec import UNSET, Meta, UnsetType
 
 from nephos import errors
 from nephos.compute import wire as common
+from nephos.compute.moving import store as migrations
 from nephos.compute.servers import store as servers
 from nephos.hosts import actions as hosts
 from nephos.kernel.db.engine import Tx
@@ -170,6 +171,11 @@ def delete(call: Call) -> Reply:
         if servers.of_host(tx, row.id):
             raise errors.Conflict(
                 f"Host {row.name} still holds servers; move or delete them before its service is removed."
+            )
+        if migrations.aside_on(tx, row.id):
+            raise errors.Conflict(
+                f"Host {row.name} keeps servers that moved until somebody confirms or reverts it; do so before its service "
+                "is removed."
             )
         hosts.forget(tx, row.id)
         tx.after_commit(call.cloud.parts["compute"].building.forget_hosts)

@@ -215,3 +215,6 @@ def progressed(tx: Tx, seen: Seen) -> None:
         if found.kind == migrations.LIVE and found.source_id == seen.host:
             progress = msgspec.json.decode(seen.value, type=Progress)
             migrations.change(tx, found.id, progress=msgspec.to_builtins(progress))
+            total = progress.memory_total + progress.disk_total
+            left = progress.memory_remaining + progress.disk_remaining
+            store.change(tx, seen.id, progress=100 * max(total - left, 0) // total if total else 0)
