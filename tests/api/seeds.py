@@ -414,6 +414,7 @@ BODIES: dict[str, Any] = {
     "POST compute /v2.1/servers/{server}/action rebuild": {
         "rebuild": {"imageRef": "{image/images}", "name": "changed", "metadata": {"colour": "red"}}
     },
+    "POST compute /v2.1/servers/{server}/action changePassword": {"changePassword": {"adminPass": "secret"}},
     "POST compute /v2.1/servers/{server}/action rescue": {
         "rescue": {"rescue_image_ref": "{image/images}", "adminPass": "secret"}
     },

@@ -278,6 +278,20 @@ def test_a_guest_in_rescue_has_its_own_disks_beside(
         driver.rescue(guest, kind.boot, ignore, properties=properties, timeout=0.1)
 
 
+def test_a_guest_without_an_agent_takes_no_password_but_an_interrupt(
+    driver: Hypervisor, kind: Kind, new_guest: Callable[..., Guest]
+) -> None:
+    guest = new_guest()
+    driver.create(guest, kind.boot, ignore)
+    with pytest.raises(HostFault, match="agent"):
+        driver.set_password(guest.id, "root", "secret")
+    driver.interrupt(guest.id)
+    assert driver.guests() == {guest.id: Power.RUNNING}
+    driver.stop(guest.id, timeout=0)
+    with pytest.raises(HostFault, match=guest.id):
+        driver.interrupt(guest.id)
+
+
 def test_a_snapshot_stands_alone_and_the_guest_goes_on(
     driver: Hypervisor, kind: Kind, new_guest: Callable[..., Guest]
 ) -> None:
@@ -516,6 +530,8 @@ def test_a_guest_that_is_not_there_is_a_fault_that_names_it(driver: Hypervisor) 
         lambda: driver.pause(guest_id),
         lambda: driver.suspend(guest_id),
         lambda: driver.console_log(guest_id),
+        lambda: driver.set_password(guest_id, "root", "secret"),
+        lambda: driver.interrupt(guest_id),
     ]
     for call in calls:
         with pytest.raises(HostFault, match=guest_id):

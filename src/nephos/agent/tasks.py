@@ -30,6 +30,7 @@ from nephos.hosts.guest import (
     CreateGuest,
     DestroyGuest,
     DropSnapshot,
+    DumpGuest,
     Expectation,
     ExpectGuest,
     ForgetGuest,
@@ -41,6 +42,7 @@ from nephos.hosts.guest import (
     RescueGuest,
     ReturnGuest,
     SendGuest,
+    SetPassword,
     SetPower,
     SettleGuest,
     SteerGuest,
@@ -102,6 +104,8 @@ class Tasks:
             "guest.power": self._power,
             "guest.plug": self._plug,
             "guest.unplug": self._unplug,
+            "guest.password": self._password,
+            "guest.dump": self._dump,
             "guest.rescue": self._rescue,
             "guest.unrescue": self._unrescue,
             "guest.snapshot": self._snapshot,
@@ -260,6 +264,13 @@ class Tasks:
         body = msgspec.msgpack.decode(task.body, type=UnplugNic)
         host.hypervisor.unplug(body.id, body.port_id)
         marks("unplugged")
+
+    def _password(self, host: Host, task: wire.Task, marks: Marks) -> None:
+        body = msgspec.msgpack.decode(task.body, type=SetPassword)
+        host.hypervisor.set_password(body.id, body.user, body.password)
+
+    def _dump(self, host: Host, task: wire.Task, marks: Marks) -> None:
+        host.hypervisor.interrupt(msgspec.msgpack.decode(task.body, type=DumpGuest).id)
 
     def _rescue(self, host: Host, task: wire.Task, marks: Marks) -> None:
         body = msgspec.msgpack.decode(task.body, type=RescueGuest)

@@ -35,6 +35,7 @@ ACTIONS = {
     "server.live_migrate": "live_migration_post",
     "server.create_image": "snapshot",
     "server.create_backup": "snapshot",
+    "server.change_password": "password_set",
     "server.reset": "",
 }
 """Nova's word for a kind of operation where it differs from the kind's own; "" where Nova tells nothing."""

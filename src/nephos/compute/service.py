@@ -15,6 +15,8 @@ from nephos.compute.flavors import actions as flavor_actions
 from nephos.compute.flavors import api as flavors
 from nephos.compute.groups import api as groups
 from nephos.compute.hosts import hypervisors, services, zones
+from nephos.compute.inside import api as inside
+from nephos.compute.inside.steps import Inside
 from nephos.compute.interfaces import api as interfaces
 from nephos.compute.interfaces.steps import Cards
 from nephos.compute.keypairs import api as keypairs
@@ -57,6 +59,7 @@ _NOUNS: tuple[ModuleType, ...] = (
     lifecycle,
     rebuilding,
     rescuing,
+    inside,
     snapshots,
     shelving,
     moving,
@@ -98,6 +101,7 @@ def compose(cloud: Cloud) -> None:
         Cards(cloud, building),
         Rebuilding(cloud, building),
         Rescuing(cloud, building),
+        Inside(cloud, building),
         Snapshots(cloud, building),
         shelf,
         Moving(cloud, building),

@@ -49,6 +49,20 @@ class RebuildGuest(CreateGuest, frozen=True, kw_only=True):
     start: bool = True
 
 
+class SetPassword(msgspec.Struct, frozen=True, kw_only=True):
+    """Task `guest.password`: the agent in the guest is to give a user another password."""
+
+    id: str
+    user: str
+    password: str
+
+
+class DumpGuest(msgspec.Struct, frozen=True, kw_only=True):
+    """Task `guest.dump`: interrupt the guest, whose kernel then writes a dump if it was set up to."""
+
+    id: str
+
+
 class RescueGuest(CreateGuest, frozen=True, kw_only=True):
     """Task `guest.rescue`: the guest from other images. `properties` are those of its root; `timeout` seconds before the
     plug is pulled."""

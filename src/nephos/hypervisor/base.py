@@ -159,6 +159,14 @@ class Hypervisor(Protocol):
         ephemeral disk stays with `keep_ephemeral`; without `start` the guest is left off. Again: once more anew."""
         ...
 
+    def set_password(self, guest_id: str, user: str, password: str) -> None:
+        """Have the agent in the guest give a user another password. Raises HostFault where none listens."""
+        ...
+
+    def interrupt(self, guest_id: str) -> None:
+        """Send the running guest an interrupt that cannot be masked (NMI)."""
+        ...
+
     def rescue(
         self, guest: Guest, boot: Boot, note: Note, *, properties: Mapping[str, str], timeout: float
     ) -> None:

@@ -73,6 +73,7 @@ class FakeGuest(msgspec.Struct, omit_defaults=True):
     ephemeral: str = ""
     snapshot: str = ""
     rescued: bool = False
+    agent: bool = False
     gone: bool = False
     indestructible: bool = False
     aside: bool = False
@@ -149,12 +150,22 @@ class FakeHypervisor:
                         cards=[nic.port_id for nic in guest.nics],
                         boots=[*boots, clock.now_us()] if start else boots,
                         disk=clock.uuid4(),
+                        agent=guest.properties.get("hw_qemu_guest_agent", "").lower() in ("yes", "true", "1"),
                         ephemeral=ephemeral or clock.uuid4(),
                         indestructible=any("fake-fail-destroy" in word for word in words),
                     )
                 )
             note(mark)
         self._tell(guest.id, Power.RUNNING if start else Power.SHUTDOWN)
+
+    def set_password(self, guest_id: str, user: str, password: str) -> None:
+        if not self._get(guest_id).agent:
+            raise HostFault(f"cannot set the password of {user} in guest {guest_id}: no agent listens in it")
+
+    def interrupt(self, guest_id: str) -> None:
+        known = self._get(guest_id)
+        if known.power is Power.SHUTDOWN:
+            raise HostFault(f"cannot interrupt guest {guest_id}: it is {known.power.value}")
 
     def rescue(
         self, guest: Guest, boot: Boot, note: Note, *, properties: Mapping[str, str], timeout: float

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from msgspec import Meta, field
-from sqlalchemy import bindparam, select
 
 from nephos import errors
 from nephos.compute import wire as common
@@ -14,20 +13,16 @@ from nephos.compute.lifecycle.actions import require
 from nephos.compute.servers import actions, states, store
 from nephos.compute.servers.api import SERVER, seen
 from nephos.compute.showing import bodies
+from nephos.compute.waiting import wait
 from nephos.compute.wire import Strict, Uuid, since
-from nephos.kernel import clock
 from nephos.kernel.db.engine import Tx
 from nephos.kernel.http.call import Call, Reply
 from nephos.kernel.http.routes import Route
 from nephos.kernel.http.versions import Version
-from nephos.kernel.operations.model import DONE, FAILED
-from nephos.kernel.operations.store import operation
 from nephos.network import guests as network
 from nephos.network.guests import NetworkRequest, ServerPort
 
 Address = Annotated[str, Meta(min_length=1, max_length=64)]
-WAIT_SECONDS = 30.0
-_state = select(operation.c.state, operation.c.error).where(operation.c.id == bindparam("id"))
 _WITH_PORTS = frozenset({states.ACTIVE, states.PAUSED, states.STOPPED})
 
 
@@ -216,7 +211,7 @@ def attach(call: Call) -> Reply:
         return row.id, port_id, _start(tx, call, row, steps.ATTACH, port_id)
 
     server_id, port_id, operation_id = call.cloud.database.write(work)
-    _wait(call, operation_id)
+    wait(call, operation_id, "Failed to attach network adapter device to")
     with call.cloud.database.read() as tx:
         port = steps.find(tx, server_id, port_id)
     if port is None:
@@ -248,21 +243,6 @@ def _start(tx: Tx, call: Call, row: Any, kind: str, port_id: str) -> str:
         user_id=call.who.user_id,
         data={"port": port_id},
     )
-
-
-def _wait(call: Call, operation_id: str) -> None:
-    """Until an operation is over, or for WAIT_SECONDS. Raises HostFault with its reason when it failed."""
-    until = clock.monotonic() + WAIT_SECONDS
-    pause = 0.005
-    while clock.monotonic() < until:
-        with call.cloud.database.read() as tx:
-            row = tx.first(_state, {"id": operation_id})
-        if row is not None and row.state == FAILED:
-            raise errors.HostFault(f"Failed to attach network adapter device to {call.params['server']}: {row.error}")
-        if row is None or row.state == DONE:
-            return
-        clock.sleep(pause)
-        pause = min(pause * 2, 0.1)
 
 
 def detach(call: Call) -> Reply:

@@ -112,9 +112,7 @@ def not_yet(call: Call) -> Reply:
 
 _ACTION, _RULE = SERVER + "/action", "os_compute_api:"
 _NOT_YET = {
-    "changePassword": "os-admin-password",
     "evacuate": "os-evacuate",
-    "trigger_crash_dump": "servers:trigger_crash_dump",
     "restore": "os-deferred-delete:restore",
     "os-getVNCConsole": "os-remote-consoles",
     "os-getSPICEConsole": "os-remote-consoles",

@@ -129,6 +129,14 @@ class LibvirtHypervisor:
             power.on(made)
         note("running")
 
+    def set_password(self, guest_id: str, user: str, password: str) -> None:
+        with self._faults(f"cannot set the password of {user} in guest {guest_id}"):
+            self._get(guest_id).setUserPassword(user, password, 0)
+
+    def interrupt(self, guest_id: str) -> None:
+        with self._faults(f"cannot interrupt guest {guest_id}"):
+            self._get(guest_id).injectNMI(0)
+
     def rescue(
         self, guest: Guest, boot: Boot, note: Note, *, properties: Mapping[str, str], timeout: float
     ) -> None:
