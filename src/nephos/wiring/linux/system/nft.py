@@ -169,6 +169,11 @@ class Table:
     def chains(self) -> list[str]:
         return list(self._chains)
 
+    def content(self) -> list[Any]:
+        """All that it is, to tell it from another: a third of the work of writing the commands (4.6 against 15 ms with 1,000
+        ports, at every look)."""
+        return [self.family, self.name, self._chains, self._sets, self._rules]
+
     def commands(self) -> list[dict[str, Any]]:
         table = {"table": {"family": self.family, "name": self.name}}
         return [
@@ -275,8 +280,7 @@ class Ruleset:
         The record holds the digests of what was wanted and of how the kernel lists it, and the kernel's count. The
         listing is read only when somebody else's change has moved the count, because it costs as much as loading.
         """
-        whole = [command for table in tables for command in table.commands()]
-        wanted = hashlib.sha256(_ENCODER.encode(whole)).hexdigest()
+        wanted = hashlib.sha256(_ENCODER.encode([table.content() for table in tables])).hexdigest()
         generation = self._netfilter.generation()
         known, listed, seen = self._record.value.loaded.get(self._key, ("", "", -1))
         self.chains = {(table.family, name) for table in tables for name in table.chains()}
@@ -290,7 +294,7 @@ class Ruleset:
                 return False
         commands = None if moved or seen != generation else self._difference(tables)
         self._loaded = []
-        self._send(whole, commands)
+        self._send(tables, commands)
         self._loaded = tables
         self.loads += 1
         after = self._netfilter.generation()
@@ -299,7 +303,7 @@ class Ruleset:
         self._remember(wanted, self._listing(tables) if moved else "", after if undisturbed else -1)
         return True
 
-    def _send(self, whole: list[dict[str, Any]], commands: list[dict[str, Any]] | None) -> None:
+    def _send(self, tables: list[Table], commands: list[dict[str, Any]] | None) -> None:
         """The commands, or everything when there are none or the kernel takes them not."""
         if commands is not None:
             try:
@@ -308,6 +312,7 @@ class Ruleset:
             except HostFault as fault:
                 log.warning("a change of the ruleset was refused, so it is replaced: %s", fault)
         self.replaced += 1
+        whole = [command for table in tables for command in table.commands()]
         run(self._namespace, "-j", "-f", "-", text=_ENCODER.encode({"nftables": whole}).decode())
 
     def _difference(self, tables: list[Table]) -> list[dict[str, Any]] | None:
