@@ -480,18 +480,19 @@ def test_a_delete_ends_a_live_migration(lab: Lab, moment: str) -> None:
 def test_a_live_migration_is_given_up_or_hurried(lab: Lab, moment: str) -> None:
     server_id = lab.boot()["id"]
     source = where(lab, server_id)
-    path = f"{SERVERS}/{server_id}/migrations/1"
     latest = {"OpenStack-API-Version": "compute 2.65"}
 
     def interrupt(kind: str) -> str | None:
         if kind != moment:
             return None
+        (one,) = lab.admin.get(f"{SERVERS}/{server_id}/migrations", **latest).json["migrations"]
+        path = f"{SERVERS}/{server_id}/migrations/{one['id']}"
         forced = lab.admin.post(path + "/action", {"force_complete": None}, **latest)
         assert forced.status == (202 if kind == "guest.send" else 400)
         assert lab.admin.delete(path, **latest).status == 202
         return "it was aborted" if kind == "guest.send" else None
 
-    assert lab.admin.delete(path, **latest).status == 409
+    assert lab.admin.delete(f"{SERVERS}/{server_id}/migrations/1", **latest).status == 409
     lab.agent.refuse = lambda host, task: interrupt(task.kind)
     act(lab, server_id, "os-migrateLive", LIVE, lab.admin)
     lab.agent.settle()
