@@ -53,8 +53,8 @@ class Quarter:
     lab: Lab
     cloud: Cloud
     public: Network
-    second: Network
     routers: list[dict[str, Router]]
+    second: Network | None = None
 
     def desired(self, host: int) -> Desired:
         found = self.cloud.desired(host)
@@ -112,6 +112,7 @@ class Quarter:
 
     def other_gateway(self, number: int) -> RouterGateway:
         """In the second external network."""
+        assert self.second is not None
         own = self._address(self.second, f"203.0.113.{number}/24")
         mac = f"fa:16:3e:ef:00:{number:02x}"
         return RouterGateway(
@@ -177,7 +178,7 @@ def quarter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Quarter]:
             kind="flat", physical="second", external=True, mtu=1500, subnets=(subnet,), dhcp_mac=None, segment=None,
             dhcp_port_id=None,
         )  # fmt: skip
-        yield Quarter(lab, cloud, public, second, [{}, {}, {}])
+        yield Quarter(lab, cloud, public, [{}, {}, {}], second)
 
 
 LISTEN = "import socket\ns=socket.socket(type=socket.SOCK_DGRAM)\ns.bind(('',9)); s.settimeout(20)\nprint('ready',flush=True)\n"
@@ -400,7 +401,7 @@ def test_a_highly_available_router_keeps_its_gateways_when_its_host_is_lost(quar
     def traced(name: str, *gateways: RouterGateway) -> tuple[str, ...]:
         """The devices that a trace to the outside names; every packet of it is seen on all of them, and answered."""
         host = str(active)
-        names = {quarter.public.id: "public", quarter.second.id: "second"}
+        names = {main.network_id: "public", other.network_id: "second"}
         port = ports[name]
         ends = [cloud.wirings[each].settings.tunnel_address or "" for each in (2, active)]
         tunnel = [
