@@ -56,6 +56,9 @@ FIELDS = {
         "1.13",
         INSTANCE | {"fault", "keypairs", "tags", "trusted_image_certificates", "instance_name"},
     ),
+    "InstanceActionRebuildPayload": ("1.10", INSTANCE | {"fault", "trusted_image_certificates"}),
+    "InstanceActionSnapshotPayload": ("1.10", INSTANCE | {"fault", "snapshot_image_id"}),
+    "InstanceActionRescuePayload": ("1.4", INSTANCE | {"fault", "rescue_image_ref"}),
     "InstanceUpdatePayload": ("2.1", INSTANCE | {"state_update", "audit_period", "old_display_name", "tags"}),
     "InstanceStateUpdatePayload": ("1.0", {"old_state", "state", "old_task_state", "new_task_state"}),
     "AuditPeriodPayload": ("1.0", {"audit_period_beginning", "audit_period_ending"}),
@@ -184,6 +187,39 @@ def test_power_and_locks(listened: tuple[Lab, Told]) -> None:
     assert (lock.event, unlock.event) == ("instance.lock", "instance.unlock")
     assert (unpacked(lock.payload)["locked"], unpacked(lock.payload)["locked_reason"]) == (True, "mine")
     assert unpacked(unlock.payload)["locked"] is False
+
+
+def test_what_is_done_with_a_servers_disk(listened: tuple[Lab, Told]) -> None:
+    lab, told = listened
+    server = lab.boot()["id"]
+    told.new()
+    for action, body, names, more in (
+        ("rebuild", {"imageRef": lab.image, "trusted_image_certificates": ["c"]}, ("rebuild",), "trusted_image_certificates"),
+        ("createImage", {"name": "copy"}, ("snapshot",), "snapshot_image_id"),
+        ("createBackup", {"name": "copy", "backup_type": "daily", "rotation": 1}, ("snapshot",), "snapshot_image_id"),
+        ("rescue", {"rescue_image_ref": lab.image, "adminPass": "hidden one"}, ("rescue",), "rescue_image_ref"),
+        ("unrescue", None, ("unrescue",), None),
+        ("shelve", None, ("shelve", "shelve_offload"), None),
+        ("unshelve", None, ("unshelve",), None),
+        ("trigger_crash_dump", None, ("trigger_crash_dump",), None),
+    ):
+        reply = lab.act(server, action, body)
+        assert reply.status in (200, 202), (action, reply)
+        lab.agent.settle()
+        messages = of_nova(told.new())
+        events = [f"instance.{name}.{phase}" for name in names for phase in ("start", "end")]
+        assert [each.event for each in messages] == events
+        data = unpacked(messages[0].payload)
+        if action in ("createImage", "createBackup"):
+            assert data["snapshot_image_id"] == reply.json["image_id"]
+        elif more is not None:
+            assert data[more] == {"rebuild": ["c"], "rescue": lab.image}[action]
+        assert all("hidden one" not in str(each.whole) for each in messages)
+    lab.agent.during(lambda: lab.act(server, "changePassword", {"adminPass": "hidden one"}))
+    lab.agent.settle()
+    messages = of_nova(told.new())
+    assert [each.event for each in messages] == ["instance.password_set.start", "instance.password_set.end"]
+    assert all("hidden one" not in str(each.whole) for each in messages)
 
 
 def test_what_is_written_of_a_server(listened: tuple[Lab, Told]) -> None:

@@ -4,6 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
+import pytest
+
+from nephos import errors
+from nephos.compute.snapshots import steps
+from nephos.hosts.guest import Piece
+from nephos.hypervisor.base import PIECE
 from nephos.image.parts import parts
 from tests.compute.agent import make_image
 from tests.compute.conftest import Lab
@@ -151,6 +158,36 @@ def test_the_image_or_the_server_goes_first(lab: Lab) -> None:
     lab.agent.settle()
     assert lab.demo.get(f"/compute/v2.1/servers/{server_id}").status == 404
     assert image(lab, image_id) is None
+
+
+def test_bytes_that_nobody_wants_any_more_are_not_fetched(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A host is asked for pieces, again where its agent was away, until the image or the server is not wanted."""
+    monkeypatch.setattr(steps, "_LOOK_EVERY", 0.0)
+    server_id = lab.boot()["id"]
+    lab.agent.disk = b"\1" * (PIECE + 1000)
+    asked: list[int] = []
+
+    def answer(host_id: str, kind: str, subject: str, limit: int | None) -> bytes:
+        asked.append(msgspec.json.decode(subject, type=Piece).offset)
+        if len(asked) == 1:
+            raise errors.Unavailable("The host's agent is not connected.")
+        return lab.agent.asked(host_id, kind, subject, limit)
+
+    lab.harness.cloud.hosts.asker = answer
+    image_id = snapshot(lab, server_id)
+    lab.agent.settle()
+    assert asked == [0, 0, PIECE] and image(lab, image_id)["size"] == PIECE + 1000
+
+    def deleted(host_id: str, kind: str, subject: str, limit: int | None) -> bytes:
+        asked.append(-1)
+        assert lab.demo.delete(f"/image/v2/images/{second}").status == 204
+        return lab.agent.asked(host_id, kind, subject, limit)
+
+    lab.harness.cloud.hosts.asker = deleted
+    second = snapshot(lab, server_id)
+    lab.agent.settle()
+    assert asked[3:] == [-1] and image(lab, second) is None and lab.show(server_id)["OS-EXT-STS:task_state"] is None
+    assert {name.partition(".")[0] for name in parts(lab.harness.cloud).store.names()} == {lab.image, image_id}
 
 
 def test_one_of_another_project_is_shared_with_the_servers(lab: Lab) -> None:
