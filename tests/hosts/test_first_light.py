@@ -107,6 +107,42 @@ def test_stop_start_reboot(demo: dict[str, object], cloud: RunningCloud) -> None
     wait_for(lambda: answers(cloud, demo), 90, "log-in after a reboot")
 
 
+def test_what_the_disk_holds_goes_along(demo: dict[str, object], cloud: RunningCloud) -> None:
+    """Into an image, through a rescue and onto a shelf; it is there again in a rebuild of that image, and only in that."""
+    connection = cloud.connect("demo")
+    compute, server = connection.compute, str(demo["server"])
+
+    def reach(status: str) -> None:
+        compute.wait_for_server(compute.get_server(server), status=status, failures=["ERROR"], wait=120, interval=0.2)
+
+    def kept() -> str:
+        wait_for(lambda: answers(cloud, demo), 120, "log-in")
+        return in_guest(cloud, demo, "cat kept || true").strip()
+
+    first = compute.get_server(server).image.id
+    in_guest(cloud, demo, "echo whole > kept; sync")
+    image = connection.compute.create_server_image(server, "kept", wait=True, timeout=120)
+    assert compute.get_server(server).status == "ACTIVE" and image.status == "active" and image.disk_format == "qcow2"
+    compute.rescue_server(server)
+    reach("RESCUE")
+    assert kept() == "" and "vdb" in in_guest(cloud, demo, "cat /proc/partitions")
+    compute.unrescue_server(server)
+    reach("ACTIVE")
+    assert kept() == "whole"
+    compute.shelve_server(server)
+    reach("SHELVED_OFFLOADED")
+    assert not (cloud.state / "agent" / "instances" / server).exists()
+    compute.unshelve_server(server)
+    reach("ACTIVE")
+    assert kept() == "whole"
+    for wanted, holds in ((image.id, "whole"), (first, "")):
+        compute.rebuild_server(server, image=wanted)
+        reach("ACTIVE")
+        assert kept() == holds
+    connection.image.delete_image(image.id)
+    assert [each.name for each in connection.image.images(owner=connection.current_project_id)] == []
+
+
 def test_delete_leaves_nothing(demo: dict[str, object], cloud: RunningCloud) -> None:
     connection = cloud.connect("demo")
     connection.compute.delete_server(str(demo["server"]))
