@@ -123,7 +123,10 @@ class Agent:
                 there = next(each for each, ids in self.expected.items() if body["id"] in ids)
                 self.expected[there].discard(body["id"])
                 self.guests[there][body["id"]] = self.guests[name].pop(body["id"])
+            elif task.kind == "guest.keep":
+                value = body["id"] in self.guests[name]
             elif task.kind == "guest.unexpect":
+                self.guests[name].pop(body["id"], None)
                 self.expected[name].discard(body["id"])
             elif task.kind == "guest.plug":
                 assert ("port", body["nic"]["port_id"]) in self.items[name], "the port comes before its task"

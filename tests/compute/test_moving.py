@@ -461,6 +461,46 @@ def test_a_live_migration_that_fails_leaves_a_server_that_runs(lab: Lab, kind: s
     assert ("guest.destroy" in [task for host, task, _ in lab.agent.done if host == source]) is left
 
 
+@pytest.mark.parametrize("left", [True, False])
+def test_where_the_guest_is_is_asked_before_anything_is_removed(lab: Lab, left: bool) -> None:
+    """The host that sends lost the answer: only it knows whether the guest left."""
+    server_id = lab.boot()["id"]
+    source = where(lab, server_id)
+    target, guests = other(lab, source), lab.agent.guests
+
+    def lose(host: str, task: Any) -> str | None:
+        if task.kind != "guest.send":
+            return None
+        if left:
+            guests[target][server_id] = guests[source].pop(server_id)
+        return "the answer was lost"
+
+    lab.agent.refuse = lose
+    act(lab, server_id, "os-migrateLive", LIVE, lab.admin)
+    lab.agent.settle(30)
+    now = target if left else source
+    assert (lab.show(server_id)["status"], where(lab, server_id)) == ("ACTIVE", now)
+    assert guests == {now: {server_id: "running"}, other(lab, now): {}} and findings(lab) == []
+    assert statuses(lab) == ["completed" if left else "error"]
+
+
+def test_a_host_that_does_not_say_where_the_guest_is(lab: Lab) -> None:
+    """Nothing is removed from either host, and the server says so; a delete removes it from both."""
+    server_id = lab.boot()["id"]
+    source = where(lab, server_id)
+    lab.agent.refuse = lambda host, task: "no" if task.kind in ("guest.send", "guest.keep") else None
+    act(lab, server_id, "os-migrateLive", LIVE, lab.admin)
+    lab.agent.settle(30)
+    shown = lab.show(server_id)
+    assert shown["status"] == "ERROR" and "does not say whether the guest left it" in shown["fault"]["message"]
+    assert "guest.unexpect" not in [kind for _, kind, _ in lab.agent.done]
+    lab.agent.refuse = lambda host, task: None
+    lab.demo.delete(f"{SERVERS}/{server_id}")
+    lab.agent.settle(30)
+    assert not any(lab.agent.guests.values()) and not any(lab.agent.expected.values()) and findings(lab) == []
+    assert {host for host, kind, _ in lab.agent.done if kind in ("guest.destroy", "guest.unexpect")} == {source, other(lab, source)}
+
+
 @pytest.mark.parametrize("moment", ["guest.expect", "guest.send", "guest.settle"])
 def test_a_delete_ends_a_live_migration(lab: Lab, moment: str) -> None:
     server_id = lab.boot()["id"]
@@ -499,7 +539,7 @@ def test_a_live_migration_is_given_up_or_hurried(lab: Lab, moment: str) -> None:
     assert (lab.show(server_id)["status"], where(lab, server_id)) == ("ACTIVE", source)
     assert statuses(lab) == ["cancelled"] and findings(lab) == [] and not any(lab.agent.expected.values())
     steered = [body["action"] for _, kind, body in lab.agent.done if kind == "guest.steer"]
-    assert steered == (["hurry", "abort"] if moment == "guest.send" else ["abort"])
+    assert steered == (["hurry", "abort", "abort"] if moment == "guest.send" else ["abort"])
     assert "live_migration_cancel" in history(lab, server_id)
 
 

@@ -35,6 +35,7 @@ from nephos.hosts.guest import (
     ExpectGuest,
     ForgetGuest,
     Image,
+    KeepGuest,
     LeaveGuest,
     PlugNic,
     RebuildGuest,
@@ -117,6 +118,7 @@ class Tasks:
             "guest.expect": self._expect,
             "guest.unexpect": self._unexpect,
             "guest.send": self._send,
+            "guest.keep": self._keep,
             "guest.settle": self._settle,
             "guest.steer": self._steer,
         }
@@ -367,6 +369,11 @@ class Tasks:
         with Entrance(dial, body.link, host.hypervisor.doors(body.id)):
             host.hypervisor.send(body.id, body.to.home, seen)
         marks("sent")
+
+    def _keep(self, host: Host, task: wire.Task, marks: Marks) -> bool:
+        here = msgspec.msgpack.decode(task.body, type=KeepGuest).id in host.hypervisor.guests()
+        marks("still here" if here else "gone")
+        return here
 
     def _steer(self, host: Host, task: wire.Task, marks: Marks) -> None:
         body = msgspec.msgpack.decode(task.body, type=SteerGuest)

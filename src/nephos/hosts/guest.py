@@ -172,6 +172,12 @@ class SendGuest(msgspec.Struct, frozen=True, kw_only=True):
     to: Expectation
 
 
+class KeepGuest(msgspec.Struct, frozen=True, kw_only=True):
+    """Task `guest.keep`, behind `guest.send`: whether the guest is still here, when sending it is over."""
+
+    id: str
+
+
 class SettleGuest(msgspec.Struct, frozen=True, kw_only=True):
     """Task `guest.settle`: the guest came, and its ports with it."""
 

@@ -13,12 +13,21 @@ import msgspec
 
 from nephos import errors
 from nephos.compute.building import guests
-from nephos.compute.building.steps import LOOK_SECONDS, Building
+from nephos.compute.building.steps import LOOK_SECONDS, Building, set_error
 from nephos.compute.moving import links, preconditions
 from nephos.compute.moving import store as migrations
 from nephos.compute.moving.actions import LIVE_MIGRATE
 from nephos.compute.servers import actions, store
-from nephos.hosts.guest import DestroyGuest, Expectation, ExpectGuest, SendGuest, SettleGuest, UnexpectGuest
+from nephos.hosts.guest import (
+    DestroyGuest,
+    Expectation,
+    ExpectGuest,
+    KeepGuest,
+    SendGuest,
+    SettleGuest,
+    SteerGuest,
+    UnexpectGuest,
+)
 from nephos.hosts.wire import Seen
 from nephos.hypervisor.base import Progress
 from nephos.kernel.cloud import Cloud
@@ -44,7 +53,7 @@ class Live:
                 (
                     Step("filters", self.choose, undo=self.free),
                     Step("expected", self.expect, after=self.expected, undo=self.unexpect),
-                    Step("sent", self.send, after=self.sent),
+                    Step("sent", self.send, after=self.sent, undo=self.keep, undone=self.found),
                     Step("moved", self.move),
                     Step("plugged", self.settle),
                     Step("forgotten", self.forget, after=self.completed),
@@ -83,7 +92,8 @@ class Live:
 
     def free(self, tx: Tx, operation: Operation) -> Outcome:
         found = self._migration(tx, operation)
-        if found.target_id is not None and "left" not in operation.data:
+        astray = self._astray(operation) and not operation.cancelled
+        if found.target_id is not None and "left" not in operation.data and not astray:
             allocations.release(tx, operation.noun_id)
             allocations.transfer(tx, found.id, operation.noun_id)
         return None
@@ -111,9 +121,11 @@ class Live:
             migrations.change(tx, found.id, status=migrations.RUNNING)
 
     def unexpect(self, tx: Tx, operation: Operation) -> Outcome:
-        """Undo of `expect`; never once the guest has left its old host."""
+        """Undo of `expect`; never once the guest has left its old host, or may have."""
         found = self._migration(tx, operation)
         if "told" not in operation.data or "left" in operation.data:
+            return None
+        if self._astray(operation) and not operation.cancelled:
             return None
         ports = network.ports_of(tx, [operation.noun_id]).get(operation.noun_id, [])
         body = UnexpectGuest(id=operation.noun_id, ports=tuple(port.id for port in ports))
@@ -128,9 +140,30 @@ class Live:
         self._require_up(tx, found)
         if found.status == migrations.CANCELLED:
             raise errors.Conflict("The migration was given up.")
+        operation.data["asked"] = True
         to = msgspec.convert(operation.data["to"], Expectation)
         body = SendGuest(id=operation.noun_id, link=links.link(found), to=to)
         return self.cloud.hosts.task(tx, operation, found.source_id, "guest.send", body, seconds=LOOK_SECONDS)
+
+    def keep(self, tx: Tx, operation: Operation) -> Outcome:
+        """Undo of `send`: stop it, and learn where the guest is. Nothing of it is removed anywhere before that is known."""
+        if "asked" not in operation.data or "left" in operation.data:
+            return None
+        found = self._migration(tx, operation)
+        abort = SteerGuest(server=operation.noun_id, action="abort")
+        self.cloud.hosts.send(tx, f"{found.id}:abort:{operation.attempt}", found.source_id, "guest.steer", abort)
+        body = KeepGuest(id=operation.noun_id)
+        return self.cloud.hosts.task(tx, operation, found.source_id, "guest.keep", body, seconds=LOOK_SECONDS)
+
+    def found(self, tx: Tx, operation: Operation, result: Any) -> None:
+        if result:
+            operation.data["here"] = True
+        else:
+            self._change_over(tx, operation)
+
+    def _astray(self, operation: Operation) -> bool:
+        """Whether nobody knows on which of the two hosts the guest is: the old one does not say."""
+        return "asked" in operation.data and not operation.data.keys() & {"here", "left"}
 
     def sent(self, tx: Tx, operation: Operation, result: Any) -> None:
         """The guest runs on the new host: from here there is only forward, also for a delete that came meanwhile."""
@@ -187,6 +220,15 @@ class Live:
         """The guest runs where it was, or where it went; the reason stands on the timeline and in the fault."""
         found = self._migration(tx, operation)
         row = store.by_id(tx, operation.noun_id)
+        if self._astray(operation) and not operation.cancelled:
+            migrations.change(tx, found.id, status=migrations.ERROR, kept=True)
+            set_error(
+                tx,
+                operation.noun_id,
+                f"{failure.message} Host {found.source_name} does not say whether the guest left it for "
+                f"{found.target_name}: nothing was removed from either.",
+            )
+            return
         if "left" in operation.data:
             if found.kept:
                 body = DestroyGuest(id=operation.noun_id)
