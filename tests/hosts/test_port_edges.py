@@ -128,19 +128,22 @@ def street(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Street]:
 
 
 def test_bandwidth_is_limited_in_each_direction_and_then_no_more(street: Street) -> None:
-    free = street.transfer("a", "b", 1_000_000, 5001)
+    def free(sender: str, receiver: str, port: int) -> bool:
+        """Whether 1 MB takes less than it would at the limit, however busy the machine is."""
+        return any(street.transfer(sender, receiver, 1_000_000, port + again) < 1.5 for again in range(3))
+
     street.change("b", limits=Limits(to_kbits=4000, to_burst=400))
     assert 1.5 < street.transfer("a", "b", 1_000_000, 5002) < 8, "1 MB at 4 Mbit/s takes 2 s"
-    assert street.transfer("b", "a", 1_000_000, 5003) < max(1.0, free * 5), "what it sends is not limited"
+    assert free("b", "a", 5011), "what it sends is not limited"
     street.change("b", limits=Limits(sent_kbits=4000, sent_burst=400))
     assert 1.5 < street.transfer("b", "a", 1_000_000, 5004) < 8
-    assert street.transfer("a", "b", 1_000_000, 5005) < max(1.0, free * 5)
+    assert free("a", "b", 5021)
     assert street.cloud.wirings[0].apply(street.cloud.desired())["changes"] == 0, "an equal host is left alone"
     street.lab.hosts[0].run(f"tc qdisc del dev tap{street.ports['b'].id[:11]} ingress")
     street.cloud.wire()
     assert street.transfer("b", "a", 500_000, 5006) > 0.7, "what somebody else took away is there again"
     street.change("b", limits=None)
-    assert street.transfer("b", "a", 1_000_000, 5007) < max(1.0, free * 5)
+    assert free("b", "a", 5031)
     assert "ifb" not in street.lab.hosts[0].out("ip -br link")
 
 

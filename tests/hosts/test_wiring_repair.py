@@ -128,11 +128,11 @@ def test_a_deleted_tap_comes_back(house: House) -> None:
     house.works()
 
 
-def test_an_equal_host_is_left_alone_and_quickly(house: House) -> None:
+def test_an_equal_host_is_left_alone(house: House) -> None:
+    """How quickly is `bench/wiring.py`'s to say."""
     house.wiring.wire(house.cloud.desired())
     answers = [house.wiring.wire(house.cloud.desired()) for _ in range(5)]
     assert [answer["changes"] for answer in answers] == [0] * 5
-    assert min(answer["seconds"] for answer in answers) < 0.05
 
 
 def test_a_hint_is_enough_for_a_new_port_and_its_lease(house: House) -> None:
