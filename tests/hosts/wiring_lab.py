@@ -120,6 +120,12 @@ class HostWiring:
     def facts(self) -> list[Fact]:
         return msgspec.convert(self._ask("facts"), list[Fact])
 
+    def expect(self, *port_ids: str) -> None:
+        self._ask("expect", port_ids)
+
+    def unexpect(self, *port_ids: str) -> None:
+        self._ask("unexpect", port_ids)
+
     def purge(self) -> None:
         self._ask("purge")
 

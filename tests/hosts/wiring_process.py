@@ -63,6 +63,10 @@ def main() -> None:
                 return wiring.leftovers(msgspec.convert(argument, Desired))
             case "purge":
                 return wiring.purge()
+            case "expect":
+                return wiring.expect(argument)
+            case "unexpect":
+                return wiring.unexpect(argument)
             case "probe":
                 return wiring.probe(msgspec.convert(argument, Watch))
             case "facts":

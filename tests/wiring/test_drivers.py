@@ -24,6 +24,8 @@ class Driver(Protocol):
     def tap(self, port: Port) -> str: ...
     def leftovers(self, desired: Desired) -> list[Leftover]: ...
     def purge(self) -> None: ...
+    def expect(self, port: Port) -> None: ...
+    def unexpect(self, port: Port) -> None: ...
     def facts(self) -> list[Fact]: ...
     def boot(self, port: Port) -> str: ...
     def ask(self, port: Port, path: str) -> str | None: ...
@@ -52,6 +54,12 @@ class Fake:
 
     def purge(self) -> None:
         self._wiring.purge()
+
+    def expect(self, port: Port) -> None:
+        self._wiring.expect([port.id])
+
+    def unexpect(self, port: Port) -> None:
+        self._wiring.unexpect([port.id])
 
     def facts(self) -> list[Fact]:
         return list(self._facts)
@@ -83,11 +91,21 @@ class Linux:
         assert name in self._wiring.host.out("ip -br link")
         return name
 
+    def links(self) -> str:
+        return self._wiring.host.out("ip -br link")
+
     def leftovers(self, desired: Desired) -> list[Leftover]:
         return self._wiring.leftovers(desired)
 
     def purge(self) -> None:
         self._wiring.purge()
+
+    def expect(self, port: Port) -> None:
+        self._wiring.expect(port.id)
+        assert self.tap(port)
+
+    def unexpect(self, port: Port) -> None:
+        self._wiring.unexpect(port.id)
 
     def facts(self) -> list[Fact]:
         return self._wiring.facts()
@@ -142,6 +160,25 @@ def test_a_port_gets_its_tap_an_address_and_metadata(driver: Driver) -> None:
         ("address_taken", port.id, "10.1.0.11"),
         ("metadata_served", port.id, "/latest/user-data"),
     ]
+
+
+def test_a_port_that_is_expected_comes_or_does_not(driver: Driver) -> None:
+    """A guest on its way opens its tap before its port is here; the port takes it over as it is."""
+    cloud = cloud_for(driver)
+    network = cloud.network()
+    lost = Port(id=new_id(), network_id=network.id, mac="fa:16:3e:00:00:98", index=8)
+    for _ in range(2):
+        driver.expect(lost)
+    for _ in range(2):
+        driver.unexpect(lost)
+    port = cloud.port(network, 11, name="one")
+    driver.expect(port)
+    assert driver.apply(cloud.desired()) == {}
+    driver.unexpect(port)
+    assert driver.boot(port) == "10.1.0.11"
+    driver.purge()
+    if isinstance(driver, Linux):
+        assert "tap" not in driver.links()
 
 
 def test_a_bad_item_is_answered_and_harms_no_other(driver: Driver) -> None:
