@@ -533,11 +533,18 @@ def test_a_live_migration_is_given_up_or_hurried(lab: Lab, moment: str) -> None:
         return "it was aborted" if kind == "guest.send" else None
 
     assert lab.admin.delete(f"{SERVERS}/{server_id}/migrations/1", **latest).status == 409
+    act(lab, server_id, "os-migrateLive", LIVE, lab.admin)
+    (queued,) = lab.admin.get(f"{SERVERS}/{server_id}/migrations").json["migrations"]
+    assert queued["status"] == "queued"
+    assert lab.admin.delete(f"{SERVERS}/{server_id}/migrations/{queued['id']}", **latest).status == 202
+    lab.agent.settle()
+    assert statuses(lab) == ["cancelled"] and lab.show(server_id)["status"] == "ACTIVE"
+    lab.agent.done.clear()
     lab.agent.refuse = lambda host, task: interrupt(task.kind)
     act(lab, server_id, "os-migrateLive", LIVE, lab.admin)
     lab.agent.settle()
     assert (lab.show(server_id)["status"], where(lab, server_id)) == ("ACTIVE", source)
-    assert statuses(lab) == ["cancelled"] and findings(lab) == [] and not any(lab.agent.expected.values())
+    assert statuses(lab) == ["cancelled"] * 2 and findings(lab) == [] and not any(lab.agent.expected.values())
     steered = [body["action"] for _, kind, body in lab.agent.done if kind == "guest.steer"]
     assert steered == (["hurry", "abort", "abort"] if moment == "guest.send" else ["abort"])
     assert "live_migration_cancel" in history(lab, server_id)

@@ -69,6 +69,7 @@ class Live:
         found = self._migration(tx, operation)
         if found.target_id is not None:
             return None
+        self._require_wanted(found)
         row = actions.get(tx, operation.noun_id)
         unfit = preconditions.unfit(tx, found.source_id)
         allocations.transfer(tx, row.id, found.id, consumer_type="MIGRATION")
@@ -138,8 +139,7 @@ class Live:
     def send(self, tx: Tx, operation: Operation) -> Outcome:
         found = self._migration(tx, operation)
         self._require_up(tx, found)
-        if found.status == migrations.CANCELLED:
-            raise errors.Conflict("The migration was given up.")
+        self._require_wanted(found)
         operation.data["asked"] = True
         to = msgspec.convert(operation.data["to"], Expectation)
         body = SendGuest(id=operation.noun_id, link=links.link(found), to=to)
@@ -244,6 +244,10 @@ class Live:
 
     def _migration(self, tx: Tx, operation: Operation) -> Any:
         return migrations.by_id(tx, operation.data["migration"])
+
+    def _require_wanted(self, found: Any) -> None:
+        if found.status == migrations.CANCELLED:
+            raise errors.Conflict("The migration was given up.")
 
     def _require_up(self, tx: Tx, found: Any) -> None:
         for host_id, name in ((found.source_id, found.source_name), (found.target_id, found.target_name)):
