@@ -190,6 +190,27 @@ def test_bytes_that_nobody_wants_any_more_are_not_fetched(lab: Lab, monkeypatch:
     assert {name.partition(".")[0] for name in parts(lab.harness.cloud).store.names()} == {lab.image, image_id}
 
 
+def test_the_server_that_has_the_agent_fetches_the_bytes(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(steps, "_PASS_SECONDS", 0.0)
+    monkeypatch.setattr(steps, "MOST_PASSED", 3)
+    server = lab.boot()
+    looks: list[str] = []
+
+    def connected() -> set[str]:
+        looks.append("")
+        return set() if len(looks) == 1 else {lab.agent.ids[server["OS-EXT-SRV-ATTR:host"]]}
+
+    hosts = lab.harness.cloud.hosts
+    monkeypatch.setattr(hosts, "connected", connected)
+    first = snapshot(lab, server["id"])
+    lab.agent.settle()
+    assert len(looks) == 2 and image(lab, first)["status"] == "active"
+    monkeypatch.setattr(hosts, "connected", lambda: looks.append("") or set())
+    second = snapshot(lab, server["id"])
+    lab.agent.settle()
+    assert len(looks) == 2 + 3 and image(lab, second)["status"] == "active", "the way round is taken in the end"
+
+
 def test_one_of_another_project_is_shared_with_the_servers(lab: Lab) -> None:
     server = lab.boot()
     image_id = snapshot(lab, server["id"], client=lab.admin)

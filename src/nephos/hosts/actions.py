@@ -42,6 +42,8 @@ class Hosts:
         """Called every ten seconds in a unit of work, as long as a host lives and the server itself does not lag: then a
         host that counts as down is really away."""
         self.asker: Callable[[str, str, str, int | None], Any] | None = None
+        self.connected: Callable[[], set[str]] | None = None
+        """The ids of the hosts whose agents are connected to this server."""
 
     def provide(self, kind: str, items: Provide) -> None:
         """`items` builds the desired items of a kind from the ledger, in batches."""
@@ -110,6 +112,10 @@ class Hosts:
     def cancel(self, tx: Tx, task_id: str) -> None:
         """Take back work that the host has not reported on; a late report is ignored."""
         tx.execute(delete(_t).where(_t.c.id == task_id))
+
+    def is_here(self, host_id: str) -> bool:
+        """Whether a host's agent is connected to this very server, so that what is asked of it takes no way round."""
+        return self.connected is None or host_id in self.connected()
 
     def ask(self, host_id: str, kind: str, item_id: str = "", limit: int | None = None) -> Any:
         """A live question to a host's agent, outside of any transaction.

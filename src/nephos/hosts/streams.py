@@ -123,6 +123,7 @@ class Streams:
         if self._wrong is not None:
             raise errors.SettingsError(f"The streams listener cannot start: {self._wrong}")
         self._cloud.hosts.asker = self._relay.ask if self._relay else self.ask
+        self._cloud.hosts.connected = self.connected
         self._unlisten = self._cloud.doorbell.listen(self._heard)
         if self._relay is not None:
             self._relay.start()
