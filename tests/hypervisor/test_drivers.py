@@ -476,6 +476,14 @@ def test_a_guest_moves_while_it_runs(driver: Hypervisor, kind: Kind, new_guest: 
         with pytest.raises(HostFault, match=guest.id):
             driver.hurry(guest.id)
         driver.abort(guest.id)
+        other.pause(guest.id)
+        back = driver.expect(guest, Boot(), Source(other, guest.id))
+        for name, door in other.doors(guest.id).items():
+            door.symlink_to(back.channels[name])
+        other.send(guest.id, back.home, lambda progress: None)
+        assert driver.guests() == {guest.id: Power.PAUSED} and other.guests() == {}
+        driver.start(guest.id)
+        assert driver.guests() == {guest.id: Power.RUNNING}
         other.destroy(guest.id)
         assert other.leftovers(set()) == []
 
