@@ -221,7 +221,7 @@ def test_nothing_that_a_guest_sends_is_taken_by_its_host(plant: Plant) -> None:
         assert ear.stdout is not None and ear.stdout.readline() == "ready\n"
         addresses = [host.address, f"{TUNNELS}.{host.number}", PUBLIC_HOST]
         macs = {*host.out("sh", "-c", "cat /sys/class/net/*/address").split(), "ff:ff:ff:ff:ff:ff"}
-        for name in ("vxlan", "gre", "geneve", "vlan"):
+        for name in ("vxlan", "gre", "geneve", "vlan", "flat"):
             if (name, number) not in plant.guests:
                 continue
             guest = plant.guest(name, number)

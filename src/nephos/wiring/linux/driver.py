@@ -38,7 +38,7 @@ from nephos.wiring.linux.serving import dhcp, services
 from nephos.wiring.linux.serving.metadata import MetadataServer
 from nephos.wiring.linux.switch import detour
 from nephos.wiring.linux.switch.bridging import KernelSwitch
-from nephos.wiring.linux.switch.networks import Networks, Switch
+from nephos.wiring.linux.switch.networks import Networks, Switch, absent_ports
 from nephos.wiring.linux.switch.overlay import Overlay
 from nephos.wiring.linux.system import names, nft, sysctl
 from nephos.wiring.linux.system.host import Host
@@ -328,6 +328,7 @@ class LinuxWiring:
             self._led,
             {name: link.index for name, link in self._host.stack.links.items()},
             self._networks.overheard(),
+            absent_ports(self._host),
         )
         routed = self._networks.masqueraded({str(one.physical) for one in wired.values() if one.kind == "flat"})
         try:

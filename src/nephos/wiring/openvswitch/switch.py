@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from nephos.errors import HostFault
 from nephos.wiring.base import Leftover, Network, Physical
 from nephos.wiring.linux.switch import detour, underlay
-from nephos.wiring.linux.switch.networks import Joined, mapped, numbered
+from nephos.wiring.linux.switch.networks import Joined, absent, mapped, numbered
 from nephos.wiring.linux.system import ethtool, names
 from nephos.wiring.linux.system.host import Host
 from nephos.wiring.linux.system.netlink import Forward, Link
@@ -224,11 +224,10 @@ class OpenVSwitch:
             self._host.record.save()
 
     def overheard(self) -> tuple[str, ...]:
-        """See `Switch.overheard`: a daemon that reads frames off a device gets copies of them."""
-        if not self._daemons.userspace:
-            return ()
+        """See `Switch.overheard`: a daemon that reads frames off a device gets copies of them; and each bridge has a device by
+        which the host would be on it."""
         own = (name for bridge in self._bridges.values() for name, port in bridge.ports.items() if not port.kind)
-        return tuple(sorted(own))
+        return (*(sorted(own) if self._daemons.userspace else ()), *absent(self._host))
 
     def _has(self, network_id: str) -> bool:
         return names.switch_ends(network_id)[1] in self._bridges[INTEGRATION].ports

@@ -63,6 +63,8 @@ class Plan(NamedTuple):
     """Device name → the kernel's number of it."""
     overheard: Sequence[str] = ()
     """Devices whose frames are for a switch, and not for the host, which gets them too."""
+    absent: Sequence[str] = ()
+    """The ports of physical networks' bridges that the host itself is not on."""
 
     def ports(self) -> Iterator[tuple[Port, Network]]:
         for port in self.desired.ports.values():
@@ -132,6 +134,9 @@ def bridge_table(name: str, plan: Plan) -> Table:
     # A network's bridge carries frames and is no door to the host: nothing that comes in by it is for the host itself.
     table.hook("input", "input", _BEFORE_BRIDGE)
     table.rule("input", match(_IN, "@members"), DROP)
+    if plan.absent:
+        # Guests of a flat network would speak to the host there by any address that it has elsewhere.
+        table.rule("input", match(_IN, {"set": list(plan.absent)}), DROP)
     for chain in ("from_guest", "secured", "secured_arp", "secured_ip", "secured_ip6"):
         table.chain(chain)
     # A number is found sooner than a name, and is nobody else's; what was made anew has another, and its old name.

@@ -133,6 +133,27 @@ class Networks:
         return found
 
 
+def absent(host: Host) -> tuple[str, ...]:
+    """The bridges of physical networks that this cloud made and the host itself is not on: without an address, and without
+    VLANs on them, which would be deaf with them."""
+    stack = host.stack
+    used = {index for index, cidr in stack.netlink.addresses() if not cidr.startswith("fe80:")}
+    used |= {link.parent for link in stack.links.values() if link.kind == "vlan"}
+    found = set()
+    for physical in host.settings.physical.values():
+        link = stack.links.get(physical.bridge)
+        if link is not None and (link.kind != "bridge" or physical.bridge in host.record.value.bridges):
+            found |= {physical.bridge} if physical.address is None and link.index not in used else set()
+    return tuple(sorted(found))
+
+
+def absent_ports(host: Host) -> tuple[str, ...]:
+    """The devices that are ports of such bridges of the kernel."""
+    links = host.stack.links
+    bridges = {links[name].index for name in absent(host)}
+    return tuple(sorted(link.name for link in links.values() if link.master in bridges))
+
+
 def mapped(host: Host, network: Network) -> tuple[str, str]:
     """(physical network, its bridge) of a flat or VLAN network. Raises HostFault when this host has it not."""
     physical = host.settings.physical.get(network.physical or "")
