@@ -27,6 +27,9 @@ _KNOWN = {"hidden", "host", "migration_type", *_FILTERS, "limit", "marker", "cha
 
 
 def resize(call: Call) -> Reply:
+    # The scheduler, and numpy, come into memory here, where no unit of work waits for that.
+    import nephos.compute.scheduler.claim  # noqa: F401
+
     body = call.body(wire.ResizeBody).resize
     disk_config = None if body.disk_config is UNSET else str(body.disk_config)
 
@@ -49,6 +52,9 @@ def revert(call: Call) -> Reply:
 
 
 def migrate(call: Call) -> Reply:
+    # The scheduler, and numpy, come into memory here, where no unit of work waits for that.
+    import nephos.compute.scheduler.claim  # noqa: F401
+
     host: str | None = None
     if since(call, 56):
         target = call.body(wire.MigrateBody).migrate
@@ -65,6 +71,9 @@ def migrate(call: Call) -> Reply:
 
 
 def migrate_live(call: Call) -> Reply:
+    # The scheduler, and numpy, come into memory here, where no unit of work waits for that.
+    import nephos.compute.scheduler.claim  # noqa: F401
+
     body = call.body(wire.MigrateLiveBody).live
     old = not since(call, 25)
     if old is (body.disk_over_commit is UNSET):
