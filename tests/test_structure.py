@@ -33,7 +33,7 @@ MAY_USE: dict[str, set[str]] = {
     "doctor": BASE | {"hosts", "guestimage", "identity", "network", "wiring.probe"},
     **{
         service: BASE
-        | {"hosts", "hypervisor.base", "wiring.base", "wiring.former", "wiring.probe", "storage.base", "agent.guestdata", *SERVICES[:position]}
+        | {"hosts", "hypervisor.base", "wiring.base", "wiring.probe", "storage.base", "agent.guestdata", *SERVICES[:position]}
         for position, service in enumerate(SERVICES)
     },
 }

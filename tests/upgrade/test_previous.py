@@ -14,7 +14,6 @@ from nephos.agent.state import State
 from nephos.hosts import wire
 from nephos.kernel.db import migrate
 from nephos.wiring.base import Limits, LocalIp, Route, RouterGateway
-from nephos.wiring.former import told
 from tests.harness import PASSWORDS, Harness
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -86,7 +85,7 @@ things = {
     "port": base.Port(id="p", network_id="n", mac="fa:16:3e:00:00:02", index=3, groups=("g",), pairs=(("10.0.0.0/8", None),)),
     "group": base.Group(id="g", rules=(base.Rule(direction="ingress", version=4, remote_group_id="g"),), members=("172.24.4.7",)),
     "router": base.Router(id="r", interfaces=(base.RouterInterface(port_id="i", **leg),), floating=(base.Floating(
-        address="172.24.4.8", fixed="10.0.0.8"),), gateway=base.RouterGateway(port_id="o", nexthops=("172.24.4.1",), snat=False, **leg)),
+        address="172.24.4.8", fixed="10.0.0.8"),), gateways=(base.RouterGateway(port_id="o", nexthops=("172.24.4.1",), snat=False, **leg),)),
     "guest": GuestItem(id="v", power="running", data=msgspec.Raw(msgspec.msgpack.encode({})), ports=("p",)),
 }
 state = State(Path(sys.argv[1]))
@@ -135,8 +134,8 @@ def test_agents_of_both_releases_read_each_others_servers(tmp_path: Path) -> Non
         "network": msgspec.structs.replace(state.wiring.networks["n"], detours=("192.0.2.2",)),
         "port": msgspec.structs.replace(state.wiring.ports["p"], limits=limits, local=(LocalIp(address="a", fixed="b"),)),
         "group": state.wiring.groups["g"],
-        "router": told(more),
-        "guest": state.guests["v"],
+        "router": more,
+        "guest": msgspec.structs.replace(state.guests["v"], aside=True),
         "of another release": Route(destination="a", nexthop="b"),
     }
     items = [wire.Item(kind, getattr(each, "id", "x"), msgspec.msgpack.encode(each)) for kind, each in said.items()]

@@ -13,11 +13,10 @@ import msgspec
 from nephos.hosts import wire
 from nephos.hosts.desired import digest
 from nephos.hosts.guest import GuestItem
-from nephos.wiring.base import Desired, Group, Key, Kind, Network, Port
-from nephos.wiring.former import ToldRouter
+from nephos.wiring.base import Desired, Group, Key, Kind, Network, Port, Router
 
 log = logging.getLogger(__name__)
-_WIRING: dict[str, type] = {"network": Network, "port": Port, "group": Group, "router": ToldRouter}
+_WIRING: dict[str, type] = {"network": Network, "port": Port, "group": Group, "router": Router}
 GUEST = "guest"
 
 
@@ -110,8 +109,7 @@ class State:
             if body is None:
                 table.pop(key, None)
             else:
-                item: object = msgspec.msgpack.decode(body, type=_WIRING[kind])
-                table[key] = item.understood() if isinstance(item, ToldRouter) else item
+                table[key] = msgspec.msgpack.decode(body, type=_WIRING[kind])
         if body is None:
             self._raw.pop((kind, key), None)
         else:

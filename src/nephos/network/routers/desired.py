@@ -22,7 +22,6 @@ from nephos.network.routers import edges
 from nephos.network.routers.store import router, router_host
 from nephos.network.subnets.store import address, subnet
 from nephos.wiring import base
-from nephos.wiring.former import ToldRouter, told
 
 _bound = select(router_host.c.router_id).where(router_host.c.host_id == bindparam("host"))
 _here = select(router).where(or_(router.c.host_id == bindparam("host"), router.c.id.in_(_bound)))
@@ -82,7 +81,7 @@ _bindings = select(router_host).where(router_host.c.router_id.in_(_in)).order_by
 Loaded = dict[str, list[Any]]
 
 
-def routers(tx: Tx, host_id: str, ids: Sequence[str] | None) -> Mapping[str, ToldRouter]:
+def routers(tx: Tx, host_id: str, ids: Sequence[str] | None) -> Mapping[str, base.Router]:
     """A host's routers, those of which it is an edge among them, in at most fourteen queries for all of them."""
     rows = tx.all(_here, {"host": host_id}) if ids is None else tx.all(_these, {"host": host_id, "ids": list(ids)})
     served = {key: each for key, each in edges.on(tx, host_id).items() if ids is None or key in ids}
@@ -101,7 +100,7 @@ def routers(tx: Tx, host_id: str, ids: Sequence[str] | None) -> Mapping[str, Tol
     bindings = _by(tx.all(_bindings, keys), "router_id") if any(row.ha for row in rows) else {}
     meters = _meters(tx)
     limits = qos.limits_of(tx, _policies(legs, floating))
-    found = {}
+    found: dict[str, base.Router] = {}
     for row in rows:
         own = legs.get(row.id, [])
         if row.id in served:
@@ -131,7 +130,7 @@ def routers(tx: Tx, host_id: str, ids: Sequence[str] | None) -> Mapping[str, Tol
             ecmp=row.ecmp,
             meters=_meters_of(row, meters),
         )
-    return {key: told(each) for key, each in found.items()}
+    return found
 
 
 def _meters_of(row: Any, meters: Iterable[tuple[str, bool, base.Meter]]) -> tuple[base.Meter, ...]:
