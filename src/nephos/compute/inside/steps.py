@@ -27,7 +27,7 @@ def change_password(tx: Tx, cloud: Cloud, row: Any, who: Who, request_id: str, p
     require(row, "changePassword", {states.ACTIVE})
     require_host(tx, cloud, row)
     store.change(tx, row.id, task_state=states.UPDATING_PASSWORD, admin_pass=password)
-    return _begin(tx, cloud, row, who, request_id, PASSWORD)
+    return actions.begin(tx, cloud, PASSWORD, row, who, request_id)
 
 
 def trigger_dump(tx: Tx, cloud: Cloud, row: Any, who: Who, request_id: str) -> None:
@@ -35,13 +35,7 @@ def trigger_dump(tx: Tx, cloud: Cloud, row: Any, who: Who, request_id: str) -> N
     actions.refuse_locked(row, who, "trigger_crash_dump")
     require(row, "trigger_crash_dump", _DUMPED)
     require_host(tx, cloud, row)
-    _begin(tx, cloud, row, who, request_id, DUMP)
-
-
-def _begin(tx: Tx, cloud: Cloud, row: Any, who: Who, request_id: str, kind: str) -> str:
-    return cloud.operations.start(
-        tx, kind, store.NOUN, row.id, request_id=request_id, project_id=who.project_id, user_id=who.user_id
-    )
+    actions.begin(tx, cloud, DUMP, row, who, request_id)
 
 
 class Inside:

@@ -10,7 +10,7 @@ from nephos import errors
 from nephos.compute import wire as common
 from nephos.compute.interfaces import steps
 from nephos.compute.lifecycle.actions import require
-from nephos.compute.servers import actions, states, store
+from nephos.compute.servers import actions, states
 from nephos.compute.servers.api import SERVER, seen
 from nephos.compute.showing import bodies
 from nephos.compute.waiting import wait
@@ -208,7 +208,7 @@ def attach(call: Call) -> Reply:
             raise errors.BadRequest(
                 f"Failed to allocate additional resources to complete interface attach operation: {short.message}"
             ) from short
-        return row.id, port_id, _start(tx, call, row, steps.ATTACH, port_id)
+        return row.id, port_id, actions.begin(tx, call.cloud, steps.ATTACH, row, call.who, call.request_id, {"port": port_id})
 
     server_id, port_id, operation_id = call.cloud.database.write(work)
     wait(call, operation_id, "Failed to attach network adapter device to")
@@ -232,26 +232,13 @@ def _request(call: Call, given: Attachment) -> NetworkRequest | None:
     return NetworkRequest(network_id=given.net_id, port_id=given.port_id, fixed_ip=fixed, tag=given.tag)
 
 
-def _start(tx: Tx, call: Call, row: Any, kind: str, port_id: str) -> str:
-    return call.cloud.operations.start(  # type: ignore[no-any-return]
-        tx,
-        kind,
-        store.NOUN,
-        row.id,
-        request_id=call.request_id,
-        project_id=call.who.project_id,
-        user_id=call.who.user_id,
-        data={"port": port_id},
-    )
-
-
 def detach(call: Call) -> Reply:
     def work(tx: Tx) -> None:
         row = seen(call, tx)
         actions.refuse_locked(row, call.who, "detach_interface")
         require(row, "detach_interface", _WITH_PORTS)
         _find(tx, row, call.params["port"])
-        _start(tx, call, row, steps.DETACH, call.params["port"])
+        actions.begin(tx, call.cloud, steps.DETACH, row, call.who, call.request_id, {"port": call.params["port"]})
 
     call.cloud.database.write(work)
     return Reply()

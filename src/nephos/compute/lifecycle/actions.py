@@ -41,16 +41,7 @@ def power(
     """Begin a power operation. Raises Conflict when the host is away or something else is being done."""
     require_host(tx, cloud, row)
     store.change(tx, row.id, task_state=task)
-    cloud.operations.start(
-        tx,
-        kind,
-        store.NOUN,
-        row.id,
-        request_id=request_id,
-        project_id=who.project_id,
-        user_id=who.user_id,
-        data={"action": action, "timeout": timeout},
-    )
+    actions.begin(tx, cloud, kind, row, who, request_id, {"action": action, "timeout": timeout})
 
 
 def start(tx: Tx, cloud: Cloud, row: Any, who: Who, request_id: str) -> None:

@@ -45,7 +45,7 @@ def resize(tx: Tx, cloud: Cloud, row: Any, who: Who, request_id: str, flavor_id:
         largest["disk_config"] = disk_config
     row_id = _begin(tx, cloud, row, who, migrations.RESIZE, flavor.id, new, flavor.number)
     store.change(tx, row.id, task_state=states.RESIZE_PREP, progress=0, **largest)
-    _start(tx, cloud, RESIZE, row, who, request_id, {"migration": row_id, "parts": _image(tx, row, who)})
+    actions.begin(tx, cloud, RESIZE, row, who, request_id, {"migration": row_id, "parts": _image(tx, row, who)})
 
 
 def migrate(tx: Tx, cloud: Cloud, row: Any, who: Who, request_id: str, host: str | None) -> None:
@@ -59,7 +59,7 @@ def migrate(tx: Tx, cloud: Cloud, row: Any, who: Who, request_id: str, host: str
     row_id = _begin(tx, cloud, row, who, migrations.COLD, row.flavor_id, row.flavor, number)
     store.change(tx, row.id, task_state=states.RESIZE_PREP, progress=0)
     data = {"migration": row_id, "host": host, "parts": _image(tx, row, who)}
-    _start(tx, cloud, MIGRATE, row, who, request_id, data)
+    actions.begin(tx, cloud, MIGRATE, row, who, request_id, data)
 
 
 def confirm(tx: Tx, cloud: Cloud, row: Any, who: Who | None, request_id: str) -> None:
@@ -69,7 +69,7 @@ def confirm(tx: Tx, cloud: Cloud, row: Any, who: Who | None, request_id: str) ->
     found = _finished(tx, row, "confirmResize")
     migrations.change(tx, found.id, status=migrations.CONFIRMING)
     store.change(tx, row.id, task_state=states.RESIZE_CONFIRMING)
-    _start(tx, cloud, CONFIRM, row, who, request_id, {"migration": found.id})
+    actions.begin(tx, cloud, CONFIRM, row, who, request_id, {"migration": found.id})
 
 
 def revert(tx: Tx, cloud: Cloud, row: Any, who: Who, request_id: str) -> None:
@@ -80,7 +80,7 @@ def revert(tx: Tx, cloud: Cloud, row: Any, who: Who, request_id: str) -> None:
         raise errors.Conflict(f"Service is unavailable at this time: host {found.source_name} is down.")
     migrations.change(tx, found.id, status=migrations.REVERTING)
     store.change(tx, row.id, task_state=states.RESIZE_REVERTING)
-    _start(tx, cloud, REVERT, row, who, request_id, {"migration": found.id})
+    actions.begin(tx, cloud, REVERT, row, who, request_id, {"migration": found.id})
 
 
 def live_migrate(
@@ -107,7 +107,7 @@ def live_migrate(
     migrations.change(tx, row_id, status=migrations.QUEUED)
     store.change(tx, row.id, task_state=states.MIGRATING, progress=0)
     data = {"migration": row_id, "host": host, "forced": forced, "parts": _image(tx, row, who)}
-    _start(tx, cloud, LIVE_MIGRATE, row, who, request_id, data)
+    actions.begin(tx, cloud, LIVE_MIGRATE, row, who, request_id, data)
 
 
 def steer(tx: Tx, cloud: Cloud, row: Any, who: Who, request_id: str, number: str, action: str) -> None:
@@ -248,18 +248,3 @@ def _finished(tx: Tx, row: Any, action: str) -> Any:
     if found is None:
         raise errors.BadRequest("Instance has not been resized.")
     return found
-
-
-def _start(
-    tx: Tx, cloud: Cloud, kind: str, row: Any, who: Who | None, request_id: str, data: Mapping[str, Any]
-) -> None:
-    cloud.operations.start(
-        tx,
-        kind,
-        store.NOUN,
-        row.id,
-        request_id=request_id,
-        project_id=who.project_id if who else row.project_id,
-        user_id=who.user_id if who else None,
-        data=data,
-    )

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from nephos.compute.lifecycle.actions import require, require_host
-from nephos.compute.servers import actions, states, store
+from nephos.compute.servers import actions, states
 from nephos.image.images import actions as images
 from nephos.kernel.auth.who import Who
 from nephos.kernel.cloud import Cloud
@@ -63,13 +63,4 @@ def rebuild(tx: Tx, cloud: Cloud, row: Any, who: Who, request_id: str, wish: Wis
         "preserve_ephemeral": wish.preserve_ephemeral,
     }
     actions.change(tx, cloud, row, task_state=states.REBUILDING, progress=0, **values)
-    cloud.operations.start(
-        tx,
-        REBUILD,
-        store.NOUN,
-        row.id,
-        request_id=request_id,
-        project_id=who.project_id,
-        user_id=who.user_id,
-        data=data,
-    )
+    actions.begin(tx, cloud, REBUILD, row, who, request_id, data)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from nephos import errors
@@ -33,7 +32,7 @@ def rescue(
     data = {"parts": parts, "properties": found.properties, "image": found.id, "ran": row.vm_state == states.ACTIVE}
     secret = {"admin_pass": admin_pass} if row.config_drive else {}
     actions.change(tx, cloud, row, task_state=states.RESCUING, **secret)
-    _begin(tx, cloud, row, who, request_id, RESCUE, data)
+    actions.begin(tx, cloud, RESCUE, row, who, request_id, data)
 
 
 def unrescue(tx: Tx, cloud: Cloud, row: Any, who: Who, request_id: str) -> None:
@@ -42,19 +41,4 @@ def unrescue(tx: Tx, cloud: Cloud, row: Any, who: Who, request_id: str) -> None:
     require(row, "unrescue", {states.RESCUED})
     require_host(tx, cloud, row)
     store.change(tx, row.id, task_state=states.UNRESCUING)
-    _begin(tx, cloud, row, who, request_id, UNRESCUE, {})
-
-
-def _begin(
-    tx: Tx, cloud: Cloud, row: Any, who: Who, request_id: str, kind: str, data: Mapping[str, Any]
-) -> None:
-    cloud.operations.start(
-        tx,
-        kind,
-        store.NOUN,
-        row.id,
-        request_id=request_id,
-        project_id=who.project_id,
-        user_id=who.user_id,
-        data=data,
-    )
+    actions.begin(tx, cloud, UNRESCUE, row, who, request_id)

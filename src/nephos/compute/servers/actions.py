@@ -332,21 +332,29 @@ def set_tags(tx: Tx, row: Any, tags: Sequence[str]) -> None:
     notifications.updated(tx, row)
 
 
+def begin(
+    tx: Tx, cloud: Cloud, kind: str, row: Any, who: Who | None, request_id: str, data: Mapping[str, Any] | None = None
+) -> str:
+    """Begin an operation on a server, for `who` or, None, for the cloud itself; answers its id. Raises Conflict while
+    another goes on."""
+    return cloud.operations.start(
+        tx,
+        kind,
+        store.NOUN,
+        row.id,
+        request_id=request_id,
+        project_id=who.project_id if who else row.project_id,
+        user_id=who.user_id if who else None,
+        data=data,
+    )
+
+
 def delete(tx: Tx, cloud: Cloud, row: Any, who: Who, request_id: str) -> None:
     """Begin to delete a server; one that is being deleted already: nothing. Raises Conflict when it is locked."""
     refuse_locked(row, who, "delete")
     if row.task_state != states.DELETING:
         store.change(tx, row.id, task_state=states.DELETING, progress=0)
-    cloud.operations.start(
-        tx,
-        DELETE,
-        store.NOUN,
-        row.id,
-        request_id=request_id,
-        project_id=who.project_id,
-        user_id=who.user_id,
-        data={"host": row.host_id},
-    )
+    begin(tx, cloud, DELETE, row, who, request_id, {"host": row.host_id})
 
 
 def refuse_locked(row: Any, who: Who, action: str) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from nephos.compute.lifecycle.actions import require, require_host
-from nephos.compute.servers import states, store
+from nephos.compute.servers import actions, states, store
 from nephos.image.data import bringing
 from nephos.kernel.auth.who import Who
 from nephos.kernel.cloud import Cloud
@@ -68,16 +68,7 @@ def _begin(
     require_host(tx, cloud, row)
     image_id = queue(tx, row, who, name, image_type, metadata)
     store.change(tx, row.id, task_state=states.IMAGE_SNAPSHOT_PENDING if kind == IMAGE else states.IMAGE_BACKUP)
-    cloud.operations.start(
-        tx,
-        kind,
-        store.NOUN,
-        row.id,
-        request_id=request_id,
-        project_id=who.project_id,
-        user_id=who.user_id,
-        data={"image": image_id, **data},
-    )
+    actions.begin(tx, cloud, kind, row, who, request_id, {"image": image_id, **data})
     return image_id
 
 
