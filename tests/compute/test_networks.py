@@ -215,6 +215,11 @@ def test_the_old_security_groups(lab: Lab) -> None:
     shown = lab.demo.get(f"{url}/{made['id']}").json["security_group"]
     assert shown["rules"] == [opened.json["security_group_rule"]]
     assert {each["name"] for each in lab.demo.get(url).json["security_groups"]} == {"default", " ünï "}
+    everybodys = f"{url}?all_tenants=1"
+    lab.admin.headers["OpenStack-API-Version"] = OLD
+    assert made["id"] in {each["id"] for each in lab.admin.get(everybodys).json["security_groups"]}
+    assert made["id"] not in {each["id"] for each in lab.admin.get(url).json["security_groups"]}
+    assert len({each["tenant_id"] for each in lab.demo.get(everybodys).json["security_groups"]}) == 1
     for wrong in (
         {"from_port": 99999},
         {"ip_protocol": "smoke"},

@@ -17,7 +17,8 @@ from nephos.network.subnets.store import subnet
 _owner = select(port.c.device_id, port.c.device_owner).where(port.c.id == bindparam("port"))
 _subnets = select(subnet).where(subnet.c.id.in_(bindparam("ids", expanding=True)))
 
-_of_project = select(group).where(group.c.project_id == bindparam("project")).order_by(group.c.name, group.c.id)
+_groups = select(group).order_by(group.c.name, group.c.id)
+_of_project = _groups.where(group.c.project_id == bindparam("project"))
 _rule = select(rule).where(rule.c.id == bindparam("id"))
 
 _floating = (
@@ -44,9 +45,9 @@ def subnets_of(tx: Tx, subnet_ids: Collection[str]) -> dict[str, Any]:
     return {row.id: row for row in tx.all(_subnets, {"ids": list(subnet_ids)})} if subnet_ids else {}
 
 
-def groups_of_project(tx: Tx, project_id: str) -> list[Any]:
-    """A project's security groups, by name."""
-    return list(tx.all(_of_project, {"project": project_id}))
+def groups_of_project(tx: Tx, project_id: str | None) -> list[Any]:
+    """A project's security groups, or everybody's, by name."""
+    return list(tx.all(_groups) if project_id is None else tx.all(_of_project, {"project": project_id}))
 
 
 def rule_of(tx: Tx, rule_id: str) -> Any | None:

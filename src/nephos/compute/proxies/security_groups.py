@@ -15,7 +15,7 @@ from msgspec import Meta, field
 from nephos import errors
 from nephos.compute.servers import actions as servers
 from nephos.compute.servers.api import SERVER, seen
-from nephos.compute.wire import Strict, is_uuid, refuse_unknown
+from nephos.compute.wire import Strict, is_uuid, refuse_unknown, truth
 from nephos.kernel.db.engine import Tx
 from nephos.kernel.http.call import Call, Reply
 from nephos.kernel.http.routes import Route
@@ -119,10 +119,11 @@ def _own(tx: Tx, call: Call, group_id: str) -> Any:
 
 def index(call: Call) -> Reply:
     project_id = call.who.project_id or ""
+    everybodys = "admin" in call.who.roles and truth(call.query.one("all_tenants") or False)
 
     def work(tx: Tx) -> list[dict[str, Any]]:
         groups.ensure_default(tx, call.cloud, project_id)
-        return _shown(tx, lookups.groups_of_project(tx, project_id))
+        return _shown(tx, lookups.groups_of_project(tx, None if everybodys else project_id))
 
     shown = call.cloud.database.write(work)
     offset, limit = call.query.integer("offset") or 0, call.query.integer("limit")
