@@ -162,6 +162,13 @@ def test_what_works_is_said_to_work_and_nothing_is_left(house: House, target: st
         assert "trc" not in host.out("ip -br link")
 
 
+def test_a_host_that_looked_too_late_is_asked_again(house: House) -> None:
+    """The guest had its answers: nothing was lost between the hosts."""
+    found = look(house.wirings, house.way("port"), late="0")
+    assert found.ok, found
+    assert all(all(hop.questions) for hop in found.hops if hop.host == house.wirings[0].host.name)
+
+
 def test_1_a_wrong_tunnel_address(house: House) -> None:
     net, home = house.underlay, house.home
     house.two.run(f"ip address add {net}.77/24 dev {home}")

@@ -9,14 +9,13 @@ import sys
 import time
 import uuid
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from nephos.doctor.trace import follow, verdict
-from nephos.doctor.trace.verdict import Look, Trace
+from nephos.doctor.trace import follow
+from nephos.doctor.trace.verdict import Trace
 from nephos.network.ways import Way
 from nephos.wiring.base import (
     Address,
@@ -294,22 +293,16 @@ class Cloud:
             wiring.wire(self.desired(host))
 
 
-def trace(wirings: Sequence[HostWiring], way: Way) -> Trace:
+def trace(wirings: Sequence[HostWiring], way: Way, *, late: str = "") -> Trace:
     """As `doctor.trace.follow.trace` does it, with the hosts asked directly, whose ids are their places here; within ten
-    seconds."""
-    packets, points = follow._packets(way), follow._points(way)
-    token = f"{time.monotonic_ns() & 0xFFFFFF:06x}"
+    seconds. The host `late` is so busy that it begins to look when the packets are through."""
 
-    def ask(host_id: str) -> Look:
-        sends = way.port_id if host_id == way.stops[0].host_id else None
-        here = tuple(points[host_id])
-        watch = Watch(token=token, packets=packets, points=here, seconds=follow.SECONDS, port_id=sends)
-        seen = msgspec.convert(wirings[int(host_id)]._ask("probe", watch), Watched)
-        return Look(wirings[int(host_id)].host.name, here, seen)
+    def ask(host_id: str, watch: Watch) -> Watched:
+        if host_id == late:
+            time.sleep(1.4)
+        return msgspec.convert(wirings[int(host_id)]._ask("probe", watch), Watched)
 
     begun = time.monotonic()
-    with ThreadPoolExecutor(len(points)) as pool:
-        looks = dict(zip(points, pool.map(ask, points), strict=True))
-    answer = verdict.judge(way, packets, looks)
+    answer = follow.follow(way, {str(number): wiring.host.name for number, wiring in enumerate(wirings)}, ask)
     assert time.monotonic() - begun < 10 * SLOW
     return answer

@@ -128,6 +128,13 @@ def judge(way: Way, packets: Sequence[Packet], looks: Mapping[str, Look]) -> Tra
     return Trace(ok=False, verdict=found[0], mend=found[1], packets=words, hops=hops, also=told)
 
 
+def too_late(way: Way, packets: Sequence[Packet], looks: Mapping[str, Look]) -> bool:
+    """Whether a host that saw nothing began to look when all was over: every packet was answered to who sent it."""
+    seen = _Seen(way, packets, looks)
+    nothing = any(look.seen is not None and not look.seen.sightings for look in looks.values())
+    return nothing and all(seen.sightings(way.stops[0], each, answer=True) for each in range(len(packets)))
+
+
 def _taken(seen: _Seen) -> Way:
     """The way with that of its endings which packets took; as it is where none was seen on any."""
     way = seen.way
