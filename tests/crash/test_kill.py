@@ -20,7 +20,6 @@ from nephos import app
 from nephos.settings import Settings
 from tests.cloud import RunningCloud, wait_for
 
-pytestmark = pytest.mark.host
 MARKS = ("begin", "image cached", "plugged", "disk", "domain", "running")
 
 

@@ -7,11 +7,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from tests.cloud import RunningCloud, wait_for
-
-pytestmark = pytest.mark.host
 
 
 def test_what_was_sent_and_not_struck_off_is_sent_again() -> None:
